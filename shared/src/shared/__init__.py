@@ -1,0 +1,1 @@
+"""What crosses a border: event contracts, and the plumbing that every service needs. No business rule lives here."""

@@ -1,0 +1,206 @@
+"""
+One way to a database, the same on PostgreSQL and SQLite.
+
+`Database.transaction()` is the place where work commits: one request or one message is one transaction. On SQLite it
+begins IMMEDIATE and queues behind the process's other writers, so that nobody meets "database is locked" half-way.
+`Database.reading()` never writes.
+
+`Instant` keeps time as timestamptz on PostgreSQL and as whole microseconds on SQLite: aware UTC on both, in an order
+that an index can use. Lease decisions take `now()` from the database server where there is one, since two machines'
+clocks differ.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    MetaData,
+    Table,
+    event,
+    func,
+    literal,
+    make_url,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from shared.clock import Clock, SystemClock
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+plumbing = MetaData(naming_convention=NAMING)
+"""Tables that every service has beside its own: outbox, dead letters, API keys, idempotency keys."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+BUSY_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 30_000
+POOL_SIZE = 10
+POOL_WAIT_S = 5.0
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant in UTC. Naive values are refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(BigInteger())
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime never reaches the database")
+        if dialect.name == "sqlite":
+            return (value - EPOCH) // MICROSECOND
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return EPOCH + timedelta(microseconds=value)
+        instant: datetime = value
+        return instant.astimezone(UTC)
+
+
+def async_url(url: str) -> str:
+    """Name the async driver where a plain `postgresql://` or `sqlite://` is given."""
+    parsed = make_url(url)
+    drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+    return parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername)).render_as_string(
+        hide_password=False
+    )
+
+
+def sync_url(url: str) -> str:
+    """The same database for migrations, which run without a loop."""
+    parsed = make_url(async_url(url))
+    name = "sqlite" if parsed.get_backend_name() == "sqlite" else "postgresql+psycopg"
+    return parsed.set(drivername=name).render_as_string(hide_password=False)
+
+
+class Database:
+    """An engine, its sessions, and who is to be told after a commit."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None, pool_size: int = POOL_SIZE) -> None:
+        self._clock = clock or SystemClock()
+        self.engine = _engine(async_url(url), pool_size)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        self._writer: asyncio.Lock | None = asyncio.Lock() if self.is_sqlite else None
+        self._after_commit: list[Callable[[], None]] = []
+
+    def on_commit(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after every commit: relays and workers look for work at once instead of at their next poll."""
+        self._after_commit.append(wake)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end of the block, or rolls back when the block raises."""
+        async with self._writer or nullcontext():
+            async with self._sessions() as session:
+                session.info["writes"] = True
+                await session.connection(execution_options={"budkavle_writes": True})
+                yield session
+                await session.commit()
+        for wake in self._after_commit:
+            wake()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that is rolled back at the end of the block."""
+        async with self._sessions() as session:
+            yield session
+
+    def now(self) -> ColumnElement[datetime]:
+        """The present, by the database server's clock where there is one."""
+        if self.is_sqlite:
+            return literal(self._clock.now(), Instant())
+        return func.clock_timestamp(type_=Instant())
+
+    async def ping(self) -> None:
+        """Raise unless the database answers."""
+        async with self.reading() as session:
+            await session.execute(literal(1).select())
+
+    async def dispose(self) -> None:
+        """Close all connections. Without it aiosqlite's thread keeps the process alive."""
+        await self.engine.dispose()
+
+
+def insert_ignoring(session: AsyncSession, table: Table, index: Sequence[str] | None = None) -> Any:
+    """`INSERT … ON CONFLICT DO NOTHING`, which both databases know under another name."""
+    build = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return build(table).on_conflict_do_nothing(index_elements=index)
+
+
+def upsert(session: AsyncSession, table: Table) -> Any:
+    """The dialect's own `INSERT`, for an `ON CONFLICT DO UPDATE` to be hung on."""
+    build = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return build(table)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again later may help: the connection went away, a deadlock, a lock that was held too long."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, TimeoutError | ConnectionError)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return (
+        error.connection_invalidated
+        or state[:2] in {"08", "40", "53", "55", "57"}
+        or state == "25006"  # read-only: a standby that has not been promoted yet
+        or "locked" in str(error.orig)
+    )
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=pool_size)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=POOL_WAIT_S,
+        connect_args={"connect_timeout": 5, "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"},
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late and DEFERRED
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # a commit that was answered survives a power cut
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writes = connection.get_execution_options().get("budkavle_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

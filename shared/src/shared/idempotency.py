@@ -1,0 +1,115 @@
+"""
+`Idempotency-Key` on POST: the same key gives the same answer, and the work is done once.
+
+The key's row is written in the transaction of the work itself, so that there is no "in flight" to be left behind by a
+crash: of two concurrent requests one waits at the unique index and then replays. Rows are kept for 24 hours.
+
+Source: IETF draft-ietf-httpapi-idempotency-key-header-07.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, Text, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.database import Instant, insert_ignoring, plumbing
+from shared.problems import Problem
+
+KEPT = timedelta(hours=24)
+MAX_KEY_LENGTH = 255
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    plumbing,
+    Column("caller", String(64), primary_key=True),
+    Column("key", String(MAX_KEY_LENGTH), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+    Column("created_at", Instant, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The header, and a fingerprint of the request that it belongs to."""
+
+    value: str
+    caller: str
+    fingerprint: str
+
+
+async def _read(
+    request: Request, idempotency_key: Annotated[str | None, Header(description="makes a retry safe")] = None
+) -> IdempotencyKey | None:
+    if idempotency_key is None:
+        return None
+    if not 0 < len(idempotency_key) <= MAX_KEY_LENGTH or not idempotency_key.isprintable():
+        raise Problem(400, "invalid_idempotency_key", f"Use 1 to {MAX_KEY_LENGTH} printable characters.")
+    caller = sha256(request.headers.get("authorization", "").encode()).hexdigest()
+    whole = b"\0".join((request.method.encode(), request.url.path.encode(), await request.body()))
+    return IdempotencyKey(idempotency_key, caller, sha256(whole).hexdigest())
+
+
+OptionalKey = Annotated[IdempotencyKey | None, Depends(_read)]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the work gave: a body, a status, headers."""
+
+    body: BaseModel
+    status: int = 200
+    headers: Mapping[str, str] | None = None
+
+
+async def once(
+    session: AsyncSession, key: IdempotencyKey | None, at: datetime, work: Callable[[], Awaitable[Answer]]
+) -> Response:
+    """Do `work` in the transaction at hand, or replay what it answered the first time."""
+    if key is None:
+        return _response(await work())
+    if not await _take(session, key, at):
+        return await _replay(session, key)
+    answer = await work()
+    response = _response(answer)
+    row = (idempotency_keys.c.caller == key.caller) & (idempotency_keys.c.key == key.value)
+    stored = {
+        "status": response.status_code,
+        "headers": json.dumps(dict(answer.headers or {})),
+        "body": bytes(response.body),
+    }
+    await session.execute(update(idempotency_keys).where(row).values(**stored))
+    return response
+
+
+async def _take(session: AsyncSession, key: IdempotencyKey, at: datetime) -> bool:
+    await session.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < at - KEPT))
+    row = {"caller": key.caller, "key": key.value, "fingerprint": key.fingerprint, "created_at": at}
+    taken = await session.execute(
+        insert_ignoring(session, idempotency_keys).values(row).returning(idempotency_keys.c.key)
+    )
+    return taken.first() is not None
+
+
+async def _replay(session: AsyncSession, key: IdempotencyKey) -> Response:
+    row = (idempotency_keys.c.caller == key.caller) & (idempotency_keys.c.key == key.value)
+    stored: Any = (await session.execute(select(idempotency_keys).where(row))).one()
+    if stored.fingerprint != key.fingerprint:
+        raise Problem(422, "idempotency_mismatch", "This Idempotency-Key was used for another request.")
+    headers = {**json.loads(stored.headers), "Idempotent-Replayed": "true"}
+    return Response(stored.body, stored.status, headers, media_type="application/json")
+
+
+def _response(answer: Answer) -> Response:
+    body = answer.body.model_dump(mode="json")
+    return JSONResponse(body, status_code=answer.status, headers=dict(answer.headers or {}))

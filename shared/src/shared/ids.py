@@ -1,0 +1,18 @@
+"""Identifiers: UUIDv7 where an id is drawn (rows sort by time), UUIDv5 where a replay must hit the same row."""
+
+from uuid import UUID, uuid5
+
+from uuid_utils.compat import uuid7
+
+NAMESPACE = UUID("6f2c0c64-3a0b-5d5e-9a53-6f1f4b8f7a10")
+"""Namespace of all derived ids. Changing it would make every replay a stranger."""
+
+
+def new_id() -> UUID:
+    """A fresh id that sorts by time (RFC 9562, version 7)."""
+    return uuid7()
+
+
+def derived_id(*parts: object) -> UUID:
+    """The same id for the same parts, for ever (RFC 9562, version 5)."""
+    return uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts))

@@ -1,0 +1,123 @@
+"""
+API keys: who may call what. Only a key's hash is stored; the key itself is shown once, when it is made.
+
+A key looks like `bk_<id>_<secret>`: the id finds the row, the secret is compared in constant time. A secret has 256
+random bits, so a plain SHA-256 is enough; there is nothing to guess.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Column, String, Table, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.database import Instant, plumbing
+from shared.problems import Problem
+
+api_keys = Table(
+    "api_keys",
+    plumbing,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("scopes", String(100), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` may do everything."""
+
+    READ = "read"
+    WRITE = "write"
+    PUBLISH = "publish"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls."""
+
+    key_id: str
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+async def create(session: AsyncSession, *, name: str, scopes: Iterable[Scope], at: datetime) -> str:
+    """Make a key and return it. It cannot be shown again."""
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    row = {
+        "id": key_id,
+        "name": name,
+        "secret_sha256": _digest(secret),
+        "scopes": " ".join(sorted(scopes)),
+        "created_at": at,
+    }
+    await session.execute(api_keys.insert().values(row))
+    return f"bk_{key_id}_{secret}"
+
+
+async def verify(session: AsyncSession, key: str, at: datetime) -> Principal | None:
+    """The caller behind `key`, or `None`."""
+    prefix, _, rest = key.partition("_")
+    key_id, _, secret = rest.partition("_")
+    if prefix != "bk" or not secret or len(key) > 200 or not key.isascii():
+        return None
+    row = (await session.execute(select(api_keys).where(api_keys.c.id == key_id))).first()
+    stored = row.secret_sha256 if row else "0" * 64
+    if not hmac.compare_digest(stored, _digest(secret)) or row is None:
+        return None
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at):
+        return None
+    return Principal(key_id, frozenset(Scope(scope) for scope in row.scopes.split()))
+
+
+bearer = HTTPBearer(auto_error=False, description="an API key: `bk_…`")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+
+
+def require(scope: Scope) -> object:
+    """A dependency that lets a request through when its key has `scope`; it yields the `Principal`."""
+
+    async def authorise(request: Request, credentials: Credentials) -> Principal:
+        principal = await _authenticate(request, credentials.credentials if credentials else "")
+        if principal is None:
+            raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
+        if not principal.may(scope):
+            raise Problem(403, "missing_scope", f"The key needs the scope `{scope}`.")
+        return principal
+
+    return Depends(authorise)
+
+
+async def _authenticate(request: Request, key: str) -> Principal | None:
+    state = request.app.state
+    admin = state.settings.admin_key
+    if admin is not None and key and hmac.compare_digest(key.encode(), admin.get_secret_value().encode()):
+        return Principal("admin", frozenset({Scope.ADMIN}))
+    if not key:
+        return None
+    async with state.database.reading() as session:
+        return await verify(session, key, state.clock.now())
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+Reader = Annotated[Principal, require(Scope.READ)]
+Writer = Annotated[Principal, require(Scope.WRITE)]
+Publisher = Annotated[Principal, require(Scope.PUBLISH)]
+Admin = Annotated[Principal, require(Scope.ADMIN)]

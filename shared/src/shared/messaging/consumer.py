@@ -1,0 +1,142 @@
+"""
+The consumer: turns a message into one transaction, and whatever goes wrong into a value.
+
+A message is decoded, its handler runs in a transaction, the transaction commits, and only then is the message
+acknowledged; so a handler may run twice, and it is the unique indexes that make it safe. What cannot be decoded, or
+is of a version that we do not know, is parked at once. What raises is tried five times in under two minutes and then parked.
+A fault that is not the message's own (the database is away) waits without counting.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+from prometheus_client import Counter
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared import correlation
+from shared.clock import Clock
+from shared.contracts.envelope import Envelope, Event
+from shared.database import Database, is_transient
+from shared.messaging import dead_letters
+from shared.messaging.bus import Ack, DeadLetter, Incoming, Outcome, Retry
+from shared.messaging.topology import RETRY_DELAYS_S, Queue
+
+log = structlog.get_logger()
+
+UNDECODABLE, UNKNOWN_TYPE, INVALID_DATA, EXHAUSTED, GIVEN_UP = (
+    "undecodable",
+    "unknown_type",
+    "invalid_data",
+    "retries_exhausted",
+    "broker_gave_up",
+)
+
+handled_total = Counter("budkavle_messages_total", "Messages by queue and outcome", ["queue", "outcome"])
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[E]):
+    """An event with the envelope it came in."""
+
+    event: E
+    envelope: Envelope
+
+
+# `Any` stands for the event type that the handler is registered for.
+Handler = Callable[[AsyncSession, Received[Any]], Awaitable[Outcome | None]]
+
+
+class _Undone(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+class Consumer:
+    """Handles one queue's messages. `routes` names a handler for each event type that the queue may bring."""
+
+    def __init__(self, queue: Queue, database: Database, clock: Clock, routes: Mapping[type[Event], Handler]) -> None:
+        self.queue = queue
+        self._database = database
+        self._clock = clock
+        self._routes = {kind.event_type(): (kind, handler) for kind, handler in routes.items()}
+
+    async def receive(self, incoming: Incoming) -> Ack | Retry:
+        """Handle one message; never raises, except when cancelled."""
+        envelope, outcome = self._open(incoming)
+        if envelope is None:
+            return await self._conclude(incoming, outcome, "")
+        with correlation.correlated(correlation.Correlation(envelope.correlationid, envelope.traceparent)):
+            if isinstance(outcome, Ack):
+                outcome = await self._handle(envelope, incoming)
+            return await self._conclude(incoming, outcome, envelope.type)
+
+    def _open(self, incoming: Incoming) -> tuple[Envelope | None, Outcome]:
+        try:
+            envelope = Envelope.model_validate_json(incoming.body)
+        except ValidationError as error:
+            return None, DeadLetter(UNDECODABLE, _summary(error))
+        if incoming.given_up:
+            return envelope, DeadLetter(GIVEN_UP, "the broker's delivery limit was reached")
+        if envelope.type not in self._routes:
+            return envelope, DeadLetter(UNKNOWN_TYPE, f"no handler for {envelope.type}")
+        return envelope, Ack()
+
+    async def _handle(self, envelope: Envelope, incoming: Incoming) -> Outcome:
+        kind, handler = self._routes[envelope.type]
+        try:
+            event = kind.model_validate(envelope.data)
+        except ValidationError as error:
+            return DeadLetter(INVALID_DATA, _summary(error))
+        try:
+            await self._transact(handler, Received(event, envelope))
+        except _Undone as undone:
+            return undone.outcome
+        except Exception as error:  # noqa: BLE001 - whatever it was, the message must not be lost
+            return self._after_failure(error, incoming)
+        return Ack()
+
+    async def _transact(self, handler: Handler, received: Received[Event]) -> None:
+        async with self._database.transaction() as session:
+            outcome = await handler(session, received) or Ack()
+            if not isinstance(outcome, Ack):
+                raise _Undone(outcome)
+
+    def _after_failure(self, error: Exception, incoming: Incoming) -> Outcome:
+        if is_transient(error):
+            log.warning("message_waits", queue=self.queue.name, error=type(error).__name__)
+            return Retry(RETRY_DELAYS_S[1], counts=False)
+        if incoming.attempt > len(RETRY_DELAYS_S):
+            return DeadLetter(EXHAUSTED, f"{type(error).__name__}: {error}")
+        log.warning("message_handling_failed", queue=self.queue.name, attempt=incoming.attempt, exc_info=error)
+        return Retry(RETRY_DELAYS_S[incoming.attempt - 1])
+
+    async def _conclude(self, incoming: Incoming, outcome: Outcome, event_type: str) -> Ack | Retry:
+        handled_total.labels(self.queue.name, type(outcome).__name__.lower()).inc()
+        if not isinstance(outcome, DeadLetter):
+            return outcome
+        try:
+            async with self._database.transaction() as session:
+                key = await dead_letters.park(
+                    session, self.queue.name, incoming, outcome, event_type, self._clock.now()
+                )
+        except Exception as error:  # noqa: BLE001 - without the store, the broker keeps it
+            log.warning("dead_letter_store_failed", queue=self.queue.name, error=type(error).__name__)
+            return Retry(RETRY_DELAYS_S[1], counts=False)
+        log.error(
+            "message_parked", queue=self.queue.name, dead_letter_id=str(key), reason=outcome.reason, type=event_type
+        )
+        return Ack()
+
+
+def _summary(error: ValidationError) -> str:
+    """What was wrong, without the input: it may hold addresses."""
+    details: Sequence[str] = [
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)[:10]
+    ]
+    return "; ".join(details)

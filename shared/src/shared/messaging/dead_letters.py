@@ -1,0 +1,93 @@
+"""
+Dead letters: messages that could not be handled, kept for a person to look at, mend and replay.
+
+They live in the database of the service that could not handle them, whichever transport brought them. Replaying one
+puts it back on its queue through the outbox; a second replay of the same letter is refused.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import Column, Integer, LargeBinary, RowMapping, String, Table, Text, Uuid, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.database import Instant, insert_ignoring, plumbing
+from shared.ids import derived_id
+from shared.messaging import outbox
+from shared.messaging.bus import DeadLetter, Incoming
+
+dead_letters = Table(
+    "dead_letters",
+    plumbing,
+    Column("id", Uuid, primary_key=True),
+    Column("queue", String(100), nullable=False, index=True),
+    Column("message_id", String(64), nullable=False),
+    Column("event_type", String(100), nullable=False, default=""),
+    Column("reason", String(50), nullable=False),
+    Column("detail", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    Column("dead_at", Instant, nullable=False, index=True),
+    Column("replayed_at", Instant),
+)
+
+
+class UnknownDeadLetter(Exception):
+    """There is no dead letter with this id."""
+
+
+class AlreadyReplayed(Exception):
+    """It went back to its queue before; a second replay could do its work twice."""
+
+
+async def park(
+    session: AsyncSession, queue: str, incoming: Incoming, verdict: DeadLetter, event_type: str, at: datetime
+) -> UUID:
+    """Keep `incoming`. Parking the same message of the same queue at the same instant twice keeps one."""
+    key = derived_id("dead-letter", queue, incoming.message_id, at.isoformat())
+    row = {
+        "id": key,
+        "queue": queue,
+        "message_id": incoming.message_id[:64],
+        "event_type": event_type[:100],
+        "reason": verdict.reason,
+        "detail": verdict.detail[:4000],
+        "attempts": incoming.attempt,
+        "body": incoming.body,
+        "body_sha256": sha256(incoming.body).hexdigest(),
+        "dead_at": at,
+    }
+    await session.execute(insert_ignoring(session, dead_letters).values(row))
+    return key
+
+
+async def listing(session: AsyncSession, *, limit: int = 100) -> list[RowMapping]:
+    """The dead letters that wait for somebody, newest first, without their bodies."""
+    columns = [column for column in dead_letters.c if column.name != "body"]
+    query = (
+        select(*columns)
+        .where(dead_letters.c.replayed_at.is_(None))
+        .order_by(dead_letters.c.dead_at.desc())
+        .limit(limit)
+    )
+    return list((await session.execute(query)).mappings())
+
+
+async def find(session: AsyncSession, key: UUID) -> RowMapping:
+    """One dead letter, with its body."""
+    row = (await session.execute(select(dead_letters).where(dead_letters.c.id == key))).mappings().first()
+    if row is None:
+        raise UnknownDeadLetter(str(key))
+    return row
+
+
+async def replay(session: AsyncSession, key: UUID, at: datetime, *, body: bytes | None = None) -> None:
+    """Put it back on its queue, mended where a `body` is given."""
+    letter = await find(session, key)
+    mark = update(dead_letters).where(dead_letters.c.id == key, dead_letters.c.replayed_at.is_(None))
+    marked = await session.scalars(mark.values(replayed_at=at).returning(dead_letters.c.id))
+    if marked.first() is None:
+        raise AlreadyReplayed(str(key))
+    await outbox.redirect(session, letter["queue"], body or letter["body"], at)

@@ -1,0 +1,109 @@
+"""
+The relay: carries outbox rows to the broker, marks them once the broker has confirmed.
+
+It dies safely at any step: a row whose lease ran out is published again under the same id, and consumers count on
+that. It wakes on every commit of its own process and looks once a second for what other processes left behind.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from shared.clock import Clock
+from shared.database import Database
+from shared.messaging import outbox
+from shared.messaging.bus import Bus, Message
+
+log = structlog.get_logger()
+
+BATCH = 50
+LEASE = timedelta(seconds=5)
+"""Longer than a publication may take (the transports give up after 3 s), short enough that another relay takes over
+within five seconds of a death."""
+POLL_S = 1.0
+PAUSE_AFTER_FAILURE_S = 1.0
+PURGE_EVERY_S = 3600.0
+
+published_total = Counter("budkavle_outbox_published_total", "Events that the broker confirmed", ["service"])
+failed_total = Counter("budkavle_outbox_failed_total", "Publications that failed and will be repeated", ["service"])
+blocked = Gauge("budkavle_broker_blocked", "1 while the broker takes no events", ["service"])
+
+
+class Relay:
+    """Publishes one service's outbox."""
+
+    def __init__(
+        self, service: str, database: Database, bus: Bus, clock: Clock, *, retention: timedelta = timedelta(hours=24)
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._retention = retention
+        self._wake = asyncio.Event()
+        self._failing = False
+        database.on_commit(self._wake.set)
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        purged_at = -PURGE_EVERY_S
+        while True:
+            self._wake.clear()
+            carried = await self._carry_safely()
+            if asyncio.get_running_loop().time() - purged_at > PURGE_EVERY_S:
+                purged_at = asyncio.get_running_loop().time()
+                await self._purge_safely()
+            if carried is None:
+                await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+            elif carried < BATCH:
+                await self._wait()
+
+    async def carry(self) -> int:
+        """Publish one batch; returns how many rows were claimed. Raises where the database does not answer."""
+        async with self._database.transaction() as session:
+            messages = await outbox.claim(session, self._database, limit=BATCH, lease=LEASE)
+        if messages:
+            results = await self._bus.publish(messages)
+            await self._settle(messages, results)
+        return len(messages)
+
+    async def _settle(self, messages: list[Message], results: list[Exception | None]) -> None:
+        published = [message.message_id for message, failure in zip(messages, results, strict=True) if not failure]
+        released = [message.message_id for message, failure in zip(messages, results, strict=True) if failure]
+        async with self._database.transaction() as session:
+            await outbox.settle(session, published=published, released=released, at=self._clock.now())
+        published_total.labels(self._service).inc(len(published))
+        failed_total.labels(self._service).inc(len(released))
+        self._tell(next((failure for failure in results if failure), None), len(released))
+        if released:
+            await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    def _tell(self, failure: Exception | None, waiting: int) -> None:
+        blocked.labels(self._service).set(1 if failure else 0)
+        if failure and not self._failing:
+            log.warning("outbox_publish_failed", waiting=waiting, error=type(failure).__name__, detail=str(failure))
+        if self._failing and not failure:
+            log.info("outbox_publish_resumed")
+        self._failing = failure is not None
+
+    async def _carry_safely(self) -> int | None:
+        try:
+            return await self.carry()
+        except Exception as error:  # noqa: BLE001 - a relay that dies loses nothing but stops everything
+            log.warning("outbox_relay_failed", error=type(error).__name__)
+            return None
+
+    async def _purge_safely(self) -> None:
+        try:
+            async with self._database.transaction() as session:
+                await outbox.purge(session, self._clock.now() - self._retention)
+        except Exception as error:  # noqa: BLE001
+            log.warning("outbox_purge_failed", error=type(error).__name__)
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_S)
+        except TimeoutError:
+            return

@@ -1,0 +1,58 @@
+"""
+Runs a service's migrations. Each service has a folder of its own and a version table in its own database.
+
+Replicas that start together take turns: on PostgreSQL by an advisory lock, on SQLite by the file's own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy import Connection, MetaData, create_engine, text
+
+from shared.database import plumbing, sync_url
+
+ADVISORY_LOCK = 7_461_002
+LOCK_WAIT_S = 60
+
+
+def config(folder: Path, database_url: str) -> Config:
+    """Alembic's configuration for the migrations in `folder`."""
+    settings = Config()
+    settings.set_main_option("script_location", str(folder))
+    settings.attributes["url"] = sync_url(database_url)
+    return settings
+
+
+def upgrade(folder: Path, database_url: str) -> None:
+    """Bring the database to the newest version; does nothing where it is."""
+    command.upgrade(config(folder, database_url), "head")
+
+
+def run(metadata: MetaData) -> None:
+    """What a service's `env.py` calls: apply the pending migrations for `metadata` and the plumbing."""
+    settings: Any = context.config
+    engine = create_engine(settings.attributes["url"])
+    try:
+        with engine.connect() as connection:
+            _take_turn(connection)
+            context.configure(
+                connection=connection,
+                target_metadata=[metadata, plumbing],
+                render_as_batch=True,
+                compare_type=True,
+                user_module_prefix="",
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def _take_turn(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT_S}s'"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.commit()

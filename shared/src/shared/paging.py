@@ -1,0 +1,45 @@
+"""Cursor pages: `{data, next_cursor}` and a `Link: rel="next"` (RFC 8288). A cursor is opaque and stays valid."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel
+
+from shared.problems import invalid
+
+T = TypeVar("T")
+MAX_LIMIT = 100
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    data: list[T]
+    next_cursor: str | None = None
+
+
+def encode(last: UUID) -> str:
+    """The cursor of the page after `last`."""
+    return urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def decode(cursor: str | None) -> UUID | None:
+    """The id behind a cursor; 422 where it is none of ours."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=urlsafe_b64decode(cursor + "=="))
+    except ValueError as error:
+        raise invalid("?cursor", "invalid_cursor", "Use the next_cursor of an earlier page.") from error
+
+
+def link_next(request: Request, response: Response, cursor: str | None) -> None:
+    """Announce the next page in a header."""
+    if cursor:
+        url = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'

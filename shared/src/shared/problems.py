@@ -1,0 +1,201 @@
+"""
+Errors for a person and for a program: `application/problem+json` (RFC 9457).
+
+Every problem has a stable `code`; each faulty field has a JSON pointer (RFC 6901), a code of its own and the mend in
+English and Swedish. No stack trace, no SQL and no token ever leaves the service.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from shared import correlation
+from shared.database import is_transient
+
+log = structlog.get_logger()
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_URL = "https://budkavle.example/problems/"
+RETRY_AFTER_S = "5"
+
+TITLES = {
+    400: ("bad_request", "The request could not be read"),
+    401: ("unauthorized", "A valid key is needed"),
+    403: ("forbidden", "The key may not do this"),
+    404: ("not_found", "There is nothing here"),
+    405: ("method_not_allowed", "The method is not allowed here"),
+    406: ("not_acceptable", "That format is not offered"),
+    409: ("conflict", "The request does not fit the present state"),
+    410: ("gone", "This has been taken away"),
+    412: ("precondition_failed", "Somebody else changed it first"),
+    413: ("payload_too_large", "The request is too large"),
+    415: ("unsupported_media_type", "The content type is not understood"),
+    422: ("invalid_request", "Something in the request must be mended"),
+    428: ("precondition_required", "Say which version you read (If-Match)"),
+    429: ("too_many_requests", "Too many requests"),
+    500: ("internal_error", "Something went wrong on our side"),
+    503: ("unavailable", "The service cannot answer right now"),
+}
+
+SWEDISH = {
+    "missing": "Fältet måste fyllas i.",
+    "extra_forbidden": "Fältet finns inte eller går inte att ändra.",
+    "string_too_short": "Texten är för kort.",
+    "string_too_long": "Texten är för lång.",
+    "too_short": "Det behövs fler värden.",
+    "too_long": "Det är för många värden.",
+    "enum": "Värdet är inte ett av dem som går att välja.",
+    "literal_error": "Värdet är inte ett av dem som går att välja.",
+    "uuid_parsing": "Id:t har fel form.",
+    "datetime_parsing": "Skriv tiden så här: 2026-11-22T08:30:00+01:00.",
+    "datetime_from_date_parsing": "Skriv tiden så här: 2026-11-22T08:30:00+01:00.",
+    "timezone_aware": "Tiden behöver en tidszon: 2026-11-22T08:30:00+01:00.",
+    "date_from_datetime_parsing": "Skriv datumet så här: 2026-11-22.",
+    "int_parsing": "Skriv ett heltal.",
+    "greater_than_equal": "Talet är för litet.",
+    "less_than_equal": "Talet är för stort.",
+}
+CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field, and the mend."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the body; `?name` for a query parameter")
+    code: str
+    message: str
+    message_sv: str = ""
+
+
+class ProblemDocument(BaseModel):
+    """The body of every error answer (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    instance: str = Field(description="the correlation id, to be quoted when asking for help")
+    errors: list[FieldError] = []
+
+
+class Problem(Exception):
+    """Raise it anywhere in a request; it becomes the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str = "",
+        detail: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or code)
+        self.status = status
+        self.code = code or TITLES.get(status, TITLES[500])[0]
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+
+def invalid(pointer: str, code: str, message: str, message_sv: str = "") -> Problem:
+    """A 422 about one field."""
+    return Problem(422, errors=[FieldError(pointer=pointer, code=code, message=message, message_sv=message_sv)])
+
+
+def response(problem: Problem) -> JSONResponse:
+    """The problem as an answer."""
+    document = ProblemDocument(
+        type=TYPE_URL + problem.code,
+        title=TITLES.get(problem.status, TITLES[500])[1],
+        status=problem.status,
+        code=problem.code,
+        detail=problem.detail,
+        instance=correlation.current().correlation_id,
+        errors=problem.errors,
+    )
+    return JSONResponse(
+        document.model_dump(), status_code=problem.status, headers=problem.headers, media_type=CONTENT_TYPE
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(DBAPIError, _on_database)
+    app.add_exception_handler(PoolTimeout, _on_pool)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` for the errors that an operation may answer with."""
+    return {
+        status: {
+            "description": TITLES[status][1],
+            "content": {CONTENT_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return response(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return response(Problem(400, "malformed_json", str(details[0].get("ctx", {}).get("error", ""))))
+    return response(Problem(422, errors=[field_error(detail) for detail in details]))
+
+
+def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
+    """A pydantic error as one of ours; the input is left out, it may be personal."""
+    place, *path = detail["loc"] or ("body",)
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    if place in ("query", "header", "cookie"):
+        pointer = "?" + pointer.removeprefix("/")
+    kind = str(detail["type"])
+    return FieldError(
+        pointer=prefix + pointer or "/",
+        code=CODES.get(kind, kind),
+        message=str(detail["msg"]).removeprefix("Value error, "),
+        message_sv=SWEDISH.get(kind, ""),
+    )
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return response(Problem(error.status_code, headers=error.headers))
+
+
+async def _on_database(request: Request, error: Exception) -> Response:
+    return await _on_pool(request, error) if is_transient(error) else await _on_crash(request, error)
+
+
+async def _on_pool(_request: Request, error: Exception) -> Response:
+    log.warning("database_unavailable", error=type(error).__name__)
+    return response(Problem(503, "database_unavailable", headers={"Retry-After": RETRY_AFTER_S}))
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    log.error("request_failed", method=request.method, route=_route(request), exc_info=error)
+    return response(Problem(500))
+
+
+def _route(request: Request) -> str:
+    """The route's pattern, never the path: paths may hold tokens."""
+    return getattr(request.scope.get("route"), "path", "")

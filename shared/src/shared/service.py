@@ -1,0 +1,174 @@
+"""
+What a service is made of, and how its parts run: HTTP, consumers, relay, workers.
+
+`serve` answers HTTP, `work` consumes, sends and sweeps, `run` does both. The relay runs in every mode, so that an
+event leaves right after the commit of the request that caused it. A worker that raises is started again after a
+second: one that has died must not stop the rest, and its work lies safe in the database. On SIGTERM nothing new is
+begun, what is in hand is finished, within `DRAIN_S`.
+"""
+
+import asyncio
+import signal
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from shared.clock import Clock
+from shared.database import Database
+from shared.health import health_router
+from shared.messaging.bus import Bus
+from shared.messaging.consumer import Consumer
+from shared.messaging.embedded import EmbeddedBus
+from shared.messaging.rabbitmq import RabbitMQBus
+from shared.messaging.relay import Relay
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+DRAIN_S = 10.0
+RESTART_AFTER_S = 1.0
+SLOW_CLIENT_S = 10
+
+
+class Worker(Protocol):
+    """A long-running part of a service. It returns soon after `stop` is set, with nothing left half done."""
+
+    name: str
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+
+@dataclass(slots=True)
+class Service:
+    """One service, built but not running. `paths` are the prefixes it answers behind the one origin."""
+
+    name: str
+    settings: Settings
+    database: Database
+    clock: Clock
+    app: FastAPI
+    migrations: Path
+    paths: tuple[str, ...]
+    consumers: Sequence[Consumer] = ()
+    workers: Sequence[Worker] = ()
+    bus: Bus | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, bus: Bus, *, work: bool) -> None:
+        """Begin to publish and, with `work`, to consume and to do the service's own work."""
+        self.bus = bus
+        await bus.start()
+        relay = Relay(self.name, self.database, bus, self.clock)
+        self._tasks.append(asyncio.create_task(relay.run(), name=f"{self.name} relay"))
+        if not work:
+            return
+        for consumer in self.consumers:
+            await bus.consume(consumer.queue, consumer.receive)
+        for worker in self.workers:
+            self._tasks.append(asyncio.create_task(self._supervise(worker), name=f"{self.name} {worker.name}"))
+
+    async def stop(self) -> None:
+        """End in order: workers first, then the relay, the database last. The bus is its owner's to close."""
+        self._stop.set()
+        relay, workers = self._tasks[:1], self._tasks[1:]
+        if workers:
+            _, late = await asyncio.wait(workers, timeout=DRAIN_S)
+            for task in late:
+                log.warning("worker_cancelled", worker=task.get_name())
+            await _cancel(late)
+        await _cancel(relay)
+        await self.database.dispose()
+
+    def install_health(self) -> None:
+        """Add `/healthz`, `/readyz` and `/metrics` to the application."""
+        self.app.include_router(health_router({"database": self._database_answers}, {"broker": self._broker_answers}))
+
+    async def _database_answers(self) -> bool:
+        await self.database.ping()
+        return True
+
+    async def _broker_answers(self) -> bool:
+        return self.bus is not None and self.bus.is_ready()
+
+    async def _supervise(self, worker: Worker) -> None:
+        while not self._stop.is_set():
+            try:
+                await worker.run(self._stop)
+            except Exception as error:
+                log.error("worker_failed", worker=worker.name, exc_info=error)
+                await asyncio.sleep(RESTART_AFTER_S)
+
+
+def open_bus(settings: Settings) -> Bus:
+    """The transport that the settings name."""
+    if settings.broker_url.startswith("embedded:"):
+        return EmbeddedBus(Path(settings.broker_url.removeprefix("embedded:")))
+    return RabbitMQBus(settings.broker_url)
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn that leaves signals to the process around it."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies or None,
+                timeout_keep_alive=SLOW_CLIENT_S,
+                timeout_graceful_shutdown=int(DRAIN_S),
+                lifespan="off",
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def run(services: Sequence[Service], app: ASGIApp, settings: Settings, *, serve: bool, work: bool) -> None:
+    """Run services in this process, all on one bus, until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    bus = open_bus(settings)
+    server = HttpServer(app, settings)
+    for service in services:
+        await service.start(bus, work=work)
+    serving = asyncio.create_task(server.serve(), name="http")
+    log.info("service_started", serve=serve, work=work, port=settings.port)
+    await asyncio.wait({serving, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await asyncio.gather(serving, return_exceptions=True)
+    await _drain(bus)
+    for service in services:
+        await service.stop()
+    await bus.close()
+    log.info("service_stopped")
+
+
+async def _drain(bus: Bus) -> None:
+    try:
+        await asyncio.wait_for(bus.drain(), DRAIN_S)
+    except TimeoutError:
+        log.warning("bus_drain_timed_out")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,106 @@
+"""
+Settings from the environment (prefix `BUDKAVLE_`), read once at start.
+
+A secret may lie in a file instead: with `BUDKAVLE_SECRETS_DIR=/run/secrets`, the file `budkavle_smtp_url` there is
+`BUDKAVLE_SMTP_URL`. A wrong value stops the start with one line that names the variable and the mend.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+S = TypeVar("S", bound="Settings")
+
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h: the settings are wrong, starting again will not help."""
+
+MIN_SECRET_LENGTH = 32
+"""Characters of a signing key: 32 hex digits are the 128 bits below which HMAC-SHA256 is worth less than it says."""
+
+
+class Settings(BaseSettings):
+    """What every service is told."""
+
+    model_config = SettingsConfigDict(env_prefix="BUDKAVLE_", extra="ignore", frozen=True)
+
+    database_url: str = Field(description="postgresql://… or sqlite:///…; each service its own")
+    broker_url: str = Field(description="amqp(s)://… or embedded:/path/to/bus.sqlite3")
+    public_url: str = Field(default="http://localhost:8080", description="where readers reach the site")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(description="newest first, comma between")
+    admin_key: SecretStr | None = Field(default=None, description="accepted as the first admin key")
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    host: str = "0.0.0.0"  # noqa: S104 - a container listens on all its interfaces
+    port: int = Field(default=8080, ge=0, le=65535)
+    trusted_proxies: str = Field(default="", description="addresses whose X-Forwarded-* headers are believed")
+    instance: str = Field(default="", description="name of this replica in leases and logs; drawn when empty")
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _strong_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not value:
+            raise ValueError("needs at least one key")
+        if any(len(key.get_secret_value()) < MIN_SECRET_LENGTH for key in value):
+            raise ValueError(f"every key needs at least {MIN_SECRET_LENGTH} characters; try `openssl rand -hex 32`")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        try:
+            backend = make_url(value).get_backend_name()
+        except ArgumentError as error:
+            raise ValueError("is not a database URL; expected postgresql://… or sqlite:///…") from error
+        if backend not in {"postgresql", "sqlite"}:
+            raise ValueError("must begin with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str) -> str:
+        if not value.startswith(("amqp://", "amqps://", "embedded:")):
+            raise ValueError("must begin with amqp://, amqps:// or embedded:")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _plain_origin(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with https:// (or http:// on your own machine)")
+        return value.rstrip("/")
+
+
+def load(kind: type[S], **overrides: Any) -> S:
+    """Read the settings, or end the process with one clear line (exit status 78)."""
+    try:
+        return kind(_secrets_dir=_secrets_dir(), **overrides)
+    except ValidationError as error:
+        refuse(*(_complaint(detail) for detail in error.errors()))
+
+
+def refuse(*complaints: str) -> NoReturn:
+    """End the process: the settings are wrong."""
+    sys.stderr.write("budkavle cannot start: " + "; ".join(complaints) + "\n")
+    raise SystemExit(EXIT_CONFIG)
+
+
+def _complaint(detail: Any) -> str:
+    name = "BUDKAVLE_" + "_".join(str(part) for part in detail["loc"][:1]).upper()
+    message = "is missing" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}"
+
+
+def _secrets_dir() -> Path | None:
+    folder = os.environ.get("BUDKAVLE_SECRETS_DIR")
+    return Path(folder) if folder else None
