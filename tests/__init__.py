@@ -1,0 +1,1 @@
+"""The suite: what Budkavle promises, shown at its borders."""
