@@ -2,9 +2,9 @@
 The consumer: turns a message into one transaction, and whatever goes wrong into a value.
 
 A message is decoded, its handler runs in a transaction, the transaction commits, and only then is the message
-acknowledged; so a handler may run twice, and it is the unique indexes that make it safe. What cannot be decoded, or
-is of a version that we do not know, is parked at once. What raises is tried five times in under two minutes and then parked.
-A fault that is not the message's own (the database is away) waits without counting.
+acknowledged; so a handler may run twice, and it is the unique indexes that make it safe. What cannot be decoded,
+or is of a version that we do not know, is parked at once. What raises is tried five times in under two minutes
+and then parked. A fault that is not the message's own (the database is away) waits without counting.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

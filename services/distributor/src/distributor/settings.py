@@ -1,0 +1,34 @@
+"""The distributor's settings."""
+
+from pydantic import Field, SecretStr, field_validator
+
+from shared.settings import Settings
+
+
+class DistributorSettings(Settings):
+    """What the distributor is told beside what every service is told."""
+
+    smtp_url: SecretStr = Field(
+        default=SecretStr("smtp://localhost:25?starttls=required"),
+        description="smtp://user:pass@host:port?starttls=required|never, or smtps://…",
+    )
+    sender: str = Field(default="nyheter@budkavle.example", description="the From address")
+    sender_name: str = ""
+    reply_to: str = ""
+    return_path: str = Field(default="", description="the envelope sender; the From address when empty")
+    smtp_connections: int = Field(default=16, ge=1, le=200, description="also the window of doubt after a crash")
+    smtp_timeout_s: float = Field(default=60, gt=0)
+    smtp_dot_timeout_s: float = Field(default=600, ge=1, description="RFC 5321, section 4.5.3.2.6: ten minutes")
+    smtp_ca_file: str = Field(default="", description="PEM of the authority that signed the relay's certificate")
+    webhook_slots: int = Field(default=32, ge=1, le=500)
+    webhook_allow_loopback: bool = Field(default=False, description="for the demo and the tests")
+    webhook_allowed_networks: str = Field(default="", description="private networks of intranets, comma between")
+    uncertain: str = Field(default="repeat", pattern="^(repeat|hold)$", description="what to do with doubtful mail")
+    retry_scale: float = Field(default=1.0, gt=0, description="scales the retry schedules, for tests")
+
+    @field_validator("sender", "reply_to", "return_path")
+    @classmethod
+    def _one_address(cls, value: str) -> str:
+        if value and (value.count("@") != 1 or not value.isprintable() or " " in value):
+            raise ValueError("must be one mail address")
+        return value
