@@ -1,7 +1,6 @@
 """The distributor's settings."""
 
 from pydantic import Field, SecretStr, field_validator
-
 from shared.settings import Settings
 
 
