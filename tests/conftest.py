@@ -1,0 +1,118 @@
+"""Fixtures that every room of the suite may use. Servers are real; see `tests/servers/`."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests import eventually as waiting
+from tests.servers import chromium as browsers
+from tests.servers import run
+from tests.servers.certificates import CertificateAuthority
+from tests.servers.postgres import PrivatePostgres, create_database, drop_database, shared_postgres_url
+from tests.servers.rabbitmq import PrivateRabbitMQ, shared_amqp_url
+from tests.servers.receiver import HttpReceiver
+from tests.servers.smtp import SmtpServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The run belongs to pytest itself; under xdist to the controller, and the workers inherit it."""
+    if not hasattr(config, "workerinput"):
+        run.open_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run.close_run()
+
+
+@pytest.fixture
+def amqp_url() -> str:
+    """The run's broker, with a namespace that no other test has. The transport prefixes exchanges and queues with it."""
+    url = shared_amqp_url()
+    return f"{url}{'&' if '?' in url else '?'}namespace=t{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def postgres_database() -> Iterator[Callable[[], str]]:
+    """Call it for the SQLAlchemy URL of a new, empty PostgreSQL database; each call gives another."""
+    server = shared_postgres_url()
+    created: list[str] = []
+
+    def create() -> str:
+        created.append(create_database(server))
+        return created[-1]
+
+    yield create
+    for url in created:
+        drop_database(url, server)
+
+
+@pytest.fixture
+def private_rabbitmq() -> Iterator[PrivateRabbitMQ]:
+    """A broker to kill, hang or fill; started."""
+    broker = PrivateRabbitMQ()
+    broker.start()
+    yield broker
+    broker.remove()
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[PrivatePostgres]:
+    """A database server to kill or hang; started, and as durable as in production."""
+    server = PrivatePostgres()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on loopback that nobody else in this run gets. For more than one: `tests.servers.run.claim_port()`."""
+    return run.claim_port()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """`await eventually(predicate, within=10.0)`; the same function as `tests.eventually.eventually`."""
+    return waiting.eventually
+
+
+@pytest.fixture
+def smtp_server() -> Iterator[SmtpServer]:
+    """A mail server without TLS; for other kinds use `with SmtpServer(...) as server`."""
+    with SmtpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def http_receiver() -> Iterator[HttpReceiver]:
+    """A receiver of webhooks on plain HTTP."""
+    with HttpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def certificate_authority() -> CertificateAuthority:
+    return CertificateAuthority()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser."""
+    return browsers.chromium_path()
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=chromium, args=list(browsers.ARGUMENTS))
+        yield started
+        await started.close()
+
+
+@pytest.fixture
+async def browser_page(browser: Browser) -> Page:
+    """An empty page in a Swedish reader's browser (Europe/Stockholm). Its own context: no cookies, no cache."""
+    context = await browser.new_context(locale="sv-SE", timezone_id="Europe/Stockholm")
+    return await context.new_page()
