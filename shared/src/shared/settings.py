@@ -81,6 +81,23 @@ class Settings(BaseSettings):
         return value.rstrip("/")
 
 
+class OrganisationSettings(Settings):
+    """Who stands behind the pages and the mails: on both, the reader is told where to find the organisation."""
+
+    organisation: str = Field(default="Samordningsförbundet i Kalmar län", min_length=1)
+    postal_address: str = Field(default="", description="in the footer of pages and mails; one line")
+    contact_email: str = ""
+    contact_phone: str = ""
+    facebook_url: str = Field(default="", description="the organisation's Facebook page")
+
+    @field_validator("facebook_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if value and not value.startswith("https://"):
+            raise ValueError("must begin with https://")
+        return value
+
+
 def load(kind: type[S], **overrides: Any) -> S:
     """Read the settings, or end the process with one clear line (exit status 78)."""
     try:

@@ -5,6 +5,7 @@ Catalogues are `locale/en.po` files beside the templates that use them; they are
 no binary file lies in the repository.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,16 @@ def translations(folder: Path, locale: Locale) -> NullTranslations:
     write_mo(compiled, catalogue)
     compiled.seek(0)
     return Translations(compiled)
+
+
+def combined(folders: Sequence[Path], locale: Locale) -> Translations:
+    """Several catalogues as one; where two know a text, the later folder's word stands."""
+    merged = Translations()
+    for folder in folders:
+        catalogue = translations(folder, locale)
+        if isinstance(catalogue, Translations):
+            merged.merge(catalogue)
+    return merged
 
 
 def preferred(accept_language: str | None) -> Locale:
