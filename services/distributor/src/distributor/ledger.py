@@ -1,0 +1,333 @@
+"""The ledger's front door: what is accepted becomes rows, what must not go out is called off.
+
+Accepting is idempotent by the unique index and order-blind: an item's newest revision and state are kept here, and a
+batch that comes late is aimed at the newest revision, or cancelled when the item has been withdrawn. Stops and
+erasures are kept too, so that one that overtakes its batch still counts.
+
+Accepting reads the item's row under a share lock and a correction writes it, so that no batch slips in between a
+correction and the search for what it must retarget.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Table, and_, bindparam, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
+from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
+from shared.contracts.delivery import Channel
+from shared.contracts.mail import Exclusion, Form, Lane, MailRequested, Recipient, SubjectKind
+from shared.contracts.news import ItemSnapshot
+from shared.database import insert_ignoring, upsert
+from shared.ids import derived_id
+
+deliveries: Table = Delivery.__table__  # type: ignore[assignment]
+items: Table = Item.__table__  # type: ignore[assignment]
+contents: Table = SubjectContent.__table__  # type: ignore[assignment]
+exclusions: Table = ExclusionRow.__table__  # type: ignore[assignment]
+stops: Table = RecipientStop.__table__  # type: ignore[assignment]
+attempts: Table = Attempt.__table__  # type: ignore[assignment]
+
+PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
+
+
+class UnknownDelivery(Exception):
+    """There is no such delivery."""
+
+
+class NotRetriable(Exception):
+    """The delivery is in a state, or of a revision, that must not be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """How far an item has come."""
+
+    revision: int
+    withdrawn: bool
+
+
+async def keep_content(
+    session: AsyncSession,
+    *,
+    subject_kind: SubjectKind,
+    subject_id: UUID,
+    revision: int,
+    item: ItemSnapshot | None,
+    request: Any = None,
+    note: str = "",
+    correlation_id: str = "",
+    traceparent: str | None = None,
+    at: datetime,
+) -> None:
+    """Keep what a revision says; the first to tell wins, all tell the same."""
+    row = {
+        "subject_id": subject_id,
+        "revision": revision,
+        "subject_kind": subject_kind,
+        "item": item.model_dump(mode="json") if item else None,
+        "request": request.model_dump(mode="json") if request else None,
+        "note": note,
+        "correlation_id": correlation_id,
+        "traceparent": traceparent,
+        "created_at": at,
+    }
+    await session.execute(insert_ignoring(session, contents).values(row))
+
+
+async def note_revision(session: AsyncSession, item_id: UUID, revision: int, *, withdrawn: bool) -> bool:
+    """Record that the item has come this far; False where as much or more was known."""
+    await session.execute(
+        insert_ignoring(session, items).values(
+            id=item_id, newest_revision=0, withdrawn=False, progress_sequence=0, progress_digest=""
+        )
+    )
+    newer = update(items).where(items.c.id == item_id, items.c.newest_revision < revision)
+    moved = await session.execute(newer.values(newest_revision=revision, withdrawn=withdrawn).returning(items.c.id))
+    return moved.first() is not None
+
+
+async def follow_ups_due(session: AsyncSession, item_id: UUID, at: datetime) -> None:
+    """Have the follow-up worker look for whoever has, or was about to get, an older revision."""
+    await session.execute(update(items).where(items.c.id == item_id).values(follow_ups_due_at=at))
+
+
+async def progress_due(session: AsyncSession, item_ids: Iterable[UUID], at: datetime) -> None:
+    """Have the counts of these items told; costs nothing where that is due already."""
+    known = sorted(set(item_ids))
+    if known:
+        quiet = items.c.id.in_(known) & items.c.progress_due_at.is_(None)
+        await session.execute(update(items).where(quiet).values(progress_due_at=at))
+
+
+async def newest_of(session: AsyncSession, item_id: UUID) -> Newest:
+    """How far the item has come, under a share lock: no correction passes until this transaction has ended."""
+    query = select(items.c.newest_revision, items.c.withdrawn).where(items.c.id == item_id).with_for_update(read=True)
+    row = (await session.execute(query)).one()
+    return Newest(row.newest_revision, row.withdrawn)
+
+
+async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime) -> None:
+    """Turn a batch into ledger rows."""
+    revision, ended = batch.revision, ""
+    recipients: Sequence[Recipient] = batch.recipients
+    if batch.subject_kind is SubjectKind.ITEM:
+        await note_revision(session, batch.subject_id, batch.revision, withdrawn=False)
+        newest = await newest_of(session, batch.subject_id)
+        if newest.withdrawn:
+            ended = "withdrawn"
+        elif newest.revision > batch.revision:
+            recipients = await _without_earlier(session, batch)
+            revision = newest.revision
+        await _keep_exclusions(session, batch.subject_id, batch.exclusions, at)
+        await progress_due(session, [batch.subject_id], at)
+    barred = await _barred(session, batch, recipients, at)
+    rows = [
+        _row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
+        for recipient in recipients
+    ]
+    if rows:
+        await session.execute(insert_ignoring(session, deliveries), rows)
+
+
+async def accept_endpoints(
+    session: AsyncSession, item: ItemSnapshot, endpoint_ids: Sequence[UUID], at: datetime
+) -> None:
+    """Plan the item's webhook for each endpoint, in the newest revision that is known."""
+    newest = await newest_of(session, item.item_id)
+    known = select(deliveries.c.recipient_id).where(
+        deliveries.c.subject_id == item.item_id, deliveries.c.channel == Channel.WEBHOOK
+    )
+    earlier = set(await session.scalars(known))
+    ended = "withdrawn" if newest.withdrawn else ""
+    revision = item.revision if newest.withdrawn else newest.revision
+    rows = [
+        webhook_row(item.item_id, revision, endpoint_id, Form.NEWS, item.revised_at, at, ended=ended)
+        for endpoint_id in endpoint_ids
+        if endpoint_id not in earlier
+    ]
+    if rows:
+        await session.execute(insert_ignoring(session, deliveries), rows)
+
+
+async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[Recipient]:
+    """Those who have no row of this item yet: the others were reached by an earlier copy of this batch."""
+    ids = [recipient.recipient_id for recipient in batch.recipients]
+    query = select(deliveries.c.recipient_id).where(
+        deliveries.c.subject_id == batch.subject_id,
+        deliveries.c.channel == Channel.MAIL,
+        deliveries.c.recipient_id.in_(ids),
+    )
+    earlier = set(await session.scalars(query))
+    return [recipient for recipient in batch.recipients if recipient.recipient_id not in earlier]
+
+
+async def _keep_exclusions(session: AsyncSession, item_id: UUID, left_out: Sequence[Exclusion], at: datetime) -> None:
+    rows = [{"item_id": item_id, "created_at": at, **exclusion.model_dump()} for exclusion in left_out]
+    if rows:
+        await session.execute(insert_ignoring(session, exclusions), rows)
+
+
+async def _barred(
+    session: AsyncSession, batch: MailRequested, recipients: Sequence[Recipient], at: datetime
+) -> dict[UUID, str]:
+    """Who of `recipients` must not get it, and why. An erasure bars everything; a stop, all but transactional mail."""
+    ids = [recipient.recipient_id for recipient in recipients]
+    query = select(stops).where(stops.c.recipient_id.in_(ids), stops.c.stopped)
+    found: dict[UUID, str] = {}
+    audience_of = {recipient.recipient_id: recipient.audience or "" for recipient in recipients}
+    for stop in await session.execute(query):
+        if stop.erased:
+            found[stop.recipient_id] = "erased"
+        elif batch.lane is not Lane.TRANSACTIONAL and stop.audience in ("", audience_of[stop.recipient_id]):
+            if stop.until is None or stop.until > at:
+                found.setdefault(stop.recipient_id, "stopped")
+    return found
+
+
+def _row(batch: MailRequested, recipient: Recipient, revision: int, ended: str, at: datetime) -> dict[str, Any]:
+    row = _blank(batch.subject_id, revision, Channel.MAIL, recipient.recipient_id, batch.planned_at, at, ended)
+    personal: dict[str, Any] = {name: getattr(recipient, name) for name in PERSONAL}
+    return row | {
+        "subject_kind": batch.subject_kind,
+        "audience": recipient.audience,
+        "form": batch.form,
+        "lane": LANE_RANK[batch.lane],
+        "locale": recipient.locale,
+        **(dict.fromkeys(PERSONAL) if ended == "erased" else personal),
+    }
+
+
+def webhook_row(
+    item_id: UUID, revision: int, endpoint_id: UUID, form: Form, planned_at: datetime, at: datetime, *, ended: str = ""
+) -> dict[str, Any]:
+    """A delivery to an endpoint."""
+    row = _blank(item_id, revision, Channel.WEBHOOK, endpoint_id, planned_at, at, ended)
+    return row | {
+        "subject_kind": SubjectKind.ITEM,
+        "audience": None,
+        "form": form,
+        "lane": LANE_RANK[Lane.NEWS],
+        "locale": "sv",
+        **dict.fromkeys(PERSONAL),
+    }
+
+
+def delivery_id(subject_id: UUID, revision: int, channel: str, recipient_id: UUID) -> UUID:
+    """The id that the same delivery has on every replay."""
+    return derived_id("delivery", subject_id, revision, channel, recipient_id)
+
+
+def _blank(
+    subject_id: UUID,
+    revision: int,
+    channel: Channel,
+    recipient_id: UUID,
+    planned_at: datetime,
+    at: datetime,
+    ended: str,
+) -> dict[str, Any]:
+    return {
+        "id": delivery_id(subject_id, revision, channel, recipient_id),
+        "subject_id": subject_id,
+        "revision": revision,
+        "channel": channel,
+        "recipient_id": recipient_id,
+        "thread_of": "",
+        "planned_at": planned_at,
+        "state": CANCELLED if ended else PLANNED,
+        "ended_reason": ended,
+        "next_attempt_at": None if ended else at,
+        "leased_from": "",
+        "tries": 0,
+        "attempts": 0,
+        "repeats": 0,
+        "created_at": at,
+        "changed_at": at,
+    }
+
+
+async def stop_recipient(session: AsyncSession, stop: dict[str, Any], at: datetime) -> None:
+    """Keep a stop, a resume or an erasure, unless a newer word is known; call off what it covers and has not begun."""
+    statement = upsert(session, stops).values(stop)
+    changed = {name: statement.excluded[name] for name in ("version", "stopped", "until", "erased")}
+    newer = and_(stops.c.version < statement.excluded.version, ~stops.c.erased)
+    kept = await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["recipient_id", "audience"], set_=changed, where=newer
+        ).returning(stops.c.version)
+    )
+    if kept.first() is not None and stop["stopped"]:
+        await _call_off(session, stop, at)
+
+
+async def _call_off(session: AsyncSession, stop: dict[str, Any], at: datetime) -> None:
+    theirs = [deliveries.c.recipient_id == stop["recipient_id"], deliveries.c.channel == Channel.MAIL]
+    if stop["audience"]:
+        theirs.append(deliveries.c.audience == stop["audience"])
+    if not stop["erased"]:
+        theirs.append(deliveries.c.lane != LANE_RANK[Lane.TRANSACTIONAL])
+    touched = await session.scalars(
+        update(deliveries)
+        .where(*theirs, not_begun())
+        .values(state=CANCELLED, ended_reason="erased" if stop["erased"] else "stopped", **released(at))
+        .returning(deliveries.c.subject_id)
+    )
+    await progress_due(session, touched, at)
+    # In doubt: it may have arrived, so it stays uncertain, but it is not repeated.
+    waiting = deliveries.c.state == UNCERTAIN
+    await session.execute(
+        update(deliveries).where(*theirs, waiting).values(next_attempt_at=None, ended_reason="stopped")
+    )
+
+
+async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
+    """Forget everything personal about the recipient; ids, states and counts stay."""
+    theirs = deliveries.c.recipient_id == recipient_id
+    await session.execute(update(deliveries).where(theirs).values(dict.fromkeys(PERSONAL)))
+    their_attempts = attempts.c.delivery_id.in_(select(deliveries.c.id).where(theirs))
+    await session.execute(update(attempts).where(their_attempts).values(reply=""))
+    await session.execute(update(exclusions).where(exclusions.c.recipient_id == recipient_id).values(detail=""))
+
+
+def not_begun() -> Any:
+    """Nothing of it can have left us."""
+    return or_(deliveries.c.state.in_(UNSENT), and_(deliveries.c.state == LEASED, deliveries.c.begun_at.is_(None)))
+
+
+def released(at: datetime) -> dict[str, Any]:
+    """Columns of a row that is in nobody's hands and not due."""
+    return {"next_attempt_at": None, "lease_owner": None, "begun_at": None, "leased_from": "", "changed_at": at}
+
+
+async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
+    """Plan a delivery that ended badly once more, at once, with its schedule begun anew."""
+    row = (await session.execute(select(deliveries).where(deliveries.c.id == key))).first()
+    if row is None:
+        raise UnknownDelivery(str(key))
+    newest = select(func.coalesce(func.max(items.c.newest_revision), row.revision)).where(items.c.id == row.subject_id)
+    current = deliveries.c.revision >= newest.scalar_subquery()
+    reachable = or_(deliveries.c.channel == Channel.WEBHOOK, deliveries.c.address.is_not(None))
+    again = (
+        update(deliveries)
+        .where(deliveries.c.id == key, deliveries.c.state.in_(RETRIABLE_BY_HAND), current, reachable)
+        .values(released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""})
+        .returning(deliveries.c.id)
+    )
+    if (await session.execute(again)).first() is None:
+        raise NotRetriable(row.state)
+    if row.subject_kind == SubjectKind.ITEM:
+        await progress_due(session, [row.subject_id], at)
+
+
+SCRUB = (
+    update(deliveries)
+    .where(deliveries.c.changed_at < bindparam("before", type_=deliveries.c.changed_at.type))
+    .where(deliveries.c.address.is_not(None), deliveries.c.next_attempt_at.is_(None), deliveries.c.state != LEASED)
+    .values(dict.fromkeys(PERSONAL))
+)
+"""Retention: drops what is personal from deliveries that ended before `before`."""

@@ -1,0 +1,157 @@
+"""The distributor's tables: what is to go out, what went out, and who must not get anything more.
+
+`deliveries` is the ledger. A row is unique on (subject, revision, channel, recipient): whatever is accepted twice, is
+there once. A row is due when `next_attempt_at` is set and has come; a row in somebody's hands is `leased`, and
+`begun_at` says that its bytes may have left: only such a row is in doubt when its sender dies.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, Index, Integer, MetaData, String, Text, UniqueConstraint, Uuid
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.database import NAMING, Instant
+
+
+class Base(DeclarativeBase):
+    """All tables of the distributor."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: Instant, UUID: Uuid, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Item(Base):
+    """The newest that is known of an item; nothing older is begun, whatever order its events came in."""
+
+    __tablename__ = "items"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    newest_revision: Mapped[int]
+    withdrawn: Mapped[bool] = mapped_column(default=False)
+    follow_ups_due_at: Mapped[datetime | None] = mapped_column(index=True)
+    progress_due_at: Mapped[datetime | None] = mapped_column(index=True)
+    progress_sequence: Mapped[int] = mapped_column(default=0)
+    progress_digest: Mapped[str] = mapped_column(String(64), default="")
+
+
+class SubjectContent(Base):
+    """What a subject's revision says, kept once for all its deliveries."""
+
+    __tablename__ = "contents"
+
+    subject_id: Mapped[UUID] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    subject_kind: Mapped[str] = mapped_column(String(20))
+    item: Mapped[dict[str, Any] | None]
+    request: Mapped[dict[str, Any] | None]
+    note: Mapped[str] = mapped_column(Text, default="")
+    correlation_id: Mapped[str] = mapped_column(String(128), default="")
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """One subject revision, one recipient, one channel.
+
+    The personal columns (`address`, `reason` and the links) are dropped by erasure and by the retention job; the rest
+    stays as proof.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (UniqueConstraint("subject_id", "revision", "channel", "recipient_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subject_kind: Mapped[str] = mapped_column(String(20))
+    subject_id: Mapped[UUID]
+    revision: Mapped[int]
+    channel: Mapped[str] = mapped_column(String(10))
+    recipient_id: Mapped[UUID] = mapped_column(index=True)
+    audience: Mapped[str | None] = mapped_column(String(30))
+    form: Mapped[str] = mapped_column(String(20))
+    lane: Mapped[int] = mapped_column(Integer, doc="rank of the lane: 0 goes first")
+    locale: Mapped[str] = mapped_column(String(2))
+    address: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    preferences_url: Mapped[str | None] = mapped_column(Text)
+    unsubscribe_url: Mapped[str | None] = mapped_column(Text)
+    one_click_url: Mapped[str | None] = mapped_column(Text)
+    thread_of: Mapped[str] = mapped_column(String(100), default="", doc="earlier revisions, comma between")
+    planned_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(12))
+    ended_reason: Mapped[str] = mapped_column(String(30), default="")
+    next_attempt_at: Mapped[datetime | None]
+    leased_from: Mapped[str] = mapped_column(String(12), default="", doc="the state that a lease returns to")
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    begun_at: Mapped[datetime | None]
+    tries: Mapped[int] = mapped_column(default=0, doc="attempt rows written")
+    attempts: Mapped[int] = mapped_column(default=0, doc="tries that count on the retry schedule")
+    repeats: Mapped[int] = mapped_column(default=0, doc="tries made in doubt")
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+_due = Delivery.next_attempt_at.is_not(None)
+Index(
+    "ix_deliveries_due",
+    Delivery.channel,
+    Delivery.lane,
+    Delivery.next_attempt_at,
+    postgresql_where=_due,
+    sqlite_where=_due,
+)
+_leased = Delivery.lease_owner.is_not(None)
+Index("ix_deliveries_leased", Delivery.lease_owner, postgresql_where=_leased, sqlite_where=_leased)
+
+
+class Attempt(Base):
+    """One try: what we did, and the receiver's own words with its queue id. That is the proof."""
+
+    __tablename__ = "delivery_attempts"
+
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(12))
+    code: Mapped[int | None]
+    enhanced: Mapped[str] = mapped_column(String(16), default="")
+    reply: Mapped[str] = mapped_column(Text, default="")
+    phase: Mapped[str] = mapped_column(String(20), default="")
+    fault: Mapped[str] = mapped_column(String(12), default="")
+    duration_ms: Mapped[int] = mapped_column(default=0)
+    ended_at: Mapped[datetime]
+
+
+class ExclusionRow(Base):
+    """Somebody in an item's audience who was left out, and why; never an address."""
+
+    __tablename__ = "exclusions"
+
+    item_id: Mapped[UUID] = mapped_column(primary_key=True)
+    recipient_id: Mapped[UUID] = mapped_column(primary_key=True)
+    audience: Mapped[str] = mapped_column(String(30))
+    reason: Mapped[str] = mapped_column(String(30))
+    detail: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime]
+
+
+class RecipientStop(Base):
+    """The newest word on whether a recipient may be sent to; it may come before the batch that it concerns."""
+
+    __tablename__ = "recipient_stops"
+
+    recipient_id: Mapped[UUID] = mapped_column(primary_key=True)
+    audience: Mapped[str] = mapped_column(String(30), primary_key=True, doc="empty: everything")
+    version: Mapped[int]
+    stopped: Mapped[bool]
+    until: Mapped[datetime | None]
+    erased: Mapped[bool] = mapped_column(default=False)
+
+
+class SenderLease(Base):
+    """A sender process that lives: what it has leased is its own until `held_until`."""
+
+    __tablename__ = "sender_leases"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    held_until: Mapped[datetime]

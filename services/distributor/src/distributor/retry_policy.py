@@ -1,0 +1,94 @@
+"""When to try again: schedules are data, the decision is a pure function.
+
+Jitter is only ever added, so that no receiver is asked earlier than it asked for.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from distributor.channels import Fault, Outcome
+from distributor.states import DEFERRED, FAILED, UNCERTAIN
+from shared.contracts.delivery import Channel, DeliveryState
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+SCHEDULES: dict[Channel, tuple[timedelta, ...]] = {
+    # Greylisting opens after one to five minutes; a full mailbox or a server under repair needs days: 73 h in all.
+    Channel.MAIL: (
+        1 * MINUTE,
+        5 * MINUTE,
+        15 * MINUTE,
+        30 * MINUTE,
+        1 * HOUR,
+        2 * HOUR,
+        4 * HOUR,
+        8 * HOUR,
+        12 * HOUR,
+        21 * HOUR,
+        24 * HOUR,
+    ),
+    # An intranet under repair answers 404 for a day; a long weekend must be survived: 75 h 35 min and ten tries.
+    Channel.WEBHOOK: (
+        timedelta(seconds=5),
+        5 * MINUTE,
+        30 * MINUTE,
+        2 * HOUR,
+        5 * HOUR,
+        10 * HOUR,
+        14 * HOUR,
+        20 * HOUR,
+        24 * HOUR,
+    ),
+}
+JITTER = 0.2
+"""At most a fifth more: spreads a herd, stays near the schedule."""
+
+NOT_OUR_TURN = timedelta(seconds=10)
+"""Wait after a try that was nobody's fault but the relay's; the channel as a whole backs away meanwhile."""
+
+SILENT_AFTER_DOT = 10 * MINUTE
+"""A server that fell silent after the final dot may still be delivering: look again when it has given up or is done."""
+
+LONGEST_WAIT = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the delivery: its state, and when it is due again (`None`: never by itself)."""
+
+    state: DeliveryState
+    wait: timedelta | None = None
+    reason: str = ""
+
+
+def decide(channel: Channel, outcome: Outcome, *, attempts: int, repeats: int, repeat_doubtful: bool) -> Verdict:
+    """Judge `outcome`. `attempts` counts this one if it counts; `repeats` are tries made in doubt so far."""
+    if outcome.state is UNCERTAIN:
+        return _doubtful(repeats, repeat_doubtful)
+    if outcome.state is not DEFERRED:
+        return Verdict(outcome.state)
+    if not outcome.counts:
+        return Verdict(DEFERRED, max(NOT_OUR_TURN, outcome.retry_after or NOT_OUR_TURN))
+    schedule = SCHEDULES[channel]
+    if attempts > len(schedule):
+        return Verdict(FAILED, reason="retries_exhausted")
+    wait = max(schedule[attempts - 1], outcome.retry_after or timedelta(0))
+    return Verdict(DEFERRED, min(wait, LONGEST_WAIT))
+
+
+def jittered(wait: timedelta, scale: float, draw: float | None = None) -> timedelta:
+    """`wait` and up to a fifth more, times `scale` (1 in production)."""
+    share = random.random() if draw is None else draw  # noqa: S311 - spreading load, guarding nothing
+    return wait * (1 + JITTER * share) * scale
+
+
+def _doubtful(repeats: int, repeat_doubtful: bool) -> Verdict:
+    if repeat_doubtful and repeats == 0:
+        return Verdict(UNCERTAIN, SILENT_AFTER_DOT)
+    return Verdict(UNCERTAIN, reason="held")
+
+
+def is_systemic(outcome: Outcome) -> bool:
+    """Whether the way out itself is broken, so that the next delivery would fare no better."""
+    return outcome.fault is Fault.SYSTEM and not outcome.counts

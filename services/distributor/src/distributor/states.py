@@ -1,0 +1,48 @@
+"""The states of a delivery and the ways between them. "Sent" means that the receiver's server accepted it.
+
+Whatever is not listed cannot happen: every statement that changes a state names the states that it may leave.
+"""
+
+from collections.abc import Mapping
+
+from shared.contracts.delivery import DeliveryState
+from shared.contracts.mail import Lane
+
+PLANNED, LEASED, SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN, CANCELLED = DeliveryState
+
+TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    # Waiting: taken by a sender, or called off.
+    PLANNED: frozenset({LEASED, CANCELLED}),
+    # The receiver asked us to come again, or could not be reached. Retried by hand: planned.
+    DEFERRED: frozenset({LEASED, CANCELLED, PLANNED, FAILED}),
+    # In a sender's hands. Given back untouched when the sender died before it began (planned, deferred, uncertain);
+    # called off while not begun.
+    LEASED: frozenset({SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN, PLANNED, CANCELLED}),
+    # The receiver may have it. Repeated once (leased), or by hand (planned); a late answer may still settle it.
+    UNCERTAIN: frozenset({LEASED, PLANNED}),
+    # Final, but for a person who knows better.
+    BOUNCED: frozenset({PLANNED}),
+    FAILED: frozenset({PLANNED}),
+    # Final. Mail that went out cannot be called back; what was called off is planned anew under a newer revision.
+    SENT: frozenset(),
+    CANCELLED: frozenset(),
+}
+
+MAY_HAVE_IT = (SENT, UNCERTAIN)
+"""Who has to be told when the item is corrected or withdrawn."""
+
+UNSENT = (PLANNED, DEFERRED)
+
+RETRIABLE_BY_HAND = tuple(state for state, ways in TRANSITIONS.items() if PLANNED in ways and state is not LEASED)
+
+LANE_RANK: Mapping[Lane, int] = {lane: rank for rank, lane in enumerate(Lane)}
+LANE_OF_RANK = tuple(Lane)
+
+
+class ImpossibleTransition(Exception):
+    """The delivery is in a state that does not lead where it should go."""
+
+
+def sources_of(target: DeliveryState) -> tuple[DeliveryState, ...]:
+    """The states that lead to `target`."""
+    return tuple(state for state, ways in TRANSITIONS.items() if target in ways)
