@@ -1,7 +1,7 @@
 """Certificates for tests: an authority of our own and what it signs, good, expired or for somebody else."""
 
-import datetime
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
@@ -21,7 +21,7 @@ class CertificateAuthority:
 
     def server_context(self, *names: str, expired: bool = False) -> ssl.SSLContext:
         """For a server called by `names` (default: loopback)."""
-        yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
         certificate = self._authority.issue_cert(*(names or LOOPBACK), not_after=yesterday if expired else None)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)

@@ -58,7 +58,7 @@ def start_container(image: str, port: int, *, env: dict[str, str], command: str 
     so the reaper is off and the run's guardian takes its place.
     """
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
-    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - reads its settings at import
 
     container = DockerContainer(image).with_exposed_ports(port)
     for name, value in env.items():

@@ -6,13 +6,14 @@ that fails raises ServerFailed with the end of the server's log.
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.servers.run import forget_leftover, note_leftover
+from tests.servers.run import forget_leftover, keep_until_the_end, note_leftover
 
 
 class ServerFailed(RuntimeError):
@@ -64,6 +65,7 @@ class ServerProcess:
                 extra_groups=None if self._user is None else [],
                 start_new_session=True,
             )
+        keep_until_the_end(self._process)
         note_leftover(self._key, {"group": self.pid, "signal": int(self._end_signal)})
         try:
             self._wait_until(ready, within)
@@ -135,8 +137,6 @@ class ServerProcess:
 
 
 def _group_of(user: str) -> int:
-    import pwd
-
     return pwd.getpwnam(user).pw_gid
 
 

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 VARIABLE = "BUDKAVLE_TEST_RUN_DIR"
 
@@ -27,37 +28,50 @@ VARIABLE = "BUDKAVLE_TEST_RUN_DIR"
 # a server that was killed finds its own port free when it starts again.
 PORTS = range(15_000, 30_000)
 
-_alive: int | None = None
-_guardian: "subprocess.Popen[bytes] | None" = None
+
+class _Owned:
+    """What this process holds of the run."""
+
+    alive: int | None = None
+    children: ClassVar[list["subprocess.Popen[bytes]"]] = []
 
 
 def open_run() -> Path:
     """Begin a run owned by this process; its children find it through the environment."""
-    global _alive
     # 0711, not 0700: PostgreSQL refuses to run as root, so its directory in here belongs to another user.
     directory = Path(tempfile.mkdtemp(prefix="budkavle-tests-"))
     directory.chmod(0o711)
     (directory / "leftovers").mkdir()
     (directory / "ports").mkdir()
-    _alive = os.open(directory / "alive", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.lockf(_alive, fcntl.LOCK_EX)
+    _Owned.alive = os.open(directory / "alive", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.lockf(_Owned.alive, fcntl.LOCK_EX)
     os.environ[VARIABLE] = str(directory)
     return directory
 
 
 def close_run(within: float = 30.0) -> None:
-    """End every server of the run and wait until the guardian has tidied up. Does nothing in a worker."""
-    global _alive
-    if _alive is None:
-        return
-    directory = Path(os.environ.pop(VARIABLE))
-    os.close(_alive)
-    _alive = None
-    if _guardian is None and not (directory / "guardian").exists():
-        shutil.rmtree(directory, ignore_errors=True)
-    deadline = time.monotonic() + within
-    while directory.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    """End every server of the run and wait until the guardian has tidied up. In a worker, only let go."""
+    if _Owned.alive is not None:
+        directory = Path(os.environ.pop(VARIABLE))
+        os.close(_Owned.alive)
+        _Owned.alive = None
+        if not (directory / "guardian").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+        deadline = time.monotonic() + within
+        while directory.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    _let_go()
+
+
+def keep_until_the_end(child: "subprocess.Popen[bytes]") -> None:
+    """The guardian ends it, not whoever started it; Popen would complain of that when the interpreter ends."""
+    _Owned.children.append(child)
+
+
+def _let_go() -> None:
+    for child in _Owned.children:
+        if child.poll() is None:
+            child.returncode = 0  # no longer ours to wait for
 
 
 def run_directory() -> Path:
@@ -90,14 +104,13 @@ def forget_leftover(key: str) -> None:
 
 
 def _start_guardian() -> None:
-    global _guardian
     directory = run_directory()
     with locked("guardian"):
         if (directory / "guardian").exists():
             return
         script = Path(__file__).with_name("guardian.py")
         null = subprocess.DEVNULL
-        _guardian = subprocess.Popen(
+        guardian = subprocess.Popen(
             [sys.executable, "-S", str(script), str(directory)],
             stdin=null,
             stdout=null,
@@ -105,7 +118,8 @@ def _start_guardian() -> None:
             cwd="/",
             start_new_session=True,
         )
-        (directory / "guardian").write_text(str(_guardian.pid))
+        (directory / "guardian").write_text(str(guardian.pid))
+        keep_until_the_end(guardian)
 
 
 def claim_port() -> int:

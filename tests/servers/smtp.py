@@ -239,12 +239,12 @@ class _Dialogue(SMTP):
             enable_SMTPUTF8=server.smtputf8,
             tls_context=server._tls if starttls else None,
             require_starttls=starttls,
-            auth_required=server.login is not None,
-            # aiosmtpd does not see the TLS that was there before its first byte.
             auth_require_tls=starttls,
             authenticator=self._authenticate_user,
             loop=server._loop,
         )
+        # Not by its parameter: aiosmtpd does not see the TLS that was there before its first byte, and warns.
+        self._auth_required = server.login is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._number:  # again after STARTTLS

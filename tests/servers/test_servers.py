@@ -23,9 +23,9 @@ from tests.eventually import eventually
 from tests.servers import finding
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.finding import ServerUnavailable, shared
-from tests.servers.postgres import PrivatePostgres, plain
+from tests.servers.postgres import PrivatePostgres, drop_database, plain, shared_postgres_url
 from tests.servers.rabbitmq import PrivateRabbitMQ
-from tests.servers.receiver import CUT, HANG, HttpReceiver, drip, redirect
+from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, drip, redirect
 from tests.servers.run import claim_port
 from tests.servers.sink import SinkProcess
 from tests.servers.smtp import DROP, SmtpServer
@@ -63,6 +63,7 @@ async def test_the_shared_broker_carries_a_message(amqp_url: str) -> None:
 async def test_a_killed_broker_comes_back_with_what_it_confirmed(private_rabbitmq: PrivateRabbitMQ) -> None:
     before = private_rabbitmq.url
     await _publish(private_rabbitmq.url, "q", b"confirmed")
+    private_rabbitmq.await_registered("q")
     private_rabbitmq.kill()
     with pytest.raises(ConnectionError):
         await aio_pika.connect(private_rabbitmq.url, timeout=2)
@@ -107,8 +108,6 @@ def test_each_call_gives_another_empty_database(postgres_database: Callable[[], 
 
 
 def test_databases_are_dropped_under_whoever_still_uses_them(postgres_database: Callable[[], str]) -> None:
-    from tests.servers.postgres import drop_database, shared_postgres_url
-
     url = postgres_database()
     with psycopg.connect(plain(url)) as still_connected:
         still_connected.execute("SELECT 1")
@@ -198,7 +197,7 @@ MAIL.set_content("Hej.\n.\n.. och en rad med punkt\n")
 
 
 async def _send(port: int, **options: object) -> tuple[dict[str, object], str]:
-    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, timeout=5, **options)  # type: ignore[arg-type]
+    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, **{"timeout": 5, **options})  # type: ignore[arg-type]
     async with client:
         return await client.send_message(MAIL)  # type: ignore[return-value]
 
@@ -259,9 +258,8 @@ async def test_every_phase_can_be_answered_dropped_or_left_silent(smtp_server: S
     for _ in range(2):
         with pytest.raises(aiosmtplib.SMTPException):
             await _send(smtp_server.port, start_tls=False)
-    with pytest.raises((TimeoutError, aiosmtplib.SMTPException)):
-        async with asyncio.timeout(0.5):
-            await _send(smtp_server.port, start_tls=False)
+    with pytest.raises(aiosmtplib.SMTPTimeoutError):
+        await _send(smtp_server.port, start_tls=False, timeout=0.3)
     await _send(smtp_server.port, start_tls=False)
     assert len(smtp_server.accepted) == 1
     dots = smtp_server.mails
@@ -376,8 +374,6 @@ async def test_the_receiver_speaks_tls(certificate_authority: CertificateAuthori
 
 
 async def test_the_browser_shows_a_page(browser_page: Page, http_receiver: HttpReceiver) -> None:
-    from tests.servers.receiver import Answer
-
     page = "<!doctype html><html lang=sv><title>Nyheter</title><h1>Nytt i länet</h1>".encode()
     http_receiver.always("/", Answer(200, {"Content-Type": "text/html; charset=utf-8"}, page))
     await browser_page.goto(http_receiver.url("/"))
