@@ -160,7 +160,8 @@ class PrivateRabbitMQ:
         """
         deadline = time.monotonic() + within
         registers = f"data/budkavle-{self.port}@localhost/quorum/*/names.dets"
-        while not any(queue.encode() in register.read_bytes() for register in self.directory.glob(registers)):
+        name = f"%2F_{queue}".encode()  # in the default virtual host
+        while not any(name in register.read_bytes() for register in self.directory.glob(registers)):
             if time.monotonic() > deadline:
                 raise ServerFailed(f"the queue {queue} was not registered in {within:g} s")
             time.sleep(0.05)

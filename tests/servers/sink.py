@@ -195,7 +195,16 @@ class SinkProcess:
         self.port = claim_port()
         self.log = directory / f"sink-{self.port}.jsonl"
         self.url = f"smtp://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "tests.servers.sink", "--port", str(self.port), "--log", self.log, *options]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.servers.sink",
+            "--port",
+            str(self.port),
+            "--log",
+            str(self.log),
+            *options,
+        ]
         root = Path(__file__).parents[2]
         self._process = ServerProcess(command, self.log.with_suffix(".out"), cwd=root)
 

@@ -262,12 +262,17 @@ class _Dialogue(SMTP):
 
     async def _handle_client(self) -> None:
         # After STARTTLS aiosmtpd comes here no second time: one connection, one greeting.
-        if (reply := await self._scripted("connect")) is not None:
-            await self.push(reply)
-            if self.transport is not None:
-                self.transport.close()
+        try:
+            reply = await self._scripted("connect")
+        except asyncio.CancelledError:  # the client gave up; aiosmtpd closes only what it was reading from
+            self.abort()
+            raise
+        if reply is None:
+            await super()._handle_client()
             return
-        await super()._handle_client()
+        await self.push(reply)
+        if self.transport is not None:
+            self.transport.close()
 
     async def smtp_DATA(self, arg: str) -> None:
         if (reply := await self._scripted("DATA")) is not None:

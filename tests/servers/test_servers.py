@@ -28,7 +28,7 @@ from tests.servers.rabbitmq import PrivateRabbitMQ
 from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, drip, redirect
 from tests.servers.run import claim_port
 from tests.servers.sink import SinkProcess
-from tests.servers.smtp import DROP, SmtpServer
+from tests.servers.smtp import DROP, Phase, SmtpServer
 from tests.servers.smtp import HANG as SILENCE
 
 # --- RabbitMQ
@@ -251,7 +251,7 @@ async def test_an_expired_certificate_is_expired(certificate_authority: Certific
 
 
 @pytest.mark.parametrize("phase", ["connect", "MAIL", "RCPT", "DATA", "dot"])
-async def test_every_phase_can_be_answered_dropped_or_left_silent(smtp_server: SmtpServer, phase) -> None:
+async def test_every_phase_can_be_answered_dropped_or_left_silent(smtp_server: SmtpServer, phase: Phase) -> None:
     smtp_server.on(phase, "421 4.3.2 Try later", nth=1)
     smtp_server.on(phase, DROP, nth=2)
     smtp_server.on(phase, SILENCE, nth=3)
@@ -320,7 +320,7 @@ def test_the_sink_kills_at_the_nth_dot(tmp_path: Path, when: str, answered: bool
         assert done.returncode == -signal.SIGKILL
         deadline = time.monotonic() + 5
         while len(sink.mails) < 3 and time.monotonic() < deadline:
-            pass
+            time.sleep(0.02)
         assert [mail.rcpt[0] for mail in sink.mails] == [f"r{number}@b.example" for number in range(3)]
         assert (sink.mails[-1].answered_at is not None) is answered
     finally:
