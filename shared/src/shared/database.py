@@ -113,17 +113,25 @@ class Database:
         """Call `wake` after every commit: relays and workers look for work at once instead of at their next poll."""
         self._after_commit.append(wake)
 
+    def wake(self) -> None:
+        """Tell everybody who asked that there may be work, as a commit does."""
+        for wake in self._after_commit:
+            wake()
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits at the end of the block, or rolls back when the block raises."""
+    async def transaction(self, *, quiet: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end of the block, or rolls back when the block raises.
+
+        `quiet` is for those who look for work: a commit that wakes them would have them look for ever.
+        """
         async with self._writer or nullcontext():
             async with self._sessions() as session:
                 session.info["writes"] = True
                 await session.connection(execution_options={"budkavle_writes": True})
                 yield session
                 await session.commit()
-        for wake in self._after_commit:
-            wake()
+        if not quiet:
+            self.wake()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

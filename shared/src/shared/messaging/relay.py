@@ -6,7 +6,7 @@ that. It wakes on every commit of its own process and looks once a second for wh
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge
 from shared.clock import Clock
 from shared.database import Database
 from shared.messaging import outbox
-from shared.messaging.bus import Bus, Message
+from shared.messaging.bus import Bus, BusUnavailable, Message
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ PURGE_EVERY_S = 3600.0
 
 published_total = Counter("budkavle_outbox_published_total", "Events that the broker confirmed", ["service"])
 failed_total = Counter("budkavle_outbox_failed_total", "Publications that failed and will be repeated", ["service"])
+waiting_seconds = Gauge("budkavle_outbox_waiting_seconds", "Age of the oldest event that waits", ["service"])
 blocked = Gauge("budkavle_broker_blocked", "1 while the broker takes no events", ["service"])
 
 
@@ -55,33 +56,44 @@ class Relay:
             if asyncio.get_running_loop().time() - purged_at > PURGE_EVERY_S:
                 purged_at = asyncio.get_running_loop().time()
                 await self._purge_safely()
-            if carried is None:
+            if carried is None or self._failing:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
-            elif carried < BATCH:
+            elif carried == 0:
                 await self._wait()
 
     async def carry(self) -> int:
-        """Publish one batch; returns how many rows were claimed. Raises where the database does not answer."""
-        async with self._database.transaction() as session:
+        """
+        Publish one batch; returns how many rows were claimed. Raises where the database does not answer.
+
+        It looks before it claims: a claim is a commit, and every commit of this process wakes the relay.
+        """
+        async with self._database.reading() as session:
+            waiting_since = await outbox.waiting_since(session, self._database)
+        self._observe(waiting_since)
+        if waiting_since is None:
+            return 0
+        async with self._database.transaction(quiet=True) as session:
             messages = await outbox.claim(session, self._database, limit=BATCH, lease=LEASE)
         if messages:
-            results = await self._bus.publish(messages)
-            await self._settle(messages, results)
+            await self._settle(messages, await self._bus.publish(messages))
         return len(messages)
 
+    def _observe(self, waiting_since: datetime | None) -> None:
+        age = (self._clock.now() - waiting_since).total_seconds() if waiting_since else 0.0
+        waiting_seconds.labels(self._service).set(age)
+
     async def _settle(self, messages: list[Message], results: list[Exception | None]) -> None:
-        published = [message.message_id for message, failure in zip(messages, results, strict=True) if not failure]
-        released = [message.message_id for message, failure in zip(messages, results, strict=True) if failure]
-        async with self._database.transaction() as session:
-            await outbox.settle(session, published=published, released=released, at=self._clock.now())
-        published_total.labels(self._service).inc(len(published))
-        failed_total.labels(self._service).inc(len(released))
-        self._tell(next((failure for failure in results if failure), None), len(released))
-        if released:
-            await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+        sorted_out = outbox.Settlement()
+        for message, failure in zip(messages, results, strict=True):
+            sorted_out.add(message.message_id, failure)
+        async with self._database.transaction(quiet=True) as session:
+            await outbox.settle(session, self._database, sorted_out, at=self._clock.now())
+        published_total.labels(self._service).inc(len(sorted_out.published))
+        failed_total.labels(self._service).inc(len(messages) - len(sorted_out.published))
+        self._tell(next((failure for failure in results if failure), None), len(messages) - len(sorted_out.published))
 
     def _tell(self, failure: Exception | None, waiting: int) -> None:
-        blocked.labels(self._service).set(1 if failure else 0)
+        blocked.labels(self._service).set(1 if isinstance(failure, BusUnavailable) else 0)
         if failure and not self._failing:
             log.warning("outbox_publish_failed", waiting=waiting, error=type(failure).__name__, detail=str(failure))
         if self._failing and not failure:
@@ -91,13 +103,17 @@ class Relay:
     async def _carry_safely(self) -> int | None:
         try:
             return await self.carry()
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            return None  # a connection was given up; nobody asked us to stop
         except Exception as error:  # noqa: BLE001 - a relay that dies loses nothing but stops everything
             log.warning("outbox_relay_failed", error=type(error).__name__)
             return None
 
     async def _purge_safely(self) -> None:
         try:
-            async with self._database.transaction() as session:
+            async with self._database.transaction(quiet=True) as session:
                 await outbox.purge(session, self._clock.now() - self._retention)
         except Exception as error:  # noqa: BLE001
             log.warning("outbox_purge_failed", error=type(error).__name__)
