@@ -1,0 +1,88 @@
+"""The tables of endpoints: where intranets take their news, and the secrets that prove it is us.
+
+Filters are small sets kept in one text each, so that both databases match without a join. A secret is kept sealed,
+since it must be able to sign; its SHA-256 beside it makes one that is used twice impossible (it has 192 random bits
+or more, so there is nothing to guess from the hash).
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Dialect, ForeignKey, String, Text, or_, true
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from distributor.models import Base
+
+
+class EndpointState(StrEnum):
+    """Whether an endpoint is sent to."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+class DisabledReason(StrEnum):
+    """Who disabled an endpoint: a person, or its own answer 410."""
+
+    BY_HAND = "by_hand"
+    GONE = "gone"
+
+
+class CodeSet(TypeDecorator[frozenset[str]]):
+    """A set of codes as `|0880|0881|`; the empty set is the empty text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[str] | str | None, dialect: Dialect) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        return "".join(f"|{code}" for code in sorted(set(value))) + "|" if value else ""
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:
+        return None if value is None else frozenset(code for code in value.split("|") if code)
+
+
+def meets(column: InstrumentedAttribute[frozenset[str]], codes: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a `CodeSet` and `codes` have something in common; an empty set on either side means all."""
+    wanted = sorted(set(codes))
+    if not wanted:
+        return true()
+    return or_(column == "", *(column.contains(f"|{code}|", autoescape=True) for code in wanted))
+
+
+class Endpoint(Base):
+    """One agency's intranet. `contact_email` is the person there who can mend it."""
+
+    __tablename__ = "endpoints"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    organisation: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(Text)
+    contact_email: Mapped[str] = mapped_column(String(320))
+    audiences: Mapped[frozenset[str]] = mapped_column(CodeSet)
+    municipalities: Mapped[frozenset[str]] = mapped_column(CodeSet)
+    topics: Mapped[frozenset[str]] = mapped_column(CodeSet)
+    state: Mapped[str] = mapped_column(String(10))
+    disabled_reason: Mapped[str] = mapped_column(String(20), default="")
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class EndpointSecret(Base):
+    """A signing secret. During a rotation there are several, and each signs until it `retires_at`."""
+
+    __tablename__ = "endpoint_secrets"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
+    sealed: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    retires_at: Mapped[datetime | None]
