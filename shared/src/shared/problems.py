@@ -173,7 +173,7 @@ def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
         pointer=prefix + pointer or "/",
         code=CODES.get(kind, kind),
         message=str(detail["msg"]).removeprefix("Value error, "),
-        message_sv=SWEDISH.get(kind, ""),
+        message_sv=SWEDISH.get(kind) or str(detail.get("ctx", {}).get("message_sv", "")),
     )
 
 

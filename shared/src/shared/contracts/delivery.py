@@ -39,6 +39,9 @@ class DeliveryCount(Contract):
     audience: Audience | None = None
     form: Form | None = None
     state: DeliveryState
+    superseded: bool = Field(
+        default=False, description="cancelled because the recipient has a row of a later revision in the same form"
+    )
     count: int = Field(ge=0)
 
 
