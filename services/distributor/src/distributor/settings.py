@@ -1,14 +1,16 @@
 """The distributor's settings."""
 
-from pathlib import Path
+import ssl
 
 from pydantic import Field, SecretStr, field_validator
 
+from distributor.mail.addresses import InvalidAddress, wire_address
+from distributor.mail.relay_url import RelayUrl
 from distributor.webhooks.addresses import AddressPolicy, parse_networks
-from shared.settings import Settings
+from shared.settings import OrganisationSettings
 
 
-class DistributorSettings(Settings):
+class DistributorSettings(OrganisationSettings):
     """What the distributor is told beside what every service is told."""
 
     smtp_url: SecretStr = Field(
@@ -16,13 +18,17 @@ class DistributorSettings(Settings):
         description="smtp://user:pass@host:port?starttls=required|never, or smtps://…",
     )
     sender: str = Field(default="nyheter@budkavle.example", description="the From address")
-    sender_name: str = ""
+    sender_name: str = Field(default="", description="the name beside it; the organisation's when empty")
     reply_to: str = ""
     return_path: str = Field(default="", description="the envelope sender; the From address when empty")
+    about: str = Field(default="", description="four to six lines about the organisation, below press releases")
     smtp_connections: int = Field(default=16, ge=1, le=200, description="also the window of doubt after a crash")
     smtp_timeout_s: float = Field(default=60, gt=0)
     smtp_dot_timeout_s: float = Field(default=600, ge=1, description="RFC 5321, section 4.5.3.2.6: ten minutes")
     smtp_ca_file: str = Field(default="", description="PEM of the authority that signed the relay's certificate")
+    smtp_ehlo_name: str = Field(
+        default="", pattern=r"^[A-Za-z0-9.\-\[\]:]*$", description="this host's name to the relay"
+    )
     webhook_slots: int = Field(default=32, ge=1, le=500)
     webhook_allow_loopback: bool = Field(default=False, description="for the demo and the tests")
     webhook_allowed_networks: str = Field(default="", description="private networks of intranets, comma between")
@@ -35,8 +41,12 @@ class DistributorSettings(Settings):
     @field_validator("sender", "reply_to", "return_path")
     @classmethod
     def _one_address(cls, value: str) -> str:
-        if value and (value.count("@") != 1 or not value.isprintable() or " " in value):
-            raise ValueError("must be one mail address")
+        try:
+            fit = not value or not wire_address(value).smtputf8
+        except InvalidAddress:
+            fit = False
+        if not fit:
+            raise ValueError("must be one mail address, without å, ä and ö before the @")
         return value
 
     @field_validator("webhook_allowed_networks")
@@ -45,11 +55,20 @@ class DistributorSettings(Settings):
         parse_networks(value)
         return value
 
-    @field_validator("webhook_ca_file")
+    @field_validator("smtp_url")
     @classmethod
-    def _readable(cls, value: str) -> str:
-        if value and not Path(value).is_file():
-            raise ValueError("is not a file")
+    def _known_relay(cls, value: SecretStr) -> SecretStr:
+        RelayUrl.parse(value.get_secret_value())
+        return value
+
+    @field_validator("smtp_ca_file", "webhook_ca_file")
+    @classmethod
+    def _readable_authority(cls, value: str) -> str:
+        if value:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:
+                raise ValueError("is not a readable PEM file of certificates") from error
         return value
 
     @property

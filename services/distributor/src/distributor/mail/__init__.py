@@ -1,0 +1,1 @@
+"""Mail: from a dispatch to bytes (`composer`), over the relay (`smtp`), to an outcome (`sending`, `replies`)."""

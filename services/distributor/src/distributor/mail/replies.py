@@ -1,0 +1,152 @@
+"""
+What a relay's answer means for a delivery.
+
+Decided by the phase and the reply code, never by how a library names an error: the same exception stands for a
+connection lost at DATA (surely not delivered) and one lost after the final dot (perhaps delivered). Pure functions,
+tested by table.
+
+Whose fault it is decides what may follow. Only what is surely about the recipient (RFC 3463: 5.1.x, 5.2.x and a few
+known dialects) may suppress anybody; what speaks of us (5.7.x, authentication, block lists) must never, or one bad day
+with a spam filter would empty the registers.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from distributor.channels import Fault
+from shared.contracts.delivery import DeliveryState
+
+MAX_REPLY_OCTETS = 4096
+
+SERVICE_CLOSING = 421
+TOO_BIG = 552
+BAD_COMMANDS = frozenset({500, 501, 502, 503, 504})
+NEEDS_LOGIN = frozenset({530, 534, 535, 538})
+NO_MAIL_HERE = frozenset({521, 556})  # RFC 7504: the host or domain takes no mail at all
+
+SENDER_ADDRESS = frozenset({"1.7", "1.8"})  # "bad sender's address": X.1.x, yet about us
+RECIPIENT_DIALECTS = frozenset({"4.1", "4.4", "7.17"})  # Exchange Online says 5.4.1 for "no such user"
+RECIPIENT_UNTRUSTED = frozenset({"5.0"})  # Outlook.com: "550 5.5.0 mailbox unavailable"
+CONTENT_DETAILS = frozenset({"2.3", "3.4"})  # too long for the mailbox, too big for the system
+FULL_MAILBOX = "2.2"
+
+ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.MULTILINE)
+ABOUT_US = re.compile(
+    r"block|black.?list|deny.?list|\brbl\b|dnsbl|spamhaus|spam|reputation|relay|denied|polic|authenti|\bauth\b|banned",
+    re.IGNORECASE,
+)
+PATIENCE = re.compile(r"gr[ea]y.?list|try (?:it )?again|too (?:many|fast)|\brate\b", re.IGNORECASE)
+
+
+class Phase(StrEnum):
+    """How far the dialogue had come. DOT: the final dot was written, so the server may have the mail."""
+
+    CONNECT = "connect"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    DOT = "dot"
+
+
+OPENING = frozenset({Phase.CONNECT, Phase.AUTH, Phase.MAIL})
+"""Nothing has been said of the recipient or the content yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means; the fields are `Outcome`'s."""
+
+    state: DeliveryState
+    fault: Fault = Fault.NONE
+    counts: bool = True
+
+
+SENT = Verdict(DeliveryState.SENT)
+UNCERTAIN = Verdict(DeliveryState.UNCERTAIN)
+LATER = Verdict(DeliveryState.DEFERRED)
+RECIPIENT_LATER = Verdict(DeliveryState.DEFERRED, Fault.RECIPIENT)
+RELAY_LATER = Verdict(DeliveryState.DEFERRED, Fault.SYSTEM)
+RELAY_AWAY = Verdict(DeliveryState.DEFERRED, Fault.SYSTEM, counts=False)
+BOUNCED = Verdict(DeliveryState.BOUNCED, Fault.RECIPIENT)
+CONTENT_REFUSED = Verdict(DeliveryState.FAILED, Fault.CONTENT)
+
+
+def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdict:  # noqa: PLR0911 - one case a line
+    """The meaning of an answer. `code` is None when the connection broke, fell silent or spoke gibberish.
+
+    A refusal before RCPT is ours alone and does not count against the delivery. From RCPT on it does, even where the
+    relay is to blame: a mail that breaks the relay each time must end some day.
+    """
+    if code is None:
+        return UNCERTAIN if phase is Phase.DOT else _of_relay(phase)
+    if phase is Phase.DOT and 200 <= code < 300:
+        return SENT
+    if phase is Phase.MAIL and (code == TOO_BIG or enhanced[2:] in CONTENT_DETAILS):
+        return CONTENT_REFUSED  # RFC 1870: the answer to the SIZE that we declared
+    if phase in OPENING or code == SERVICE_CLOSING:
+        return _of_relay(phase)
+    if 400 <= code < 500:
+        return _temporary(phase, enhanced[2:], text)
+    if 500 <= code < 600:
+        return _permanent(phase, code, enhanced[2:], text)
+    return UNCERTAIN if phase is Phase.DOT else RELAY_LATER
+
+
+def _of_relay(phase: Phase) -> Verdict:
+    return RELAY_AWAY if phase in OPENING else RELAY_LATER
+
+
+def _temporary(phase: Phase, detail: str, text: str) -> Verdict:
+    if detail.startswith("3."):
+        return RELAY_LATER
+    if detail.startswith(("1.", "2.")) and not PATIENCE.search(text):
+        return RECIPIENT_LATER
+    return LATER
+
+
+def _permanent(phase: Phase, code: int, detail: str, text: str) -> Verdict:  # noqa: PLR0911 - one case a line
+    if detail and detail != "0.0":
+        return _by_enhanced(phase, code, detail)
+    if code in NEEDS_LOGIN or code in BAD_COMMANDS:
+        return RELAY_LATER
+    if phase is not Phase.RCPT:
+        return RELAY_LATER if ABOUT_US.search(text) else CONTENT_REFUSED
+    if code in NO_MAIL_HERE:
+        return BOUNCED
+    if code == TOO_BIG:  # RFC 5321: "exceeded storage allocation"; mailboxes are emptied
+        return RECIPIENT_LATER
+    if code in (550, 551, 553) and not ABOUT_US.search(text):
+        return BOUNCED
+    return RELAY_LATER
+
+
+def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0911 - one case a line
+    if detail in CONTENT_DETAILS or detail.startswith("6."):
+        return CONTENT_REFUSED
+    if detail == FULL_MAILBOX:  # RFC 3463: "should be used as a persistent transient failure"
+        return RECIPIENT_LATER
+    if detail in SENDER_ADDRESS:
+        return RELAY_LATER
+    if detail.startswith(("1.", "2.")) or detail in RECIPIENT_DIALECTS:
+        return BOUNCED
+    if phase is Phase.RCPT and code == 550 and detail in RECIPIENT_UNTRUSTED:
+        return BOUNCED
+    if detail.startswith(("7.", "4.")) or phase is Phase.RCPT:
+        return RELAY_LATER
+    return CONTENT_REFUSED
+
+
+def enhanced_status(text: str) -> str:
+    """The enhanced status code that a reply's text begins with (RFC 2034), or nothing."""
+    found = ENHANCED.search(text)
+    return found[1] if found else ""
+
+
+def printable(text: str) -> str:
+    """A receiver's words, fit for a table, a page and a log: one line, no control characters, at most 4 kB."""
+    if text.isascii() and text.isprintable() and len(text) <= MAX_REPLY_OCTETS:
+        return text
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line.encode("utf-8", "replace")[:MAX_REPLY_OCTETS].decode("utf-8", "ignore")
