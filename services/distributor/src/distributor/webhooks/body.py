@@ -17,6 +17,7 @@ from pydantic import AwareDatetime
 
 from distributor.channels import Content
 from shared.contracts.envelope import Contract
+from shared.contracts.mail import Form
 from shared.contracts.news import (
     ContactPerson,
     Image,
@@ -37,10 +38,10 @@ OWN_SOURCE = "/budkavle/distributor"
 TEST_TYPE = "se.budkavle.endpoint.tested.v1"
 
 TYPES = {
-    ItemState.PUBLISHED: NewsPublished.event_type(),
-    ItemState.CORRECTED: NewsCorrected.event_type(),
-    ItemState.WITHDRAWN: NewsWithdrawn.event_type(),
+    Form.CORRECTION: NewsCorrected.event_type(),
+    Form.WITHDRAWAL: NewsWithdrawn.event_type(),
 }
+"""By form. Every other form is news to its endpoint, in whatever revision is the newest."""
 
 KEPT_BODIES = 64
 """Revisions whose bytes are kept while their webhooks go out: a few MB, and no item is rendered once an endpoint."""
@@ -85,15 +86,17 @@ class IntranetWithdrawal(Contract):
 
 
 @lru_cache(maxsize=KEPT_BODIES)
-def news_body(content: Content, planned_at: datetime) -> bytes:
+def news_body(content: Content, form: Form, planned_at: datetime) -> bytes:
     """The body for an item's revision; `content` serves as its own key (it compares by identity)."""
     item = content.item
     if item is None:
         raise ValueError("a webhook tells of an item")
+    withdrawn = item.state is ItemState.WITHDRAWN
+    event_type = TYPES.get(Form.WITHDRAWAL if withdrawn else form, NewsPublished.event_type())
     return _document(
-        id=str(derived_id("webhook", item.item_id, item.revision)),
+        id=str(derived_id("webhook", event_type, item.item_id, item.revision)),
         source=NEWS_SOURCE,
-        type=content.event_type or TYPES[item.state],
+        type=event_type,
         subject=str(item.item_id),
         time=planned_at,
         correlationid=content.correlation_id,
