@@ -10,7 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from shared.messaging.topology import RETRY_DELAYS_S, Queue
+
+log = structlog.get_logger()
 
 DIRECT = ""
 """The exchange that leads straight to the queue named by the routing key."""
@@ -68,6 +72,16 @@ class DeadLetter:
 
 Outcome = Ack | Retry | DeadLetter
 Receive = Callable[[Incoming], Awaitable[Ack | Retry]]
+"""Takes a message and answers for it. It is not to raise; a message whose receiver does comes again."""
+
+
+async def answered(receive: Receive, incoming: Incoming) -> Ack | Retry:
+    """What `receive` answers, whatever becomes of it: a queue does not stop at a fault in its receiver."""
+    try:
+        return await receive(incoming)
+    except Exception as error:
+        log.error("message_receiver_raised", message_id=incoming.message_id, exc_info=error)
+        return Retry()
 
 
 class Bus(Protocol):

@@ -7,6 +7,7 @@ or is of a version that we do not know, is parked at once. What raises is tried 
 and then parked. A fault that is not the message's own (the database is away) waits without counting.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -34,6 +35,12 @@ UNDECODABLE, UNKNOWN_TYPE, INVALID_DATA, EXHAUSTED, GIVEN_UP = (
     "broker_gave_up",
 )
 
+TRIES = len(RETRY_DELAYS_S) + 1
+HANDLING_LIMIT_S = 30.0
+"""Longer than any statement may take. A handler that hangs would otherwise hold its queue up for ever."""
+PAUSE_S = 1.0
+"""While the database is away every message of the queue would be sent round and round; this slows it down."""
+
 handled_total = Counter("budkavle_messages_total", "Messages by queue and outcome", ["queue", "outcome"])
 
 E = TypeVar("E", bound=Event)
@@ -51,6 +58,10 @@ class Received(Generic[E]):
 Handler = Callable[[AsyncSession, Received[Any]], Awaitable[Outcome | None]]
 
 
+class HandlerHung(Exception):
+    """The handler was stopped because it did not come to an end."""
+
+
 class _Undone(Exception):
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -59,8 +70,17 @@ class _Undone(Exception):
 class Consumer:
     """Handles one queue's messages. `routes` names a handler for each event type that the queue may bring."""
 
-    def __init__(self, queue: Queue, database: Database, clock: Clock, routes: Mapping[type[Event], Handler]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        database: Database,
+        clock: Clock,
+        routes: Mapping[type[Event], Handler],
+        *,
+        limit_s: float = HANDLING_LIMIT_S,
+    ) -> None:
         self.queue = queue
+        self._limit_s = limit_s
         self._database = database
         self._clock = clock
         self._routes = {kind.event_type(): (kind, handler) for kind, handler in routes.items()}
@@ -95,25 +115,32 @@ class Consumer:
         try:
             await self._transact(handler, Received(event, envelope))
         except _Undone as undone:
-            return undone.outcome
+            return _bounded(undone.outcome, incoming)
         except Exception as error:  # noqa: BLE001 - whatever it was, the message must not be lost
-            return self._after_failure(error, incoming)
+            return await self._after_failure(error, incoming)
         return Ack()
 
     async def _transact(self, handler: Handler, received: Received[Event]) -> None:
-        async with self._database.transaction() as session:
-            outcome = await handler(session, received) or Ack()
-            if not isinstance(outcome, Ack):
-                raise _Undone(outcome)
+        limit = asyncio.timeout(self._limit_s)
+        try:
+            async with limit, self._database.transaction() as session:
+                outcome = await handler(session, received) or Ack()
+                if not isinstance(outcome, Ack):
+                    raise _Undone(outcome)
+        except TimeoutError as error:
+            if limit.expired():
+                raise HandlerHung(f"not done in {self._limit_s:g} s") from error
+            raise
 
-    def _after_failure(self, error: Exception, incoming: Incoming) -> Outcome:
+    async def _after_failure(self, error: Exception, incoming: Incoming) -> Outcome:
         if is_transient(error):
             log.warning("message_waits", queue=self.queue.name, error=type(error).__name__)
+            await asyncio.sleep(PAUSE_S)
             return Retry(RETRY_DELAYS_S[1], counts=False)
-        if incoming.attempt > len(RETRY_DELAYS_S):
-            return DeadLetter(EXHAUSTED, f"{type(error).__name__}: {error}")
-        log.warning("message_handling_failed", queue=self.queue.name, attempt=incoming.attempt, exc_info=error)
-        return Retry(RETRY_DELAYS_S[incoming.attempt - 1])
+        if incoming.attempt < TRIES:
+            log.warning("message_handling_failed", queue=self.queue.name, attempt=incoming.attempt, exc_info=error)
+            return Retry(RETRY_DELAYS_S[incoming.attempt - 1])
+        return DeadLetter(EXHAUSTED, f"{type(error).__name__}: {error}")
 
     async def _conclude(self, incoming: Incoming, outcome: Outcome, event_type: str) -> Ack | Retry:
         handled_total.labels(self.queue.name, type(outcome).__name__.lower()).inc()
@@ -126,11 +153,19 @@ class Consumer:
                 )
         except Exception as error:  # noqa: BLE001 - without the store, the broker keeps it
             log.warning("dead_letter_store_failed", queue=self.queue.name, error=type(error).__name__)
+            await asyncio.sleep(PAUSE_S)
             return Retry(RETRY_DELAYS_S[1], counts=False)
         log.error(
             "message_parked", queue=self.queue.name, dead_letter_id=str(key), reason=outcome.reason, type=event_type
         )
         return Ack()
+
+
+def _bounded(outcome: Outcome, incoming: Incoming) -> Outcome:
+    """A handler that asks for one try after the other gets no more of them than one that raises."""
+    if isinstance(outcome, Retry) and outcome.counts and incoming.attempt >= TRIES:
+        return DeadLetter(EXHAUSTED, "the handler asked for another try")
+    return outcome
 
 
 def _summary(error: ValidationError) -> str:

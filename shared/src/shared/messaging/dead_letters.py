@@ -45,8 +45,9 @@ class AlreadyReplayed(Exception):
 async def park(
     session: AsyncSession, queue: str, incoming: Incoming, verdict: DeadLetter, event_type: str, at: datetime
 ) -> UUID:
-    """Keep `incoming`. Parking the same message of the same queue at the same instant twice keeps one."""
-    key = derived_id("dead-letter", queue, incoming.message_id, at.isoformat())
+    """Keep `incoming`. Parking the same message of the same queue twice keeps one: it may have come twice."""
+    digest = sha256(incoming.body).hexdigest()
+    key = derived_id("dead-letter", queue, incoming.message_id, digest)
     row = {
         "id": key,
         "queue": queue,
@@ -56,7 +57,7 @@ async def park(
         "detail": verdict.detail[:4000],
         "attempts": incoming.attempt,
         "body": incoming.body,
-        "body_sha256": sha256(incoming.body).hexdigest(),
+        "body_sha256": digest,
         "dead_at": at,
     }
     await session.execute(insert_ignoring(session, dead_letters).values(row))

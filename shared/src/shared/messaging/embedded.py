@@ -3,27 +3,50 @@ The embedded transport: a durable queue in one SQLite file, for the standalone d
 
 One row per message and bound queue, written in one transaction: publication is confirmed by the commit, and a message
 that no queue takes is refused. Each queue is drained by a task of its own, so that a poisoned handler or a long one
-holds up no other queue. The file belongs to one process at a time (a lock beside it sees to that), so whatever was
-leased when it is opened was in the hands of a process that died, and is due again at once.
+holds up no other queue. Messages are leased a batch at a time and their answers written together by one task, so that
+a message costs a fraction of a transaction.
+
+The file belongs to one process at a time (a lock beside it sees to that), so whatever was leased when it is opened
+was in the hands of a process that died, and is due again at once. It is then taken alone: a message that kills its
+process again and again drags no neighbour along, and is given up after as many deaths as RabbitMQ would allow.
 """
 
 import asyncio
 import fcntl
 import os
 from collections.abc import Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, delete, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock, SystemClock
-from shared.database import Database, Instant
-from shared.messaging.bus import DIRECT, Ack, Incoming, Message, Receive, Retry, Unroutable
-from shared.messaging.topology import QUEUES, Queue, matches
+from shared.database import EPOCH, Database, Instant
+from shared.messaging.bus import DIRECT, Ack, BusUnavailable, Incoming, Message, Receive, Unroutable, answered
+from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue, matches
 
 log = structlog.get_logger()
+
+BATCH = 20
+"""Messages leased at once. Few, because their bodies are held in memory and a crash hands them out once more."""
 
 POLL_S = 1.0
 """The longest that a message whose wait is over lies unnoticed."""
@@ -37,10 +60,12 @@ queued = Table(
     Column("message_id", String, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("attempt", Integer, nullable=False, default=1),
-    Column("due_at", Instant, nullable=False),
+    Column("deaths", Integer, nullable=False, default=0),  # processes that died with it in their hands
+    # The epoch until a wait is due: a clock that steps back must not hide what was never to wait.
+    Column("due_at", Instant, nullable=False, default=EPOCH),
     Column("leased", Boolean, nullable=False, default=False),
 )
-Index("ix_queued_messages_queue_due_at", queued.c.queue, queued.c.due_at, queued.c.id)
+Index("ix_queued_messages_queue_leased_id_due_at", queued.c.queue, queued.c.leased, queued.c.id, queued.c.due_at)
 
 
 class FileInUse(Exception):
@@ -48,13 +73,17 @@ class FileInUse(Exception):
 
 
 class EmbeddedBus:
-    """The bus in a file."""
+    """The bus in a file. `retry_pace` stretches the waits before a retry; tests make them short."""
 
-    def __init__(self, path: Path, *, clock: Clock | None = None, queues: Sequence[Queue] = QUEUES) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, queues: Sequence[Queue] = QUEUES, retry_pace: float = 1.0
+    ) -> None:
         self._path = path
         self._clock = clock or SystemClock()
         self._queues = queues
+        self._retry_pace = retry_pace
         self._database = Database(f"sqlite+aiosqlite:///{path}", clock=self._clock)
+        self._answers = _Answers(self._database)
         self._tasks: list[asyncio.Task[None]] = []
         self._wakes = {queue.name: asyncio.Event() for queue in queues}
         self._draining = False
@@ -67,21 +96,30 @@ class EmbeddedBus:
         async with self._database.engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
         async with self._database.transaction() as session:
-            await session.execute(update(queued).where(queued.c.leased).values(leased=False))
+            orphaned = update(queued).where(queued.c.leased)
+            await session.execute(orphaned.values(leased=False, deaths=queued.c.deaths + 1))
+        self._answers.start()
 
     async def publish(self, messages: Sequence[Message]) -> list[Exception | None]:
-        rows: list[dict[str, Any]] = []
-        results: list[Exception | None] = []
-        for message in messages:
-            names = self._route(message)
-            rows.extend(self._row(name, message) for name in names)
-            results.append(None if names else Unroutable(f"{message.exchange}/{message.routing_key}"))
-        if rows:
-            async with self._database.transaction() as session:
-                await session.execute(queued.insert(), rows)
-        for name in {row["queue"] for row in rows}:
+        if not self.is_ready():
+            return [BusUnavailable("the bus is not open") for _ in messages]
+        routes = [self._route(message) for message in messages]
+        try:
+            await self._write(
+                [
+                    {"queue": name, "message_id": message.message_id, "body": message.body}
+                    for message, names in zip(messages, routes, strict=True)
+                    for name in names
+                ]
+            )
+        except Exception as error:  # noqa: BLE001 - a full disk, say: nothing was kept
+            return [BusUnavailable(type(error).__name__) for _ in messages]
+        for name in {name for names in routes for name in names}:
             self._wakes[name].set()
-        return results
+        return [
+            None if names else Unroutable(f"{message.exchange}/{message.routing_key}")
+            for message, names in zip(messages, routes, strict=True)
+        ]
 
     async def consume(self, queue: Queue, receive: Receive) -> None:
         task = asyncio.create_task(self._drain_queue(queue, receive), name=f"bus {queue.name}")
@@ -91,25 +129,35 @@ class EmbeddedBus:
         return self._lock is not None
 
     async def depths(self) -> dict[str, int]:
-        """How many messages each queue holds."""
+        """How many messages each queue holds, those in hand included."""
         async with self._database.reading() as session:
-            names = list(await session.scalars(select(queued.c.queue)))
-        return {queue.name: names.count(queue.name) for queue in self._queues}
+            rows = await session.execute(select(queued.c.queue, func.count()).group_by(queued.c.queue))
+            counted = {name: int(count) for name, count in rows}
+        return {queue.name: counted.get(queue.name, 0) for queue in self._queues}
 
     async def drain(self) -> None:
         self._draining = True
         for wake in self._wakes.values():
             wake.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._answers.written()
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._database.dispose()
+        self._tasks.clear()
+        await self._answers.close()
         if self._lock is not None:
+            with suppress(Exception):  # then the next start takes them for orphans: no more than one death too many
+                await self._release()
             os.close(self._lock)
             self._lock = None
+        await self._database.dispose()
+
+    async def _release(self) -> None:
+        async with self._database.transaction() as session:
+            await session.execute(update(queued).where(queued.c.leased).values(leased=False))
 
     def _route(self, message: Message) -> list[str]:
         if message.exchange == DIRECT:
@@ -120,53 +168,137 @@ class EmbeddedBus:
             if queue.exchange == message.exchange and any(matches(key, message.routing_key) for key in queue.keys)
         ]
 
-    def _row(self, name: str, message: Message) -> dict[str, Any]:
-        return {
-            "queue": name,
-            "message_id": message.message_id,
-            "body": message.body,
-            "attempt": 1,
-            "due_at": self._clock.now(),
-            "leased": False,
-        }
+    async def _write(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            async with self._database.transaction() as session:
+                await session.execute(queued.insert(), rows)
 
     async def _drain_queue(self, queue: Queue, receive: Receive) -> None:
         wake = self._wakes[queue.name]
         while not self._draining:
             wake.clear()
             try:
-                if not await self._take_one(queue, receive):
-                    await asyncio.wait_for(wake.wait(), POLL_S)
-            except TimeoutError:
-                continue
+                due_in_s = await self._due_in(queue)
+                if due_in_s > 0:
+                    await _wait(wake, due_in_s)
+                    continue
+                for row in await self._lease(queue):
+                    if self._draining:  # the rest is given back when the bus closes
+                        return
+                    await self._hand_over(row, receive)
             except Exception as error:  # noqa: BLE001 - the queue's file may be unwritable for a while
                 log.warning("bus_queue_failed", queue=queue.name, error=type(error).__name__)
                 await asyncio.sleep(POLL_S)
 
-    async def _take_one(self, queue: Queue, receive: Receive) -> bool:
-        async with self._database.transaction() as session:
-            row = (await session.execute(self._next(queue))).first()
-            if row is None:
-                return False
-            await session.execute(update(queued).where(queued.c.id == row.id).values(leased=True))
-        outcome = await receive(Incoming(row.message_id, row.body, row.attempt))
-        await self._answer(row.id, row.attempt, outcome)
-        return True
+    async def _due_in(self, queue: Queue) -> float:
+        """Seconds until the queue has something to give, as far as is known; at most one poll."""
+        async with self._database.reading() as session:
+            earliest = select(func.min(queued.c.due_at)).where(queued.c.queue == queue.name, ~queued.c.leased)
+            due_at: datetime | None = await session.scalar(earliest)
+        return POLL_S if due_at is None else min((due_at - self._clock.now()).total_seconds(), POLL_S)
 
-    def _next(self, queue: Queue) -> Any:
-        due = queued.c.due_at <= self._clock.now()
-        mine = (queued.c.queue == queue.name, ~queued.c.leased, due)
-        return select(queued).where(*mine).order_by(queued.c.due_at, queued.c.id).limit(1)
-
-    async def _answer(self, row_id: int, attempt: int, outcome: Ack | Retry) -> None:
-        row = queued.c.id == row_id
+    async def _lease(self, queue: Queue) -> list[RowMapping]:
+        mine = (queued.c.queue == queue.name, ~queued.c.leased, queued.c.due_at <= self._clock.now())
         async with self._database.transaction() as session:
-            if isinstance(outcome, Ack):
-                await session.execute(delete(queued).where(row))
-                return
-            due_at = self._clock.now() + timedelta(seconds=outcome.delay_s)
-            again = {"leased": False, "attempt": attempt + int(outcome.counts), "due_at": due_at}
-            await session.execute(update(queued).where(row).values(**again))
+            head = select(queued.c.id, queued.c.deaths).where(*mine).order_by(queued.c.id).limit(BATCH)
+            ids = _safe_together([(row.id, row.deaths) for row in await session.execute(head)])
+            leased = update(queued).where(queued.c.id.in_(ids)).values(leased=True).returning(queued)
+            rows = list((await session.execute(leased)).mappings()) if ids else []
+        return sorted(rows, key=lambda row: int(row["id"]))
+
+    async def _hand_over(self, row: RowMapping, receive: Receive) -> None:
+        given_up = row["deaths"] > BROKER_DELIVERY_LIMIT
+        outcome = await answered(receive, Incoming(row["message_id"], row["body"], row["attempt"], given_up))
+        if isinstance(outcome, Ack):
+            self._answers.acknowledge(row["id"])
+            return
+        again = self._clock.now() + timedelta(seconds=outcome.delay_s * self._retry_pace)
+        self._answers.put_back(row["id"], row["attempt"] + int(outcome.counts), again)
+
+
+class _Answers:
+    """
+    Writes what became of the messages. Those that come while one commit is under way go into the next together.
+    What cannot be written is kept and tried again: until then its messages stay leased and are handed out to nobody.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._done: list[int] = []
+        self._again: dict[int, tuple[int, datetime]] = {}
+        self._news = asyncio.Event()
+        self._clean = asyncio.Event()
+        self._clean.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="bus answers")
+
+    def acknowledge(self, row_id: int) -> None:
+        self._done.append(row_id)
+        self._tell()
+
+    def put_back(self, row_id: int, attempt: int, due_at: datetime) -> None:
+        self._again[row_id] = (attempt, due_at)
+        self._tell()
+
+    async def written(self) -> None:
+        """Wait until everything that was answered is on disk."""
+        await self._clean.wait()
+
+    async def close(self) -> None:
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(Exception):  # on a full disk the messages come again
+            await self._write_all()
+
+    def _tell(self) -> None:
+        self._clean.clear()
+        self._news.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._write_all()
+            except Exception as error:  # noqa: BLE001 - the disk may be full for a while
+                log.warning("bus_answers_failed", error=type(error).__name__, waiting=len(self._done))
+                await asyncio.sleep(POLL_S)
+                self._news.set()
+
+    async def _write_all(self) -> None:
+        done, again = list(self._done), dict(self._again)
+        async with self._database.transaction() as session:
+            await _record(session, done, again)
+        del self._done[: len(done)]
+        for row_id in again:
+            del self._again[row_id]
+        if not self._done and not self._again:
+            self._clean.set()
+
+
+async def _record(session: AsyncSession, done: list[int], again: dict[int, tuple[int, datetime]]) -> None:
+    if done:
+        await session.execute(delete(queued).where(queued.c.id.in_(done)))
+    for row_id, (attempt, due_at) in again.items():
+        waiting = update(queued).where(queued.c.id == row_id)
+        await session.execute(waiting.values(leased=False, deaths=0, attempt=attempt, due_at=due_at))
+
+
+def _safe_together(head: list[tuple[int, int]]) -> list[int]:
+    """The ids to lease: up to the first that a process has died of, and that one alone."""
+    if head and head[0][1]:
+        return [head[0][0]]
+    suspect = next((place for place, (_, deaths) in enumerate(head) if deaths), len(head))
+    return [row_id for row_id, _ in head[:suspect]]
+
+
+async def _wait(wake: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(wake.wait(), seconds)
 
 
 def _lock_file(path: Path) -> int:

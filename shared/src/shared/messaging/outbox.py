@@ -5,11 +5,29 @@ Publication is at least once and in no promised order. The event's id is the out
 often it is published.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table, Uuid, delete, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Uuid,
+    case,
+    delete,
+    exists,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +35,7 @@ from shared import correlation
 from shared.contracts.envelope import Envelope, Event
 from shared.database import Database, Instant, insert_ignoring, plumbing
 from shared.ids import new_id
-from shared.messaging.bus import DIRECT, Message
+from shared.messaging.bus import DIRECT, Message, Unroutable
 from shared.messaging.topology import exchange_of
 
 outbox = Table(
@@ -38,6 +56,13 @@ Index(
     postgresql_where=outbox.c.published_at.is_(None),
     sqlite_where=outbox.c.published_at.is_(None),
 )
+
+
+WAITING = outbox.c.published_at.is_(None)
+IN_ORDER = (outbox.c.created_at, outbox.c.id)
+PATIENT_ATTEMPTS = 4
+"""So often an unroutable event is offered without a pause: the transport puts a lost queue back in the meantime."""
+REFUSED_PAUSE = timedelta(seconds=30)
 
 
 async def emit(
@@ -82,36 +107,78 @@ async def _insert(session: AsyncSession, key: UUID, exchange: str, routing_key: 
     await session.execute(insert_ignoring(session, outbox).values(row))
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What waits to be published: since when the oldest, and whether any of it is free to be claimed."""
+
+    oldest_at: datetime | None
+    claimable: bool
+
+
+async def pending(session: AsyncSession, database: Database) -> Pending:
+    """Look without claiming."""
+    oldest = select(outbox.c.created_at).where(WAITING).order_by(outbox.c.created_at).limit(1)
+    claimable = select(exists().where(WAITING, _free(database)))
+    return Pending(await session.scalar(oldest), bool(await session.scalar(claimable)))
+
+
 async def claim(session: AsyncSession, database: Database, *, limit: int, lease: timedelta) -> list[Message]:
     """Lease the oldest waiting rows, skipping those that another relay holds."""
-    now = database.now()
-    free = or_(outbox.c.leased_until.is_(None), outbox.c.leased_until <= now)
     waiting = (
         select(outbox.c.id)
-        .where(outbox.c.published_at.is_(None), free)
-        .order_by(outbox.c.created_at)
+        .where(WAITING, _free(database))
+        .order_by(*IN_ORDER)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     ids = list(await session.scalars(waiting))
     if not ids:
         return []
-    until = await session.scalar(select(now)) + lease  # type: ignore[operator]
-    await session.execute(
-        update(outbox).where(outbox.c.id.in_(ids)).values(leased_until=until, attempts=outbox.c.attempts + 1)
-    )
-    rows = await session.execute(select(outbox).where(outbox.c.id.in_(ids)).order_by(outbox.c.created_at))
+    until = await _in(session, database, lease)
+    leased = update(outbox).where(outbox.c.id.in_(ids))
+    await session.execute(leased.values(leased_until=until, attempts=outbox.c.attempts + 1))
+    rows = await session.execute(select(outbox).where(outbox.c.id.in_(ids)).order_by(*IN_ORDER))
     return [Message(str(row.id), row.exchange, row.routing_key, row.body) for row in rows]
 
 
-async def settle(session: AsyncSession, *, published: list[str], released: list[str], at: datetime) -> None:
-    """Record what the broker confirmed, and give back what it did not."""
-    if published:
-        done = outbox.c.id.in_([UUID(key) for key in published])
-        await session.execute(update(outbox).where(done).values(published_at=at, leased_until=None))
-    if released:
-        back = outbox.c.id.in_([UUID(key) for key in released])
-        await session.execute(update(outbox).where(back).values(leased_until=None))
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a batch: confirmed, not confirmed, or refused because no queue is bound for it."""
+
+    published: list[UUID] = field(default_factory=list)
+    released: list[UUID] = field(default_factory=list)
+    refused: list[UUID] = field(default_factory=list)
+
+    def add(self, message_id: str, failure: Exception | None) -> None:
+        """Note the answer to one message."""
+        home = self.refused if isinstance(failure, Unroutable) else self.released
+        (home if failure else self.published).append(UUID(message_id))
+
+
+async def settle(session: AsyncSession, database: Database, settlement: Settlement, *, at: datetime) -> None:
+    """
+    Record what the broker confirmed, and give back what it did not. What it refused again and again waits a while
+    each time, so that events without a queue do not keep the others from leaving.
+    """
+    if settlement.published:
+        done = update(outbox).where(outbox.c.id.in_(settlement.published))
+        await session.execute(done.values(published_at=at, leased_until=None))
+    if settlement.released:
+        back = update(outbox).where(outbox.c.id.in_(settlement.released))
+        await session.execute(back.values(leased_until=None))
+    if settlement.refused:
+        until = await _in(session, database, REFUSED_PAUSE)
+        waits = case((outbox.c.attempts < PATIENT_ATTEMPTS, null()), else_=literal(until, Instant()))
+        await session.execute(update(outbox).where(outbox.c.id.in_(settlement.refused)).values(leased_until=waits))
+
+
+def _free(database: Database) -> ColumnElement[bool]:
+    return or_(outbox.c.leased_until.is_(None), outbox.c.leased_until <= database.now())
+
+
+async def _in(session: AsyncSession, database: Database, wait: timedelta) -> datetime:
+    now: datetime = (await session.execute(select(database.now()))).scalar_one()
+    return now + wait
 
 
 async def purge(session: AsyncSession, before: datetime) -> int:

@@ -3,218 +3,221 @@ The RabbitMQ transport: quorum queues, persistent messages, publisher confirms, 
 
 Written for RabbitMQ 3.10 (Debian 12) and 4.x alike: a message is never given back with nack, because 4.3 does not
 count that against the delivery limit; a retry is published to a waiting queue of its length (`retry.5s`) and the
-original acknowledged after the confirm, with the attempt counted in a header of ours. What the broker itself gives up
-goes to `<queue>.dead`, which the same service drains into its dead letters.
+original acknowledged after the confirm, with the attempt counted in a header of ours. What the broker gives up by
+its delivery limit goes to `<queue>.dead`, which the same service drains into its dead letters. From 4.3 on a consumer
+that dies does not count against that limit, so there the consumer reads the broker's count of deliveries itself.
 
 Publishing and consuming use separate connections: an alarm at the broker blocks publishers alone. Any publication
-ends within `PUBLISH_TIMEOUT_S`; one that timed out may still arrive. A connection that hangs is noticed by its
-heartbeat, and surfaces in aio-pika as a CancelledError that nobody asked for, so that is taken as a loss too.
+ends within `PUBLISH_TIMEOUT_S`; one that timed out may still arrive. While the broker blocks publishers nothing is
+sent, so that a long alarm leaves no heap of repeats behind it.
+
+Each connection is made anew, with everything that hangs on it, whenever it is lost: channels, declarations and
+consumers do not outlive it, and messages of the old one that were not begun are dropped, for the broker delivers them
+again. A connection that hangs is noticed by its heartbeat; what waited on it then ends in a CancelledError that
+nobody asked for, which is taken as the loss that it is.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 import structlog
-from aio_pika import DeliveryMode, connect_robust
+from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
-from aio_pika.abc import (
-    AbstractExchange,
-    AbstractIncomingMessage,
-    AbstractRobustChannel,
-    AbstractRobustConnection,
-    ExchangeType,
-)
-from aio_pika.exceptions import ChannelClosed, PublishError
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import PublishError
 from yarl import URL
 
 from shared.contracts.envelope import CONTENT_TYPE
-from shared.messaging.bus import DIRECT, BusUnavailable, Incoming, Message, Receive, Retry, Unroutable
-from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, QUEUES, RETRY_DELAYS_S, Queue
+from shared.messaging.bus import BusUnavailable, Incoming, Message, Receive, Retry, Unroutable, answered
+from shared.messaging.rabbitmq_link import (
+    CLOSE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    HEARTBEAT_S,
+    RECONNECT_S,
+    Link,
+    close,
+    loss_raised,
+)
+from shared.messaging.rabbitmq_topology import Topology
+from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue
 
 log = structlog.get_logger()
 
 PUBLISH_TIMEOUT_S = 3.0
-HEARTBEAT_S = 10
-RECONNECT_S = 1.0
+DECLARE_AGAIN_S = 60.0
+"""How often an idle consumer puts its queue and bindings back: the loss of one binding of two is seen by nobody."""
+PREFETCH = 1
+"""A consumer that dies gives back all that it was handed, and on 3.10 each of these counts against the delivery
+limit: with more than one, a message that kills its consumer would take its neighbours along. A message is a
+transaction, beside which the round trip is small."""
 ATTEMPT_HEADER = "x-budkavle-attempt"
 
 
 class RabbitMQBus:
     """
     The bus on a RabbitMQ. A `?namespace=x` in the URL puts `x.` before every name, so that installations can
-    share a broker.
+    share a broker. `retry_pace` stretches the waits before a retry; tests make them short.
     """
 
-    def __init__(self, url: str, *, queues: Sequence[Queue] = QUEUES) -> None:
+    def __init__(self, url: str, *, queues: Sequence[Queue] = QUEUES, retry_pace: float = 1.0) -> None:
         parsed = URL(url)
-        namespace = parsed.query.get("namespace")
-        self._prefix = f"{namespace}." if namespace else ""
         self._url = str(parsed.without_query_params("namespace").update_query(heartbeat=HEARTBEAT_S))
-        self._queues = queues
-        self._publishing: AbstractRobustConnection | None = None
-        self._consuming: AbstractRobustConnection | None = None
-        self._channel: AbstractRobustChannel | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self.topology = Topology(parsed.query.get("namespace"), queues, retry_pace)
+        self._publisher = _Publisher(self.topology)
+        self._consuming = Link(self._url, "consuming")
+        self._links = (Link(self._url, "publishing", self._publisher.open), self._consuming)
         self._consumers: list[_QueueConsumer] = []
-        self._connecting: asyncio.Task[None] | None = None
-        self._declared = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(self._connect(), name="bus connect")
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(link.keep(), name=f"bus {link.name}") for link in self._links]
 
     async def publish(self, messages: Sequence[Message]) -> list[Exception | None]:
-        if not self.is_ready():
-            return [BusUnavailable("not connected to the broker") for _ in messages]
-        return list(await asyncio.gather(*(self._publish_one(message) for message in messages)))
+        return await self._publisher.publish(messages)
 
     async def consume(self, queue: Queue, receive: Receive) -> None:
-        for name, given_up in ((queue.name, False), (queue.dead, True)):
-            consumer = _QueueConsumer(self, self._prefix + name, queue.prefetch, receive, given_up=given_up)
+        for dead in (False, True):
+            consumer = _QueueConsumer(self._consuming, self._publisher, self.topology, queue, receive, dead=dead)
             self._consumers.append(consumer)
             consumer.start()
 
     def is_ready(self) -> bool:
-        return self._declared.is_set() and self._publishing is not None and self._publishing.connected.is_set()
+        return self._publisher.is_ready()
 
     async def drain(self) -> None:
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
 
     async def close(self) -> None:
-        if self._connecting:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
         await asyncio.gather(*(consumer.close() for consumer in self._consumers), return_exceptions=True)
-        for connection in (self._publishing, self._consuming):
-            if connection is not None:
-                await connection.close()
+        self._consumers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
-    async def open_channel(self, prefetch: int) -> AbstractRobustChannel:
-        """A channel of its own on the consuming connection, once the topology stands."""
-        await self._declared.wait()
-        assert self._consuming is not None
-        channel = await self._consuming.channel()
-        await channel.set_qos(prefetch_count=prefetch)
-        return channel
 
-    async def retry(self, queue: str, message: AbstractIncomingMessage, outcome: Retry) -> None:
-        """Publish a copy that comes back to `queue` after the wait; raises unless the broker has it."""
-        attempt = _attempt(message) + int(outcome.counts)
-        delay = min(RETRY_DELAYS_S, key=lambda known: abs(known - outcome.delay_s))
-        body = _amqp_message(message.message_id or "", message.body, attempt)
-        exchange = self._exchanges[_retry_name(delay)]
-        await exchange.publish(body, routing_key=queue, mandatory=True, timeout=PUBLISH_TIMEOUT_S)
+class _Publisher:
+    """Publishes over one confirming channel. Whatever closes the channel costs the connection, and begins anew."""
 
-    async def _connect(self) -> None:
-        while not self._declared.is_set():
-            try:
-                self._publishing = await connect_robust(self._url, reconnect_interval=RECONNECT_S, timeout=5)
-                self._consuming = await connect_robust(self._url, reconnect_interval=RECONNECT_S, timeout=5)
-                await self._declare()
-                self._declared.set()
-            except asyncio.CancelledError:
-                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
-            except Exception as error:  # noqa: BLE001 - the broker may come up later than we do
-                log.warning("broker_unreachable", error=type(error).__name__)
-                await asyncio.sleep(RECONNECT_S)
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._lost = asyncio.Event()
+        self._blocked = False
+        self._silent_batches = 0
+        self._declared_at = 0.0
+        self._declaring = asyncio.Lock()
 
-    async def _declare(self) -> None:
-        assert self._publishing is not None
-        channel = await self._publishing.channel(publisher_confirms=True, on_return_raises=True)
-        self._channel = channel
-        self._exchanges[DIRECT] = channel.default_exchange
-        for name in EXCHANGES:
-            self._exchanges[name] = await channel.declare_exchange(
-                self._prefix + name, ExchangeType.TOPIC, durable=True
-            )
-        for delay in RETRY_DELAYS_S:
-            await self._declare_wait(channel, delay)
-        await asyncio.gather(*(self._declare_queue(channel, queue) for queue in self._queues))
+    async def open(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
+        """Prepare `connection` for publishing; `lost` is set when it is of no more use."""
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        await self._topology.declare(channel)
+        channel.close_callbacks.add(lambda *_: lost.set())
+        self._connection, self._channel, self._lost = connection, channel, lost
+        self._silent_batches = 0
 
-    async def _declare_wait(self, channel: Any, delay: int) -> None:
-        name = self._prefix + _retry_name(delay)
-        exchange = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
-        waiting = await channel.declare_queue(
-            name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-message-ttl": delay * 1000,
-                "x-dead-letter-exchange": "",  # by its own routing key: back to the queue that it came from
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
-            },
-        )
-        await waiting.bind(exchange)
-        self._exchanges[_retry_name(delay)] = exchange
+    def is_ready(self) -> bool:
+        return self._channel is not None and not self._lost.is_set() and not self._blocked
 
-    async def _declare_queue(self, channel: Any, queue: Queue) -> None:
-        arguments = {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": BROKER_DELIVERY_LIMIT,
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": self._prefix + queue.dead,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        }
-        await channel.declare_queue(self._prefix + queue.dead, durable=True, arguments={"x-queue-type": "quorum"})
-        declared = await channel.declare_queue(self._prefix + queue.name, durable=True, arguments=arguments)
-        for key in queue.keys:
-            await declared.bind(self._prefix + queue.exchange, key)
+    async def publish(self, messages: Sequence[Message]) -> list[Exception | None]:
+        channel, connection = self._channel, self._connection
+        if channel is None or connection is None or self._lost.is_set():
+            return [BusUnavailable("not connected to the broker") for _ in messages]
+        deadline = asyncio.get_running_loop().time() + PUBLISH_TIMEOUT_S
+        self._blocked = not await _takes_publications(connection, deadline)
+        if self._blocked:
+            return [BusUnavailable("the broker blocks publishers (an alarm)") for _ in messages]
+        results = await asyncio.gather(*(self._publish_one(channel, message, deadline) for message in messages))
+        self._judge(results)
+        if any(isinstance(result, Unroutable) for result in results):
+            await self._declare_again(connection)
+        return list(results)
 
-    async def _publish_one(self, message: Message) -> Exception | None:
-        direct = message.exchange == DIRECT
-        routing_key = self._prefix + message.routing_key if direct else message.routing_key
+    async def wait(self, queue: str, delay_s: float, message: AmqpMessage) -> None:
+        """Publish a message that comes back to `queue` after the wait; raises unless the broker has it."""
+        channel = self._channel
+        if channel is None or self._lost.is_set():
+            raise BusUnavailable("not connected to the broker")
+        deadline = asyncio.get_running_loop().time() + PUBLISH_TIMEOUT_S
+        await _publish(channel, self._topology.waiting_exchange(delay_s), queue, message, deadline)
+
+    async def _publish_one(self, channel: AbstractChannel, message: Message, deadline: float) -> Exception | None:
+        exchange, routing_key = self._topology.target(message)
         try:
-            await self._exchanges[message.exchange].publish(
-                _amqp_message(message.message_id, message.body, 1),
-                routing_key=routing_key,
-                mandatory=True,
-                timeout=PUBLISH_TIMEOUT_S,
-            )
+            await _publish(channel, exchange, routing_key, _amqp_message(message.message_id, message.body, 1), deadline)
         except PublishError as error:
-            await self._declare_again()
             return Unroutable(f"{message.exchange}/{message.routing_key}: {type(error).__name__}")
-        except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise
-            return BusUnavailable("the connection was lost")
-        except ChannelClosed as error:
-            await self._declare_again()
-            return BusUnavailable(f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001 - a nack, a timeout, a lost socket: all mean "not confirmed"
+        except TimeoutError:
+            return BusUnavailable("no confirm in time")
+        except Exception as error:  # noqa: BLE001 - a nack, a lost socket: all mean "not confirmed"
             return BusUnavailable(type(error).__name__)
         return None
 
-    async def _declare_again(self) -> None:
-        """Somebody removed a queue, a binding or an exchange: put it back, the outbox will come again."""
-        try:
-            await asyncio.wait_for(self._declare(), 5)
-            log.warning("broker_topology_declared_again")
-        except Exception as error:  # noqa: BLE001
-            log.warning("broker_topology_failed", error=type(error).__name__)
+    def _judge(self, results: Sequence[Exception | None]) -> None:
+        """Two batches without a single answer, and no alarm announced: the broker hangs. Do not wait for heartbeats."""
+        silent = all(isinstance(result, BusUnavailable) for result in results)
+        self._silent_batches = self._silent_batches + 1 if silent else 0
+        if self._silent_batches > 1:
+            self._lost.set()
+
+    async def _declare_again(self, connection: AbstractConnection) -> None:
+        """Somebody removed a queue or a binding: put it back, the outbox will come again."""
+        now = asyncio.get_running_loop().time()
+        if self._declaring.locked() or now - self._declared_at < RECONNECT_S:
+            return
+        async with self._declaring:
+            self._declared_at = now
+            try:
+                with loss_raised():
+                    async with asyncio.timeout(PUBLISH_TIMEOUT_S), connection.channel() as channel:
+                        await self._topology.declare(channel)
+                log.warning("broker_topology_declared_again")
+            except Exception as error:  # noqa: BLE001 - the next refusal tries again
+                log.warning("broker_topology_failed", error=type(error).__name__)
 
 
 class _QueueConsumer:
-    """Drains one queue, one message after the other."""
+    """Drains one queue, one message after the other. With `dead` it drains what the broker gave up."""
 
-    def __init__(self, bus: RabbitMQBus, name: str, prefetch: int, receive: Receive, *, given_up: bool) -> None:
-        self._bus = bus
-        self._name = name
-        self._prefetch = prefetch
+    def __init__(
+        self,
+        link: Link,
+        publisher: _Publisher,
+        topology: Topology,
+        queue: Queue,
+        receive: Receive,
+        *,
+        dead: bool,
+    ) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._topology = topology
+        self._queue = queue
+        self._home = topology.prefix + queue.name
+        self._name = topology.prefix + (queue.dead if dead else queue.name)
         self._receive = receive
-        self._given_up = given_up
-        self._draining = asyncio.Event()
+        self._dead = dead
+        self._draining = False
         self._task: asyncio.Task[None] | None = None
-        self._inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._inbox: _Inbox | None = None
+        self._unsubscribe: Callable[[], Awaitable[object]]
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"bus {self._name}")
 
     async def drain(self) -> None:
-        self._draining.set()
+        self._draining = True
+        inbox = self._inbox
+        if inbox is None:  # nothing can be in hand
+            await self.close()
+            return
+        with suppress(Exception), loss_raised():  # a channel that is gone delivers nothing more
+            await self._unsubscribe()
+        inbox.end()
         if self._task:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -224,45 +227,107 @@ class _QueueConsumer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        while not self._draining.is_set():
+        while not self._draining:
             try:
-                await self._consume()
-            except asyncio.CancelledError:
-                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
+                with loss_raised():
+                    await self._consume()
             except Exception as error:  # noqa: BLE001 - a queue must be drained again when the fault is over
                 log.warning("queue_consume_failed", queue=self._name, error=type(error).__name__)
+            if not self._draining:
                 await asyncio.sleep(RECONNECT_S)
 
     async def _consume(self) -> None:
-        channel = await self._bus.open_channel(self._prefetch)
-        queue = await channel.get_queue(self._name, ensure=False)
-        tag = await queue.consume(self._inbox.put)
-        stop = asyncio.create_task(self._draining.wait())
+        connection = await self._link.connection()
+        channel = await asyncio.wait_for(connection.channel(), CONNECT_TIMEOUT_S)
         try:
-            while not self._draining.is_set():
-                arrival = asyncio.create_task(self._inbox.get())
-                await asyncio.wait({arrival, stop}, return_when=asyncio.FIRST_COMPLETED)
-                if not arrival.done():
-                    arrival.cancel()
-                    break
-                await self._answer(arrival.result())
-            await queue.cancel(tag)
+            await channel.set_qos(prefetch_count=PREFETCH, timeout=CONNECT_TIMEOUT_S)
+            await self._topology.declare_one(channel, self._queue)
+            self._inbox = _Inbox(channel)
+            await self._subscribe(channel, self._inbox)
+            await self._empty(self._inbox, channel)
         finally:
-            stop.cancel()
-            await channel.close()
+            self._inbox = None
+            await close(channel)
 
-    async def _answer(self, message: AbstractIncomingMessage) -> None:
-        incoming = Incoming(message.message_id or "", message.body, _attempt(message), self._given_up)
-        outcome = await self._receive(incoming)
-        try:
-            if isinstance(outcome, Retry):
-                await self._bus.retry(self._name.removesuffix(".dead"), message, outcome)
-            await message.ack()
-        except Exception as error:  # noqa: BLE001 - the channel is gone: the broker delivers it again
-            log.warning("message_ack_failed", queue=self._name, error=type(error).__name__)
-            if isinstance(outcome, Retry) and not message.channel.is_closed:
-                await message.reject(requeue=True)
+    async def _subscribe(self, channel: AbstractChannel, inbox: "_Inbox") -> None:
+        queue = await channel.get_queue(self._name, ensure=False)
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _: inbox.end())  # the queue was deleted
+        tag = await queue.consume(inbox.put, timeout=CONNECT_TIMEOUT_S)
+        self._unsubscribe = partial(queue.cancel, tag, timeout=CLOSE_TIMEOUT_S)
+
+    async def _empty(self, inbox: "_Inbox", channel: AbstractChannel) -> None:
+        while not inbox.ended:
+            try:
+                async with asyncio.timeout(DECLARE_AGAIN_S):
+                    message = await inbox.get()
+            except TimeoutError:
+                await self._topology.declare_one(channel, self._queue)
+                continue
+            if message is not None:
+                await self._answer(message, inbox)
+
+    async def _answer(self, message: AbstractIncomingMessage, inbox: "_Inbox") -> None:
+        given_up = self._dead or _deliveries(message) > BROKER_DELIVERY_LIMIT
+        incoming = Incoming(message.message_id or "", message.body, _attempt(message), given_up)
+        outcome = await answered(self._receive, incoming)
+        if isinstance(outcome, Retry):
+            await self._put_back(message, outcome, inbox)
+        await message.ack()
+
+    async def _put_back(self, message: AbstractIncomingMessage, outcome: Retry, inbox: "_Inbox") -> None:
+        """Keep at it for as long as the channel lives: giving the message back would only have it handled at once."""
+        attempt = _attempt(message) + int(outcome.counts)
+        again = _amqp_message(message.message_id or "", message.body, attempt)
+        while True:
+            try:
+                return await self._publisher.wait(self._home, outcome.delay_s, again)
+            except Exception as error:
+                if inbox.ended:
+                    raise
+                log.warning("message_retry_not_taken", queue=self._name, error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_S)
+
+
+class _Inbox:
+    """What one channel has delivered; ends with the channel, or with the queue."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        self.ended = False
+        channel.close_callbacks.add(lambda *_: self.end())
+
+    async def put(self, message: AbstractIncomingMessage) -> None:
+        self._arrived.put_nowait(message)
+
+    def end(self) -> None:
+        self.ended = True
+        self._arrived.put_nowait(None)
+
+    async def get(self) -> AbstractIncomingMessage | None:
+        """The next message; `None` at the end, whatever else had been delivered: it comes again."""
+        message = await self._arrived.get()
+        return None if self.ended else message
+
+
+async def _takes_publications(connection: AbstractConnection, deadline: float) -> bool:
+    """Whether the broker lets us publish. Under an alarm it says so; then this waits for its end, or the deadline."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            if connection.transport is not None:
+                await connection.transport.ready()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _publish(
+    channel: AbstractChannel, exchange: str, routing_key: str, message: AmqpMessage, deadline: float
+) -> None:
+    with loss_raised():
+        async with asyncio.timeout_at(deadline):
+            outlet = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+            await outlet.publish(message, routing_key=routing_key, mandatory=True)
 
 
 def _amqp_message(message_id: str, body: bytes, attempt: int) -> AmqpMessage:
@@ -276,9 +341,14 @@ def _amqp_message(message_id: str, body: bytes, attempt: int) -> AmqpMessage:
 
 
 def _attempt(message: AbstractIncomingMessage) -> int:
-    value = message.headers.get(ATTEMPT_HEADER, 1)
-    return value if isinstance(value, int) else 1
+    return _count(message, ATTEMPT_HEADER) or 1
 
 
-def _retry_name(delay_s: int) -> str:
-    return f"retry.{delay_s}s"
+def _deliveries(message: AbstractIncomingMessage) -> int:
+    """How often the broker has handed it out before: 4.3 counts that apart from failures."""
+    return max(_count(message, "x-acquired-count"), _count(message, "x-delivery-count"))
+
+
+def _count(message: AbstractIncomingMessage, header: str) -> int:
+    value = message.headers.get(header, 0)
+    return value if isinstance(value, int) else 0

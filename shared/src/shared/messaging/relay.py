@@ -6,7 +6,7 @@ that. It wakes on every commit of its own process and looks once a second for wh
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -68,9 +68,9 @@ class Relay:
         It looks before it claims: a claim is a commit, and every commit of this process wakes the relay.
         """
         async with self._database.reading() as session:
-            waiting_since = await outbox.waiting_since(session, self._database)
-        self._observe(waiting_since)
-        if waiting_since is None:
+            pending = await outbox.pending(session, self._database)
+        self._observe(pending)
+        if not pending.claimable:
             return 0
         async with self._database.transaction(quiet=True) as session:
             messages = await outbox.claim(session, self._database, limit=BATCH, lease=LEASE)
@@ -78,27 +78,31 @@ class Relay:
             await self._settle(messages, await self._bus.publish(messages))
         return len(messages)
 
-    def _observe(self, waiting_since: datetime | None) -> None:
-        age = (self._clock.now() - waiting_since).total_seconds() if waiting_since else 0.0
+    def _observe(self, pending: outbox.Pending) -> None:
+        age = (self._clock.now() - pending.oldest_at).total_seconds() if pending.oldest_at else 0.0
         waiting_seconds.labels(self._service).set(age)
+        if pending.oldest_at is None:  # another relay may have carried what we could not
+            blocked.labels(self._service).set(0)
+            self._failing = False
 
     async def _settle(self, messages: list[Message], results: list[Exception | None]) -> None:
-        sorted_out = outbox.Settlement()
+        settlement = outbox.Settlement()
         for message, failure in zip(messages, results, strict=True):
-            sorted_out.add(message.message_id, failure)
-        async with self._database.transaction(quiet=True) as session:
-            await outbox.settle(session, self._database, sorted_out, at=self._clock.now())
-        published_total.labels(self._service).inc(len(sorted_out.published))
-        failed_total.labels(self._service).inc(len(messages) - len(sorted_out.published))
-        self._tell(next((failure for failure in results if failure), None), len(messages) - len(sorted_out.published))
+            settlement.add(message.message_id, failure)
+        async with self._database.transaction() as session:
+            await outbox.settle(session, self._database, settlement, at=self._clock.now())
+        published_total.labels(self._service).inc(len(settlement.published))
+        self._tell([failure for failure in results if failure])
 
-    def _tell(self, failure: Exception | None, waiting: int) -> None:
-        blocked.labels(self._service).set(1 if isinstance(failure, BusUnavailable) else 0)
-        if failure and not self._failing:
-            log.warning("outbox_publish_failed", waiting=waiting, error=type(failure).__name__, detail=str(failure))
-        if self._failing and not failure:
+    def _tell(self, failures: list[Exception]) -> None:
+        failed_total.labels(self._service).inc(len(failures))
+        blocked.labels(self._service).set(any(isinstance(failure, BusUnavailable) for failure in failures))
+        if failures and not self._failing:
+            error, detail = type(failures[0]).__name__, str(failures[0])
+            log.warning("outbox_publish_failed", waiting=len(failures), error=error, detail=detail)
+        if self._failing and not failures:
             log.info("outbox_publish_resumed")
-        self._failing = failure is not None
+        self._failing = bool(failures)
 
     async def _carry_safely(self) -> int | None:
         try:

@@ -27,7 +27,6 @@ class Queue:
     name: str
     exchange: str
     keys: tuple[str, ...]
-    prefetch: int = 20
 
     @property
     def service(self) -> str:
@@ -44,11 +43,11 @@ SUBSCRIPTIONS_NEWS = Queue("subscriptions.news", NEWS, ("news.*",))
 SUBSCRIPTIONS_OUTCOMES = Queue("subscriptions.outcomes", DELIVERY, ("delivery.bounced", "delivery.complained"))
 DISTRIBUTOR_NEWS = Queue("distributor.news", NEWS, ("news.*",))
 DISTRIBUTOR_RECIPIENTS = Queue("distributor.recipients", MAIL, ("recipient.*",))
-# One queue a lane, so that a press release passes a digest under way. Few at a time: a batch is 500 ledger rows.
-DISTRIBUTOR_TRANSACTIONAL = Queue("distributor.mail.transactional", MAIL, ("mail.requested.transactional",), 4)
-DISTRIBUTOR_PRESS = Queue("distributor.mail.press", MAIL, ("mail.requested.press",), 4)
-DISTRIBUTOR_NEWS_MAIL = Queue("distributor.mail.news", MAIL, ("mail.requested.news",), 4)
-DISTRIBUTOR_DIGEST = Queue("distributor.mail.digest", MAIL, ("mail.requested.digest",), 4)
+# One queue a lane, so that a press release passes a digest under way.
+DISTRIBUTOR_TRANSACTIONAL = Queue("distributor.mail.transactional", MAIL, ("mail.requested.transactional",))
+DISTRIBUTOR_PRESS = Queue("distributor.mail.press", MAIL, ("mail.requested.press",))
+DISTRIBUTOR_NEWS_MAIL = Queue("distributor.mail.news", MAIL, ("mail.requested.news",))
+DISTRIBUTOR_DIGEST = Queue("distributor.mail.digest", MAIL, ("mail.requested.digest",))
 
 DISTRIBUTOR_MAIL_LANES = (
     DISTRIBUTOR_TRANSACTIONAL,
