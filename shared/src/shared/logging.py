@@ -52,7 +52,8 @@ def configure(*, service: str, log_format: str = "json", level: str = "info") ->
         _without_addresses,
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # The plain traceback: the rich one prints local variables, and with them addresses and bodies.
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
