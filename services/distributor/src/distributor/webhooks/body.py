@@ -105,7 +105,7 @@ def news_body(content: Content, form: Form, planned_at: datetime) -> bytes:
     )
 
 
-def test_body(endpoint_id: UUID, at: datetime, correlation_id: str) -> bytes:
+def trial_body(endpoint_id: UUID, at: datetime, correlation_id: str) -> bytes:
     """The body that tries an endpoint out; it tells of no item."""
     return _document(
         id=str(new_id()),

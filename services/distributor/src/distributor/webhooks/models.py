@@ -69,7 +69,7 @@ class Endpoint(Base):
     municipalities: Mapped[frozenset[str]] = mapped_column(CodeSet)
     topics: Mapped[frozenset[str]] = mapped_column(CodeSet)
     state: Mapped[str] = mapped_column(String(10))
-    disabled_reason: Mapped[str] = mapped_column(String(20), default="")
+    disabled_reason: Mapped[str | None] = mapped_column(String(20))
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -1,0 +1,186 @@
+"""Endpoints: registering, changing, rotating secrets, disabling, and finding those that an item is for.
+
+Every function works in the transaction it is given and may run twice: names and urls may repeat, a secret may not
+(unique index), and a change asks for the version that it was made from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from distributor.webhooks.models import DisabledReason, Endpoint, EndpointSecret, EndpointState, meets
+from distributor.webhooks.signing import Seal, digest, new_secret
+from shared.contracts.news import ItemSnapshot
+from shared.database import insert_ignoring
+from shared.ids import new_id
+
+MAX_SECRETS = 5
+"""At once, on one endpoint: each adds a signature to every webhook."""
+
+ENABLED = Endpoint.state == EndpointState.ENABLED
+
+
+class SecretReused(Exception):
+    """The secret belongs to this endpoint or another one already."""
+
+
+class TooManySecrets(Exception):
+    """The endpoint has as many secrets as it may have; wait until one retires."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """All that a sender needs to know of an endpoint; the newest secret first, still sealed."""
+
+    url: str
+    enabled: bool
+    sealed: tuple[str, ...]
+
+
+async def matching(session: AsyncSession, item: ItemSnapshot) -> list[UUID]:
+    """The enabled endpoints that `item` is for. An empty filter, theirs or the item's, means all."""
+    if not item.audiences:
+        return []
+    found = await session.scalars(
+        select(Endpoint.id)
+        .where(
+            ENABLED,
+            meets(Endpoint.audiences, item.audiences),
+            meets(Endpoint.municipalities, item.municipalities),
+            meets(Endpoint.topics, item.topics),
+        )
+        .order_by(Endpoint.id)
+    )
+    return list(found)
+
+
+async def target(session: AsyncSession, endpoint_id: UUID, at: datetime) -> Target | None:
+    """Where and how to reach an endpoint now, or `None` when there is none."""
+    rows = (
+        await session.execute(
+            select(Endpoint.url, Endpoint.state, EndpointSecret.sealed)
+            .outerjoin(EndpointSecret, (EndpointSecret.endpoint_id == Endpoint.id) & _signing(at))
+            .where(Endpoint.id == endpoint_id)
+            .order_by(EndpointSecret.id.desc())
+        )
+    ).all()
+    if not rows:
+        return None
+    enabled = rows[0].state == EndpointState.ENABLED
+    return Target(rows[0].url, enabled, tuple(row.sealed for row in rows if row.sealed is not None))
+
+
+async def find(session: AsyncSession, endpoint_id: UUID) -> Endpoint | None:
+    return await session.get(Endpoint, endpoint_id, populate_existing=True)
+
+
+async def page(session: AsyncSession, *, after: UUID | None, limit: int) -> Sequence[Endpoint]:
+    """At most `limit` endpoints, the oldest first."""
+    query = select(Endpoint).order_by(Endpoint.id).limit(limit)
+    if after is not None:
+        query = query.where(Endpoint.id > after)
+    return (await session.scalars(query)).all()
+
+
+async def secrets_of(session: AsyncSession, endpoint_id: UUID, at: datetime) -> Sequence[EndpointSecret]:
+    """The secrets that sign at `at`, newest first."""
+    query = select(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id, _signing(at))
+    return (await session.scalars(query.order_by(EndpointSecret.id.desc()))).all()
+
+
+async def sealed_secret(session: AsyncSession, secret_id: UUID) -> str | None:
+    """One secret as it is stored, or `None` when it is gone."""
+    return await session.scalar(select(EndpointSecret.sealed).where(EndpointSecret.id == secret_id))
+
+
+async def register(session: AsyncSession, wanted: Mapping[str, Any], secret: str, *, seal: Seal, at: datetime) -> UUID:
+    """Add an endpoint with its first secret (ours if `secret` is empty) and return its id; may raise `SecretReused`."""
+    endpoint = Endpoint(id=new_id(), **wanted, state=EndpointState.ENABLED, created_at=at, updated_at=at)
+    session.add(endpoint)
+    await session.flush()
+    await _keep_secret(session, endpoint.id, secret, seal=seal, at=at)
+    return endpoint.id
+
+
+async def change(
+    session: AsyncSession, endpoint_id: UUID, wanted: Mapping[str, Any], *, version: int | None, at: datetime
+) -> bool:
+    """Change an endpoint; false when it is gone or no longer in `version` (`None`: in any)."""
+    values = dict(wanted)
+    if "state" in values:
+        values["disabled_reason"] = None if values["state"] == EndpointState.ENABLED else DisabledReason.BY_HAND
+    asked = update(Endpoint).where(Endpoint.id == endpoint_id)
+    if version is not None:
+        asked = asked.where(Endpoint.version == version)
+    return await _touched(session, asked.values(**values, version=Endpoint.version + 1, updated_at=at))
+
+
+async def remove(session: AsyncSession, endpoint_id: UUID, *, version: int | None) -> bool:
+    """Forget an endpoint and its secrets; false as for `change`. Its deliveries stay in the ledger, by id."""
+    asked = delete(Endpoint).where(Endpoint.id == endpoint_id)
+    return await _touched(session, asked if version is None else asked.where(Endpoint.version == version))
+
+
+async def disable_gone(session: AsyncSession, endpoint_id: UUID, at: datetime) -> bool:
+    """Stop sending to an endpoint that answered 410; false when it was stopped or deleted before."""
+    return await _touched(
+        session,
+        update(Endpoint)
+        .where(Endpoint.id == endpoint_id, ENABLED)
+        .values(
+            state=EndpointState.DISABLED,
+            disabled_reason=DisabledReason.GONE,
+            version=Endpoint.version + 1,
+            updated_at=at,
+        ),
+    )
+
+
+async def rotate(
+    session: AsyncSession, endpoint_id: UUID, secret: str, *, overlap: timedelta, seal: Seal, at: datetime
+) -> UUID:
+    """Add a secret and let the others retire after `overlap`; returns its id.
+
+    Raises `SecretReused` or `TooManySecrets`. The endpoint's row is taken first, so that rotations queue up.
+    """
+    taken = update(Endpoint).where(Endpoint.id == endpoint_id)
+    await session.execute(taken.values(version=Endpoint.version + 1, updated_at=at))
+    await session.execute(delete(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id, ~_signing(at)))
+    mine = EndpointSecret.endpoint_id == endpoint_id
+    kept = await session.scalar(select(func.count()).select_from(EndpointSecret).where(mine))
+    if overlap and (kept or 0) >= MAX_SECRETS:
+        raise TooManySecrets
+    end = at + overlap
+    later = or_(EndpointSecret.retires_at.is_(None), EndpointSecret.retires_at > end)
+    await session.execute(update(EndpointSecret).where(mine, later).values(retires_at=end))
+    return await _keep_secret(session, endpoint_id, secret, seal=seal, at=at)
+
+
+async def _keep_secret(session: AsyncSession, endpoint_id: UUID, secret: str, *, seal: Seal, at: datetime) -> UUID:
+    secret = secret or new_secret()
+    row = {
+        "id": new_id(),
+        "endpoint_id": endpoint_id,
+        "sealed": seal.close(secret),
+        "sha256": digest(secret),
+        "created_at": at,
+    }
+    table: Any = EndpointSecret.__table__
+    kept = await session.execute(insert_ignoring(session, table, ["sha256"]).values(row).returning(EndpointSecret.id))
+    if kept.first() is None:
+        raise SecretReused
+    return cast(UUID, row["id"])
+
+
+def _signing(at: datetime) -> ColumnElement[bool]:
+    return or_(EndpointSecret.retires_at.is_(None), EndpointSecret.retires_at > at)
+
+
+async def _touched(session: AsyncSession, statement: Any) -> bool:
+    result = cast("CursorResult[Any]", await session.execute(statement))
+    return result.rowcount > 0

@@ -1,0 +1,163 @@
+"""The words of the endpoints' API: what callers send, and what they get."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from distributor.webhooks.client import Why
+from distributor.webhooks.models import DisabledReason, EndpointState
+from shared.contracts.delivery import DeliveryState
+from shared.contracts.news import Audience
+from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
+from shared.http import RequestModel
+
+MAX_OVERLAP_H = 168
+"""A week is enough for any receiver to take up a new secret."""
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("invalid_text", "The text holds a control character or a line break.")
+    return text
+
+
+def _known_municipality(code: str) -> str:
+    if code not in MUNICIPALITIES:
+        raise PydanticCustomError("enum", "Use the four-digit code of a municipality in the county.")
+    return code
+
+
+def _known_topic(topic: str) -> str:
+    if topic not in TOPICS:
+        raise PydanticCustomError("enum", "Use the id of a topic.")
+    return topic
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """The empty text stands for "left out"; it is none of our callers' business."""
+    schema.pop("default", None)
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """In a PATCH a field that is left out stays as it is; the defaults in the code are never used."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, examples=["Kalmar kommuns intranät"]), AfterValidator(_one_line)
+]
+UrlText = Annotated[str, Field(min_length=1, max_length=2000, examples=["https://intranat.kalmar.example/budkavle"])]
+EmailText = Annotated[str, Field(min_length=3, max_length=254, examples=["webbredaktionen@kalmar.example"])]
+SecretText = Annotated[
+    str, Field(max_length=100, description="`whsec_` and base64 of 24 to 64 bytes; ours if left out")
+]
+Sorted = PlainSerializer(sorted, return_type=list[str])
+Audiences = Annotated[frozenset[Audience], Field(min_length=1, max_length=5), Sorted]
+Municipalities = Annotated[
+    frozenset[
+        Annotated[str, AfterValidator(_known_municipality), Field(json_schema_extra={"enum": list(MUNICIPALITIES)})]
+    ],
+    Field(max_length=50, description="SCB codes; none means all"),
+    Sorted,
+]
+Topics = Annotated[
+    frozenset[Annotated[str, AfterValidator(_known_topic), Field(json_schema_extra={"enum": list(TOPICS)})]],
+    Field(max_length=50, description="topic ids; none means all"),
+    Sorted,
+]
+
+
+class EndpointIn(RequestModel):
+    """A new endpoint."""
+
+    name: Name
+    organisation: Name = Field(description="the agency whose intranet it is")
+    url: UrlText
+    contact_email: EmailText = Field(description="the person there who can mend it")
+    audiences: Audiences = frozenset({Audience.AGENCY_OFFICIAL})
+    municipalities: Municipalities = frozenset()
+    topics: Topics = frozenset()
+    secret: SecretText = Field(default="", json_schema_extra=_without_default)
+
+
+class EndpointChange(RequestModel):
+    """What is to change; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    name: Name = ""
+    organisation: Name = ""
+    url: UrlText = ""
+    contact_email: EmailText = ""
+    audiences: Audiences = frozenset()
+    municipalities: Municipalities = frozenset()
+    topics: Topics = frozenset()
+    state: EndpointState = EndpointState.ENABLED
+
+
+class SecretIn(RequestModel):
+    """A new secret. The others go on signing for `overlap_h` hours, so that the receiver can change in peace."""
+
+    secret: SecretText = Field(default="", json_schema_extra=_without_default)
+    overlap_h: int = Field(default=24, ge=0, le=MAX_OVERLAP_H)
+
+
+class SecretView(BaseModel):
+    """A secret that signs, without the secret itself."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    created_at: AwareDatetime
+    retires_at: AwareDatetime | None
+
+
+class EndpointView(BaseModel):
+    """An endpoint as it is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    name: str
+    organisation: str
+    url: str
+    contact_email: str
+    audiences: Annotated[frozenset[Audience], Sorted]
+    municipalities: Annotated[frozenset[str], Sorted]
+    topics: Annotated[frozenset[str], Sorted]
+    state: EndpointState
+    disabled_reason: DisabledReason | None
+    version: int
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class EndpointDetail(EndpointView):
+    """An endpoint with what is known of the secrets that sign for it now."""
+
+    secrets: list[SecretView]
+
+
+class EndpointCreated(EndpointDetail):
+    """A new endpoint. `secret` is shown here and never again."""
+
+    secret: str | None = Field(default=None, description="null when a replay comes after the secret was rotated")
+
+
+class SecretCreated(SecretView):
+    """A new secret, shown here and never again."""
+
+    secret: str | None = Field(default=None, description="null when a replay comes after the secret was rotated")
+
+
+class TrialResult(BaseModel):
+    """What became of a test webhook."""
+
+    outcome: DeliveryState
+    status: int | None = Field(description="the HTTP status, if there was an answer")
+    failure: Why | None = Field(description="why there was no answer")
+    reply: str = Field(description="the first 4 kB of the answer, or what went wrong, in words")
+    duration_ms: int

@@ -1,0 +1,224 @@
+"""How one webhook gets out: read the endpoint, sign, post, say how it ended.
+
+The database is read before and written after the network, never during. A webhook may be repeated: its `webhook-id`
+is the delivery's id, and receivers know it again; so whatever is in doubt is deferred, never given up.
+
+An endpoint gets a few of the slots at most. One that is slow keeps those, and what else is due to it is put off
+without counting as a try, so that it slows down nobody but itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from uuid import UUID
+
+import structlog
+
+from distributor.channels import Dispatch, Fault, Outcome
+from distributor.settings import DistributorSettings
+from distributor.webhooks import endpoints
+from distributor.webhooks.body import CONTENT_TYPE, news_body
+from distributor.webhooks.client import Answer, Silence, WebhookClient, Why
+from distributor.webhooks.endpoints import Target
+from distributor.webhooks.signing import Seal, SecretUnreadable, signed_headers
+from shared.clock import Clock
+from shared.contracts.delivery import Channel, DeliveryState
+from shared.database import Database
+
+log = structlog.get_logger()
+
+REPLY_BYTES = 4096
+LONGEST_WAIT = timedelta(hours=24)
+GONE = 410
+ASKS_TO_WAIT = frozenset({429, 503})
+
+SLOTS_PER_ENDPOINT = 4
+WAITING_PER_ENDPOINT = 4
+"""So many more may wait for one of them; with these an endpoint holds eight of the sender's slots at most."""
+WAIT_FOR_SLOT_S = 1.0
+TRY_AGAIN = timedelta(seconds=3)
+MENDED_BY_OPERATOR = timedelta(minutes=5)
+
+
+def new_client(settings: DistributorSettings) -> WebhookClient:
+    """A client that dials only where the operator's settings allow."""
+    return WebhookClient(
+        settings.address_policy,
+        timeout_s=settings.webhook_timeout_s,
+        ca_file=settings.webhook_ca_file,
+        connections=settings.webhook_slots,
+    )
+
+
+def seal_of(settings: DistributorSettings) -> Seal:
+    return Seal([key.get_secret_value() for key in settings.secret_keys])
+
+
+class WebhookSender:
+    """The webhooks' way out."""
+
+    channel = Channel.WEBHOOK
+
+    def __init__(
+        self, settings: DistributorSettings, database: Database, clock: Clock, client: WebhookClient | None = None
+    ) -> None:
+        self.slots = settings.webhook_slots
+        self._database = database
+        self._clock = clock
+        self._seal = seal_of(settings)
+        self._client = client or new_client(settings)
+        self._crowds: dict[UUID, Crowd] = {}
+
+    async def send(self, dispatch: Dispatch) -> Outcome:
+        """Post `dispatch` to its endpoint, unless the endpoint has its hands full."""
+        try:
+            async with self._slot_of(dispatch.recipient_id):
+                return await self._deliver(dispatch)
+        except Crowded:
+            return Outcome(
+                DeliveryState.DEFERRED,
+                reply="the endpoint is busy with earlier webhooks",
+                phase="wait",
+                retry_after=TRY_AGAIN,
+                counts=False,
+            )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _deliver(self, dispatch: Dispatch) -> Outcome:
+        async with self._database.reading() as session:
+            target = await endpoints.target(session, dispatch.recipient_id, self._clock.now())
+        if target is None or not target.enabled:
+            words = "the endpoint is deleted" if target is None else "the endpoint is disabled"
+            return Outcome(DeliveryState.FAILED, reply=words, phase="prepare")
+        try:
+            outcome = await self._post(dispatch, target)
+        except SecretUnreadable:
+            log.error("endpoint_secret_unreadable", endpoint_id=str(dispatch.recipient_id))
+            return unreadable()
+        if outcome.code == GONE:
+            await self._disable(dispatch.recipient_id)
+        return outcome
+
+    async def _post(self, dispatch: Dispatch, target: Target) -> Outcome:
+        body = news_body(dispatch.content, dispatch.form, dispatch.planned_at)
+        secrets = [self._seal.open(sealed) for sealed in target.sealed]
+        headers = signed_headers(str(dispatch.delivery_id), self._clock.now(), body, secrets)
+        answer = await self._client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)
+        return classified(answer, self._clock.now())
+
+    async def _disable(self, endpoint_id: UUID) -> None:
+        async with self._database.transaction() as session:
+            disabled = await endpoints.disable_gone(session, endpoint_id, self._clock.now())
+        if disabled:
+            log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason="gone")
+
+    @asynccontextmanager
+    async def _slot_of(self, endpoint_id: UUID) -> AsyncIterator[None]:
+        crowd = self._crowds.setdefault(endpoint_id, Crowd())
+        try:
+            async with crowd.place():
+                yield
+        finally:
+            if not crowd.present:
+                self._crowds.pop(endpoint_id, None)
+
+
+class Crowded(Exception):
+    """The endpoint has as many webhooks under way, and waiting, as it may have."""
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Those who are with one endpoint, or wait to be."""
+
+    present: int = 0
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SLOTS_PER_ENDPOINT))
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A slot with the endpoint; raises `Crowded` when there is none within a second."""
+        if self.present >= SLOTS_PER_ENDPOINT + WAITING_PER_ENDPOINT:
+            raise Crowded
+        self.present += 1
+        try:
+            await self._enter()
+            try:
+                yield
+            finally:
+                self.slots.release()
+        finally:
+            self.present -= 1
+
+    async def _enter(self) -> None:
+        try:
+            async with asyncio.timeout(WAIT_FOR_SLOT_S):
+                await self.slots.acquire()
+        except TimeoutError as error:
+            raise Crowded from error
+
+
+def classified(answer: Answer | Silence, now: datetime) -> Outcome:
+    """What an answer, or the lack of one, means for the delivery.
+
+    2xx is sent; 410 is failed, and the endpoint is to be disabled; an address that may not be dialled is failed.
+    Everything else is tried again: an intranet under repair answers 404 for a day.
+    """
+    if isinstance(answer, Silence):
+        state = DeliveryState.FAILED if answer.why is Why.DENIED else DeliveryState.DEFERRED
+        words = readable(answer.detail.encode())
+        return Outcome(state, reply=words, phase=answer.why, duration=answer.duration)
+    wait = retry_after(answer.retry_after, now) if answer.status in ASKS_TO_WAIT else None
+    return Outcome(
+        _state(answer.status),
+        code=answer.status,
+        reply=readable(answer.body),
+        phase="answer",
+        retry_after=wait,
+        duration=answer.duration,
+    )
+
+
+def _state(status: int) -> DeliveryState:
+    if 200 <= status < 300:
+        return DeliveryState.SENT
+    return DeliveryState.FAILED if status == GONE else DeliveryState.DEFERRED
+
+
+def retry_after(text: str | None, now: datetime) -> timedelta | None:
+    """How long a receiver asks us to wait (RFC 9110, section 10.2.3), at most a day; `None` for what is no answer."""
+    text = (text or "").strip()
+    if text.isascii() and text.isdecimal():
+        seconds = int(text[:12])  # more digits are more than a day in any case
+        return min(timedelta(seconds=min(seconds, 86_400)), LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(text)
+        wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(wait, timedelta(0)), LONGEST_WAIT)
+
+
+def readable(raw: bytes) -> str:
+    """A receiver's words, at most 4 kB, with everything escaped that could act on a terminal or a log."""
+    text = raw[:REPLY_BYTES].decode("utf-8", "backslashreplace")
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+    return shown.encode()[:REPLY_BYTES].decode("utf-8", "ignore")
+
+
+def unreadable() -> Outcome:
+    """What a secret means that cannot be opened: ours to mend, and no try of the delivery's own."""
+    return Outcome(
+        DeliveryState.DEFERRED,
+        reply="the endpoint's secret was sealed under a key that is no longer in BUDKAVLE_SECRET_KEYS",
+        phase="prepare",
+        fault=Fault.SYSTEM,
+        retry_after=MENDED_BY_OPERATOR,
+        counts=False,
+    )

@@ -1,0 +1,55 @@
+"""Tries an endpoint out at an operator's word: one webhook, signed like all others, that tells of no item.
+
+It writes nothing: neither the ledger nor the endpoint's state, whatever the answer. It ends within the timeout of
+webhooks. A disabled endpoint may be tried too, since that is how one learns whether to enable it.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from distributor.channels import Outcome
+from distributor.settings import DistributorSettings
+from distributor.webhooks import endpoints
+from distributor.webhooks.body import CONTENT_TYPE, trial_body
+from distributor.webhooks.client import Answer, Silence, Why
+from distributor.webhooks.endpoints import Target
+from distributor.webhooks.schemas import TrialResult
+from distributor.webhooks.sending import classified, new_client, seal_of, unreadable
+from distributor.webhooks.signing import SecretUnreadable, signed_headers
+from shared import correlation
+from shared.clock import Clock
+from shared.database import Database
+from shared.ids import new_id
+
+
+async def run(
+    endpoint_id: UUID, *, settings: DistributorSettings, database: Database, clock: Clock
+) -> TrialResult | None:
+    """Send a test webhook and say what came back; `None` when there is no such endpoint."""
+    async with database.reading() as session:
+        target = await endpoints.target(session, endpoint_id, clock.now())
+    if target is None:
+        return None
+    try:
+        answer = await _post(endpoint_id, target, settings, clock)
+    except SecretUnreadable:
+        return _shown(unreadable(), None)
+    return _shown(classified(answer, clock.now()), answer.why if isinstance(answer, Silence) else None)
+
+
+def _shown(outcome: Outcome, failure: Why | None) -> TrialResult:
+    return TrialResult(
+        outcome=outcome.state,
+        status=outcome.code,
+        failure=failure,
+        reply=outcome.reply,
+        duration_ms=outcome.duration // timedelta(milliseconds=1),
+    )
+
+
+async def _post(endpoint_id: UUID, target: Target, settings: DistributorSettings, clock: Clock) -> Answer | Silence:
+    at, seal = clock.now(), seal_of(settings)
+    body = trial_body(endpoint_id, at, correlation.current().correlation_id)
+    headers = signed_headers(str(new_id()), at, body, [seal.open(sealed) for sealed in target.sealed])
+    async with new_client(settings) as client:
+        return await client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)
