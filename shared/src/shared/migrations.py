@@ -11,7 +11,9 @@ from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, create_engine, text
 
+from shared import idempotency, keys  # noqa: F401 - their tables are part of the plumbing
 from shared.database import plumbing, sync_url
+from shared.messaging import dead_letters, outbox  # noqa: F401 - as above
 
 ADVISORY_LOCK = 7_461_002
 LOCK_WAIT_S = 60

@@ -39,7 +39,8 @@ class Dispatch:
     """One delivery that is to go out now. Sending it again must put the same bytes on the wire.
 
     For mail, `recipient_id` and `address` are the person's or the desk's; for a webhook `recipient_id` is the
-    endpoint's id and the rest is empty. `thread_of` holds the revisions that the same recipient got before, oldest first.
+    endpoint's id and the rest is empty. `thread_of` holds the revisions that the same recipient got before, oldest
+    first. What a webhook tells follows from `form`: news is "published", in whatever revision is the newest.
     """
 
     delivery_id: UUID
@@ -74,9 +75,10 @@ class Outcome:
     """How one attempt ended.
 
     `state` is sent, deferred, bounced (the recipient was refused for good), failed (refused for good, not the
-    recipient's fault) or uncertain (the receiver may have it). `code` is the SMTP reply or HTTP status, `enhanced` the RFC 3463
-    status, `reply` the receiver's own words with its queue id (at most 4 kB). `counts` is false when nothing was tried
-    on this delivery's own account (the relay could not be reached): the retry schedule does not advance.
+    recipient's fault) or uncertain (the receiver may have it). `code` is the SMTP reply or HTTP status, `enhanced`
+    the RFC 3463 status, `reply` the receiver's own words with its queue id (at most 4 kB). `counts` is false when
+    nothing was tried on this delivery's own account (the relay could not be reached): the retry schedule does not
+    advance.
     """
 
     state: DeliveryState

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
+from shared import correlation
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Exclusion, Form, Lane, MailRequested, Recipient, SubjectKind
 from shared.contracts.news import ItemSnapshot
@@ -60,11 +61,11 @@ async def keep_content(
     item: ItemSnapshot | None,
     request: Any = None,
     note: str = "",
-    correlation_id: str = "",
-    traceparent: str | None = None,
+    authoritative: bool = False,
     at: datetime,
 ) -> None:
-    """Keep what a revision says; the first to tell wins, all tell the same."""
+    """Keep what a revision says. A news event has the last word, since a batch knows neither note nor reason."""
+    trail = correlation.current()
     row = {
         "subject_id": subject_id,
         "revision": revision,
@@ -72,11 +73,16 @@ async def keep_content(
         "item": item.model_dump(mode="json") if item else None,
         "request": request.model_dump(mode="json") if request else None,
         "note": note,
-        "correlation_id": correlation_id,
-        "traceparent": traceparent,
+        "correlation_id": trail.correlation_id,
+        "traceparent": trail.traceparent,
         "created_at": at,
     }
-    await session.execute(insert_ignoring(session, contents).values(row))
+    if not authoritative:
+        await session.execute(insert_ignoring(session, contents).values(row))
+        return
+    statement = upsert(session, contents).values(row)
+    told = {name: statement.excluded[name] for name in ("item", "note", "correlation_id", "traceparent")}
+    await session.execute(statement.on_conflict_do_update(index_elements=["subject_id", "revision"], set_=told))
 
 
 async def note_revision(session: AsyncSession, item_id: UUID, revision: int, *, withdrawn: bool) -> bool:
@@ -183,10 +189,14 @@ async def _barred(
     for stop in await session.execute(query):
         if stop.erased:
             found[stop.recipient_id] = "erased"
-        elif batch.lane is not Lane.TRANSACTIONAL and stop.audience in ("", audience_of[stop.recipient_id]):
-            if stop.until is None or stop.until > at:
-                found.setdefault(stop.recipient_id, "stopped")
+        elif batch.lane is not Lane.TRANSACTIONAL and covers(stop, audience_of[stop.recipient_id], at):
+            found.setdefault(stop.recipient_id, "stopped")
     return found
+
+
+def covers(stop: Any, audience: str, at: datetime) -> bool:
+    """Whether a stop keeps something from a recipient in this audience at this time."""
+    return stop.audience in ("", audience) and (stop.until is None or stop.until > at)
 
 
 def _row(batch: MailRequested, recipient: Recipient, revision: int, ended: str, at: datetime) -> dict[str, Any]:

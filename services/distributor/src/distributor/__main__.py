@@ -1,0 +1,8 @@
+"""`python -m distributor serve|work|run|migrate`."""
+
+from distributor.app import MIGRATIONS, build
+from distributor.settings import DistributorSettings
+from shared.process import main
+
+if __name__ == "__main__":
+    main("distributor", DistributorSettings, build, MIGRATIONS)

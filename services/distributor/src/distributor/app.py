@@ -1,0 +1,47 @@
+"""The composition root: every part of the distributor, built from settings and connected to nothing yet."""
+
+from pathlib import Path
+
+from distributor import api
+from distributor.delivery import DeliveryWorker
+from distributor.follow_ups import FollowUpWorker
+from distributor.handlers import Handlers
+from distributor.mail.sending import MailSender
+from distributor.progress import ProgressWorker
+from distributor.recovery import RecoveryWorker
+from distributor.settings import DistributorSettings
+from distributor.webhooks import api as webhooks_api
+from distributor.webhooks.sending import WebhookSender
+from shared.clock import Clock, SystemClock
+from shared.database import Database
+from shared.http import create_app
+from shared.service import Service
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+PATHS = ("/intranat", "/api/distributor")
+
+
+def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
+    """The distributor, ready to be started."""
+    clock = clock or SystemClock()
+    database = Database(settings.database_url, clock=clock)
+    app = create_app("distributor", "Budkavle distributor", settings=settings, database=database, clock=clock)
+    app.include_router(api.router)
+    app.include_router(webhooks_api.router)
+    senders = (MailSender(settings), WebhookSender(settings, database, clock))
+    return Service(
+        name="distributor",
+        settings=settings,
+        database=database,
+        clock=clock,
+        app=app,
+        migrations=MIGRATIONS,
+        paths=PATHS,
+        consumers=Handlers(clock).consumers(database),
+        workers=[
+            *(DeliveryWorker(sender, database, clock, settings) for sender in senders),
+            FollowUpWorker(database, clock),
+            ProgressWorker(database, clock),
+            RecoveryWorker(database, clock, settings),
+        ],
+    )

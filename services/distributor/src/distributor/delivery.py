@@ -1,0 +1,248 @@
+"""How does one message get out?
+
+1. A row of the ledger comes due: it was just accepted, or its next attempt has come.
+2. The feeder claims a chunk of due rows, the strongest lane first. They are leased: ours while our process lives.
+3. One of the channel's slots takes a row and asks the journal for leave to begin. In that commit a stop, a
+   correction or a withdrawal has its last word; and what the slot sent before is recorded in the same commit.
+4. The row becomes a dispatch: its own words, and the content that it shares with thousands of others.
+5. The channel sends it and answers with an outcome. No transaction is open meanwhile.
+6. With its next turn the slot hands the outcome to the journal: the state, the attempt with the receiver's words, the
+   next attempt if there is to be one. First attempt and retry are the same path.
+
+If the process dies after step 3 and before 6, the row is in doubt, and `recovery` says so; at most one row a slot can
+be. If it dies anywhere else, nothing was sent that is not recorded, and nothing recorded was lost.
+
+When the way out itself is broken (the relay is down), the whole channel pauses, longer each time up to half a minute,
+instead of burning through the ledger.
+"""
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import Row
+
+from distributor import leases
+from distributor.channels import Content, Dispatch, Outcome, Sender
+from distributor.contents import load_content
+from distributor.journal import Journal
+from distributor.retry_policy import is_systemic
+from distributor.settings import DistributorSettings
+from distributor.states import DEFERRED, LANE_OF_RANK
+from shared import correlation
+from shared.clock import Clock
+from shared.contracts.delivery import Channel
+from shared.contracts.mail import Form
+from shared.contracts.news import Audience, Locale
+from shared.database import Database
+
+log = structlog.get_logger()
+
+CHUNKS_AHEAD = 4
+"""Claim up to this many rows a slot: enough to keep all slots busy over a claim, few enough that a press release
+waits behind no more than that of a digest."""
+POLL_S = 1.0
+PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
+CONTENTS_KEPT = 64
+
+attempts_total = Counter("budkavle_delivery_attempts_total", "Attempts by channel and outcome", ["channel", "state"])
+attempt_seconds = Histogram("budkavle_delivery_attempt_seconds", "Time that an attempt took", ["channel"])
+paused = Gauge("budkavle_channel_paused", "1 while a channel backs away from a broken way out", ["channel"])
+
+
+class DeliveryWorker:
+    """Drains one channel's due deliveries through its slots."""
+
+    def __init__(self, sender: Sender, database: Database, clock: Clock, settings: DistributorSettings) -> None:
+        self.name = f"delivery {sender.channel}"
+        self._sender = sender
+        self._database = database
+        self._journal = Journal(
+            database,
+            clock,
+            slots=sender.slots,
+            repeat_doubtful=settings.uncertain == "repeat",
+            retry_scale=settings.retry_scale,
+        )
+        self._instance = settings.instance or uuid.uuid4().hex[:12]
+        self._claimed: asyncio.Queue[Row[Any]] = asyncio.Queue()
+        self._hungry = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
+        self._clear = asyncio.Event()
+        self._pause_s = 0.0
+        database.on_commit(self._woken.set)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until `stop`; then finish what has begun and let go of the rest."""
+        self._journal.owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
+        self._clear.set()
+        await self._hold()
+        background = [asyncio.create_task(work) for work in (self._journal.run(), self._renew(), self._feed(stop))]
+        slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._sender.slots)]
+        try:
+            await asyncio.gather(*slots)
+        finally:
+            for task in (*slots, *background):
+                task.cancel()
+            await asyncio.gather(*slots, *background, return_exceptions=True)
+            await self._let_go()
+
+    async def _slot(self, stop: asyncio.Event) -> None:
+        finished: tuple[Row[Any], Outcome] | None = None
+        while True:
+            row = self._next_at_hand() if finished else await self._next(stop)
+            if row is None and finished is None:
+                return
+            granted = await self._journal.turn(finished, row)
+            finished = (row, await self._send(row)) if row is not None and granted else None
+
+    def _next_at_hand(self) -> Row[Any] | None:
+        """A row without waiting: an outcome in hand must be recorded now, not when there is more to do."""
+        if self._claimed.qsize() <= self._sender.slots:
+            self._hungry.set()
+        return None if self._claimed.empty() or not self._clear.is_set() else self._claimed.get_nowait()
+
+    async def _next(self, stop: asyncio.Event) -> Row[Any] | None:
+        while not stop.is_set():
+            self._hungry.set()
+            await self._clear.wait()
+            taking = asyncio.create_task(self._claimed.get())
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if taking.done():
+                    return taking.result()
+            finally:
+                taking.cancel()
+                stopping.cancel()
+        return None
+
+    async def _send(self, row: Row[Any]) -> Outcome:
+        try:
+            dispatch = await self._dispatch(row)
+            with correlation.correlated(
+                correlation.Correlation(dispatch.content.correlation_id, dispatch.content.traceparent)
+            ):
+                outcome = await self._sender.send(dispatch)
+        except Exception as error:
+            log.error("channel_failed", delivery_id=str(row.id), channel=row.channel, exc_info=error)
+            outcome = Outcome(DEFERRED, reply=f"internal error: {type(error).__name__}", phase="internal")
+        attempts_total.labels(row.channel, outcome.state).inc()
+        attempt_seconds.labels(row.channel).observe(outcome.duration.total_seconds())
+        self._back_away(outcome)
+        return outcome
+
+    def _back_away(self, outcome: Outcome) -> None:
+        if not is_systemic(outcome):
+            self._pause_s = 0.0
+        elif self._clear.is_set():
+            self._pause_s = min(PAUSE_LONGEST_S, self._pause_s * 2 or PAUSE_FIRST_S)
+            self._clear.clear()
+            paused.labels(self._sender.channel).set(1)
+            log.warning(
+                "channel_paused",
+                channel=str(self._sender.channel),
+                pause_s=self._pause_s,
+                code=outcome.code,
+                phase=outcome.phase,
+                reply=outcome.reply[:200],
+            )
+            asyncio.get_running_loop().call_later(self._pause_s, self._go_on)
+
+    def _go_on(self) -> None:
+        paused.labels(self._sender.channel).set(0)
+        self._clear.set()
+
+    async def _feed(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._hungry.wait()
+            self._hungry.clear()
+            self._woken.clear()
+            if not await self._claim():
+                await _first(self._woken, POLL_S)
+                self._hungry.set()
+
+    async def _claim(self) -> bool:
+        try:
+            async with self._database.transaction(quiet=True) as session:
+                rows = await leases.claim(
+                    session,
+                    self._database,
+                    channel=self._sender.channel,
+                    owner=self._journal.owner,
+                    limit=self._sender.slots * CHUNKS_AHEAD,
+                )
+        except Exception as error:  # noqa: BLE001 - the database may be away; claim again later
+            log.warning("claim_failed", channel=str(self._sender.channel), error=type(error).__name__)
+            return False
+        for row in rows:
+            self._claimed.put_nowait(row)
+        return bool(rows)
+
+    async def _dispatch(self, row: Row[Any]) -> Dispatch:
+        return Dispatch(
+            delivery_id=row.id,
+            channel=Channel(row.channel),
+            recipient_id=row.recipient_id,
+            form=Form(row.form),
+            lane=LANE_OF_RANK[row.lane],
+            content=await self._content(row),
+            planned_at=row.planned_at,
+            attempt=row.tries + 1,
+            locale=Locale(row.locale),
+            audience=Audience(row.audience) if row.audience else None,
+            address=row.address or "",
+            reason=row.reason or "",
+            preferences_url=row.preferences_url or "",
+            unsubscribe_url=row.unsubscribe_url or "",
+            one_click_url=row.one_click_url or "",
+            thread_of=tuple(int(part) for part in row.thread_of.split(",") if part),
+        )
+
+    async def _content(self, row: Row[Any]) -> Content:
+        key = (row.subject_id, row.revision)
+        content = self._contents.get(key)
+        follows_up = row.form in (Form.CORRECTION, Form.WITHDRAWAL)
+        if content is None or (
+            follows_up and not content.note
+        ):  # a batch may have told of the revision before the news
+            content = await load_content(self._database, *key)
+            self._contents[key] = content
+            while len(self._contents) > CONTENTS_KEPT:
+                self._contents.popitem(last=False)
+        return content
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(leases.RENEW_EVERY_S)
+            try:
+                if not await self._hold():
+                    log.warning("sender_lease_lost", owner=self._journal.owner)
+                    self._journal.owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
+                    await self._hold()
+            except Exception as error:  # noqa: BLE001 - tried again in a moment
+                log.warning("sender_lease_not_renewed", error=type(error).__name__)
+
+    async def _hold(self) -> bool:
+        async with self._database.transaction(quiet=True) as session:
+            return await leases.hold(session, self._database, self._journal.owner)
+
+    async def _let_go(self) -> None:
+        await self._sender.close()
+        async with self._database.transaction(quiet=True) as session:
+            await leases.let_go(session, self._journal.owner)
+
+
+async def _first(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return
+
+
+__all__: Sequence[str] = ("DeliveryWorker",)

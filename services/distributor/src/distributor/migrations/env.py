@@ -1,0 +1,7 @@
+"""Alembic's entry: the tables of this service and the plumbing that every service has."""
+
+from distributor.models import Base
+from distributor.webhooks import models  # noqa: F401 - the endpoints' tables
+from shared.migrations import run
+
+run(Base.metadata)

@@ -1,0 +1,122 @@
+"""Tells content how far each item has come: numbered snapshots of counts, never deltas.
+
+An item whose rows changed is due; it is counted, told, and counted again after a pause until two counts agree, so
+that the last change is never missed, whichever transaction it committed in. Counting a large item takes long, so the
+pause grows with it.
+"""
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from distributor.ledger import deliveries, exclusions, items
+from distributor.states import CANCELLED
+from shared.clock import Clock
+from shared.contracts.delivery import DeliveryCount, DeliveryProgress, ExclusionCount
+from shared.database import Database
+from shared.messaging.outbox import emit
+
+POLL_S = 0.25
+PAUSE_S = 1.0
+SHARE_OF_TIME = 20
+"""Counting may take a twentieth of the time at most."""
+
+
+class ProgressWorker:
+    """Counts and tells."""
+
+    name = "progress"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tell until `stop`."""
+        while not stop.is_set():
+            if not await self.step():
+                await _pause(stop, POLL_S)
+
+    async def step(self) -> bool:
+        """Count one item that is due; False when none is."""
+        async with self._database.reading() as session:
+            due = items.c.progress_due_at <= self._database.now()
+            item_id = await session.scalar(select(items.c.id).where(due).order_by(items.c.progress_due_at).limit(1))
+        if item_id is None:
+            return False
+        await self.tell(item_id)
+        return True
+
+    async def tell(self, item_id: UUID) -> None:
+        """Emit a snapshot unless it says what the last one said."""
+        started = time.monotonic()
+        async with self._database.reading() as session:
+            counts = await _delivery_counts(session, item_id)
+            left_out = await _exclusion_counts(session, item_id)
+        pause = timedelta(seconds=max(PAUSE_S, SHARE_OF_TIME * (time.monotonic() - started)))
+        digest = _digest(counts, left_out)
+        async with self._database.transaction(quiet=True) as session:
+            row = (await session.execute(select(items).where(items.c.id == item_id).with_for_update())).one()
+            changed = row.progress_digest != digest
+            values: dict[str, Any] = {"progress_due_at": self._clock.now() + pause if changed else None}
+            if changed:
+                values |= {"progress_digest": digest, "progress_sequence": row.progress_sequence + 1}
+                await self._emit(session, item_id, row.progress_sequence + 1, counts, left_out)
+            await session.execute(update(items).where(items.c.id == item_id).values(values))
+        if changed:
+            self._database.wake()
+
+    async def _emit(
+        self,
+        session: AsyncSession,
+        item_id: UUID,
+        sequence: int,
+        counts: tuple[DeliveryCount, ...],
+        left_out: tuple[ExclusionCount, ...],
+    ) -> None:
+        now = self._clock.now()
+        event = DeliveryProgress(
+            item_id=item_id, sequence=sequence, counted_at=now, deliveries=counts, exclusions=left_out
+        )
+        await emit(session, event, source="distributor", subject=item_id, at=now)
+
+
+async def _delivery_counts(session: AsyncSession, item_id: UUID) -> tuple[DeliveryCount, ...]:
+    superseded = and_(deliveries.c.state == CANCELLED, deliveries.c.ended_reason == "superseded")
+    columns = (
+        deliveries.c.revision,
+        deliveries.c.channel,
+        deliveries.c.audience,
+        deliveries.c.form,
+        deliveries.c.state,
+        superseded.label("superseded"),
+    )
+    query = select(*columns, func.count().label("count")).where(deliveries.c.subject_id == item_id).group_by(*columns)
+    rows = (await session.execute(query)).mappings()
+    return tuple(sorted((DeliveryCount.model_validate(dict(row)) for row in rows), key=repr))
+
+
+async def _exclusion_counts(session: AsyncSession, item_id: UUID) -> tuple[ExclusionCount, ...]:
+    columns = (exclusions.c.audience, exclusions.c.reason)
+    query = select(*columns, func.count().label("count")).where(exclusions.c.item_id == item_id).group_by(*columns)
+    rows = (await session.execute(query)).mappings()
+    return tuple(sorted((ExclusionCount.model_validate(dict(row)) for row in rows), key=repr))
+
+
+def _digest(counts: tuple[Any, ...], left_out: tuple[Any, ...]) -> str:
+    told = [count.model_dump(mode="json") for count in (*counts, *left_out)]
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,88 @@
+"""The sweeper: takes over what dead senders held, forgets what need not be kept, says what is stuck.
+
+It alarms when something is broken, not when it is busy: deliveries that have been due for a minute while no sender
+process lives.
+"""
+
+import asyncio
+from collections import Counter
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge
+
+from distributor import leases
+from distributor.ledger import SCRUB, progress_due
+from distributor.settings import DistributorSettings
+from distributor.states import UNCERTAIN
+from shared.clock import Clock
+from shared.database import Database
+
+log = structlog.get_logger()
+
+SWEEP_EVERY_S = 5.0
+SCRUB_EVERY = timedelta(hours=1)
+CHUNK = 500
+STUCK_AFTER = timedelta(seconds=60)
+
+uncertain_total = Metric("budkavle_deliveries_uncertain_total", "Deliveries in doubt after a sender's death")
+oldest_due = Gauge("budkavle_oldest_due_seconds", "How long the longest waiting due delivery has waited")
+
+
+class RecoveryWorker:
+    """Sweeps."""
+
+    name = "recovery"
+
+    def __init__(self, database: Database, clock: Clock, settings: DistributorSettings) -> None:
+        self._database = database
+        self._clock = clock
+        self._repeat_doubtful = settings.uncertain == "repeat"
+        self._kept = timedelta(days=settings.personal_data_days)
+        self._scrubbed_at: datetime | None = None
+        self._stuck = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep until `stop`."""
+        while not stop.is_set():
+            while await self.take_over():
+                pass
+            await self._tidy()
+            await self._look_for_stuck()
+            try:
+                await asyncio.wait_for(stop.wait(), SWEEP_EVERY_S)
+            except TimeoutError:
+                continue
+
+    async def take_over(self) -> int:
+        """Free one chunk of what dead senders held; returns how many."""
+        async with self._database.transaction(quiet=True) as session:
+            freed = await leases.take_over(session, self._database, repeat_doubtful=self._repeat_doubtful, limit=CHUNK)
+            await progress_due(session, [row.subject_id for row in freed], self._clock.now())
+        if freed:
+            states = Counter(row.state for row in freed)
+            uncertain_total.inc(states[UNCERTAIN])
+            log.warning("deliveries_taken_over", deliveries=len(freed), uncertain=states[UNCERTAIN])
+            self._database.wake()
+        return len(freed)
+
+    async def _tidy(self) -> None:
+        now = self._clock.now()
+        if self._scrubbed_at is not None and now - self._scrubbed_at < SCRUB_EVERY:
+            return
+        async with self._database.transaction(quiet=True) as session:
+            await leases.forget_dead(session, self._database)
+            await session.execute(SCRUB, {"before": now - self._kept})
+        self._scrubbed_at = now
+
+    async def _look_for_stuck(self) -> None:
+        async with self._database.reading() as session:
+            since = await leases.longest_waiting(session)
+            alive = await leases.anyone_alive(session, self._database)
+        waited = max(self._clock.now() - since, timedelta(0)) if since else timedelta(0)
+        oldest_due.set(waited.total_seconds())
+        stuck = waited > STUCK_AFTER and not alive
+        if stuck and not self._stuck:
+            log.error("deliveries_stuck", waited_s=int(waited.total_seconds()), reason="no sender is running")
+        self._stuck = stuck

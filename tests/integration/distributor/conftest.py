@@ -1,0 +1,209 @@
+"""A distributor's ledger on both databases, with the words to feed it and a channel that only remembers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, text
+
+import distributor
+from distributor.channels import Dispatch, Outcome
+from distributor.delivery import DeliveryWorker
+from distributor.follow_ups import FollowUpWorker
+from distributor.handlers import Handlers
+from distributor.ledger import attempts, deliveries
+from distributor.recovery import RecoveryWorker
+from distributor.settings import DistributorSettings
+from distributor.states import SENT
+from shared.clock import SystemClock
+from shared.contracts.delivery import Channel
+from shared.contracts.envelope import Envelope, Event
+from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectKind
+from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Locale
+from shared.database import Database
+from shared.ids import new_id
+from shared.messaging.consumer import Received
+from shared.migrations import upgrade
+
+CLOCK = SystemClock()
+MIGRATIONS = Path(distributor.__file__).parent / "migrations"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated database of the distributor."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/distributor.sqlite3"
+    else:
+        url = request.getfixturevalue("postgres_database")()
+    upgrade(MIGRATIONS, url)
+    yield url
+
+
+class MemorySender:
+    """A channel whose receivers do what the test says; remembers every dispatch."""
+
+    def __init__(self, channel: Channel = Channel.MAIL, slots: int = 4) -> None:
+        self.channel = channel
+        self.slots = slots
+        self.dispatched: list[Dispatch] = []
+        self.answer: Callable[[Dispatch], Outcome] = lambda dispatch: Outcome(SENT, 250, reply="2.0.0 Ok: queued as A1")
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def send(self, dispatch: Dispatch) -> Outcome:
+        self.dispatched.append(dispatch)
+        await self.hold.wait()
+        await asyncio.sleep(0)
+        return self.answer(dispatch)
+
+    async def close(self) -> None:
+        return None
+
+
+@dataclass
+class Room:
+    """The distributor's ledger, as its neighbours see it."""
+
+    url: str
+    settings: DistributorSettings
+    database: Database
+    handlers: Handlers = field(default_factory=lambda: Handlers(CLOCK))
+    sender: MemorySender = field(default_factory=MemorySender)
+
+    async def hear(self, event: Event) -> None:
+        """One event in one transaction, as the consumer does it."""
+        handler = {
+            "mail.requested": self.handlers.on_mail_requested,
+            "news.published": self.handlers.on_news_published,
+            "news.corrected": self.handlers.on_news_corrected,
+            "news.withdrawn": self.handlers.on_news_withdrawn,
+            "recipient.stopped": self.handlers.on_recipient_stopped,
+            "recipient.resumed": self.handlers.on_recipient_resumed,
+            "recipient.erased": self.handlers.on_recipient_erased,
+        }[event.event_name]
+        envelope = Envelope.wrap(
+            event, event_id=new_id(), source="/test", subject="x", time=CLOCK.now(), correlation_id="c"
+        )
+        async with self.database.transaction() as session:
+            await handler(session, Received(event, envelope))  # type: ignore[operator]
+
+    def worker(self, sender: MemorySender | None = None) -> DeliveryWorker:
+        return DeliveryWorker(sender or self.sender, self.database, CLOCK, self.settings)
+
+    async def drain(self, *, sender: MemorySender | None = None) -> None:
+        """Send until nothing is due."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self.worker(sender).run(stop))
+        await self.quiet()
+        stop.set()
+        await task
+
+    async def quiet(self) -> None:
+        for _ in range(2000):
+            async with self.database.reading() as session:
+                now = (await session.execute(select(self.database.now()))).scalar_one()
+                channel = self.sender.channel
+                due = await session.scalar(
+                    select(deliveries.c.id).where(deliveries.c.next_attempt_at <= now, deliveries.c.channel == channel)
+                )
+                leased = await session.scalar(select(deliveries.c.id).where(deliveries.c.state == "leased"))
+            if due is None and leased is None:
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("the ledger did not come to rest")
+
+    async def follow_up(self) -> None:
+        worker = FollowUpWorker(self.database, CLOCK)
+        while await worker.step():
+            pass
+
+    def recovery(self) -> RecoveryWorker:
+        return RecoveryWorker(self.database, CLOCK, self.settings)
+
+    async def kill_senders(self) -> None:
+        """As if every sender process had died long enough ago."""
+        async with self.database.transaction() as session:
+            await session.execute(text("DELETE FROM sender_leases"))
+
+    async def rows(self, **where: Any) -> list[Any]:
+        query = select(deliveries).order_by(deliveries.c.revision, deliveries.c.recipient_id)
+        for name, value in where.items():
+            query = query.where(deliveries.c[name] == value)
+        async with self.database.reading() as session:
+            return list((await session.execute(query)).all())
+
+    async def attempts(self) -> list[Any]:
+        async with self.database.reading() as session:
+            return list((await session.execute(select(attempts))).all())
+
+    async def states(self) -> list[tuple[int, str, str, str]]:
+        return [(row.revision, row.form, row.state, row.ended_reason) for row in await self.rows()]
+
+
+@pytest.fixture
+async def room(database_url: str) -> AsyncIterator[Room]:
+    settings = DistributorSettings(
+        database_url=database_url, broker_url="embedded:x", secret_keys="k" * 40, retry_scale=0.0001
+    )
+    database = Database(database_url)
+    yield Room(database_url, settings, database)
+    await database.dispose()
+
+
+def snapshot(item_id: UUID, revision: int = 1, state: ItemState = ItemState.PUBLISHED, **changes: Any) -> ItemSnapshot:
+    """A published item."""
+    fields: dict[str, Any] = {
+        "item_id": item_id,
+        "revision": revision,
+        "kind": Kind.NEWS,
+        "state": state,
+        "language": Locale.SV,
+        "title": "Fler vägar tillbaka till arbete",
+        "lead": "Samordningsförbundet redovisar årets resultat.",
+        "body_html": "<p>Text</p>",
+        "body_text": "Text",
+        "slug": "fler-vagar",
+        "url": "https://forbundet.example/nyheter/fler-vagar",
+        "audiences": (Audience.POLITICIAN, Audience.AGENCY_OFFICIAL),
+        "published_at": CLOCK.now(),
+        "revised_at": CLOCK.now(),
+    }
+    return ItemSnapshot(**(fields | changes))
+
+
+def people(count: int, audience: Audience = Audience.POLITICIAN) -> tuple[Recipient, ...]:
+    """Recipients nobody has met before."""
+    return tuple(
+        Recipient(
+            recipient_id=uuid4(),
+            address=f"person{number}@kommun.example",
+            locale=Locale.SV,
+            audience=audience,
+            reason="Du får det här eftersom du är ledamot.",
+            preferences_url="https://forbundet.example/prenumeration/t",
+            unsubscribe_url="https://forbundet.example/avregistrera/t",
+            one_click_url="https://forbundet.example/avregistrera/t",
+        )
+        for number in range(count)
+    )
+
+
+def batch(item: ItemSnapshot, recipients: tuple[Recipient, ...], **changes: Any) -> MailRequested:
+    """A batch of an item."""
+    fields: dict[str, Any] = {
+        "batch_id": uuid4(),
+        "subject_kind": SubjectKind.ITEM,
+        "subject_id": item.item_id,
+        "revision": item.revision,
+        "form": Form.NEWS,
+        "lane": Lane.NEWS,
+        "planned_at": CLOCK.now(),
+        "item": item,
+        "recipients": recipients,
+    }
+    return MailRequested(**(fields | changes))
