@@ -1,0 +1,252 @@
+"""
+From a dispatch to the bytes of its mail.
+
+What is alike for thousands of recipients is built once and kept (some frames, least recently used out first): the
+letter, its headers, MIME, all encoded. A recipient's own part is encoded alone and joined in, which costs
+microseconds: quoted-printable may be cut anywhere by a soft line break.
+
+The same dispatch gives the same bytes, in any process and on any day: nothing is drawn and no clock is read. The Date
+is when the delivery was planned, Message-ID and boundary are derived from ids.
+
+Lines have at most 78 octets, but for a header field that holds one long address or link; all end with CRLF.
+"""
+
+from binascii import b2a_qp
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import lru_cache
+
+from markupsafe import escape
+
+from distributor.channels import Content, Dispatch
+from distributor.mail import headers
+from distributor.mail.addresses import InvalidAddress, WireAddress, wire_address
+from distributor.mail.letters import (
+    CATALOGUES,
+    REQUEST_FORMS,
+    Letter,
+    LetterWriter,
+    Organisation,
+    Parts,
+    Slot,
+    Unsendable,
+)
+from distributor.mail.smtp import Composed
+from distributor.settings import DistributorSettings
+from shared.contracts.mail import Form, SubjectKind
+from shared.contracts.news import Audience, Locale
+from shared.ids import derived_id
+from shared.translations import translations
+
+FRAMES_KEPT = 128
+LONGEST_HEADER_URL = 900
+"""A header line ends at 998 octets and a URL cannot be folded."""
+
+SOFT_BREAK = b"=\r\n"
+QP_LINE = 75
+
+LIST_NAMES = {
+    Audience.NEWSROOM: "Pressmeddelanden från %s",
+    Audience.POLITICIAN: "Nyheter för förtroendevalda från %s",
+    Audience.COLLABORATION_GROUP: "Nyheter för samverkansgrupper från %s",
+    Audience.AGENCY_OFFICIAL: "Nyheter för tjänstepersoner från %s",
+    Audience.PUBLIC: "Nyheter från %s",
+}
+
+Key = tuple[Content, Form, Locale, Audience | None, frozenset[Slot]]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A mail without its recipient: `pieces` lie around the places where slots go; each slot is (which, in HTML?)."""
+
+    head: bytes
+    pieces: tuple[bytes, ...]
+    slots: tuple[tuple[Slot, bool], ...]
+
+
+class Composer:
+    """Composes mails for one sender."""
+
+    def __init__(self, settings: DistributorSettings) -> None:
+        self._organisation = Organisation.told_by(settings)
+        self._writer = LetterWriter(self._organisation)
+        self._frames: OrderedDict[Key, Frame] = OrderedDict()
+        sender = wire_address(settings.sender).text
+        self._return_path = wire_address(settings.return_path or settings.sender).text
+        self._domain = sender.rpartition("@")[2]
+        self._sender = headers.mailbox("From", settings.sender_name or settings.organisation, sender)
+        if settings.reply_to:
+            self._sender += headers.field("Reply-To", wire_address(settings.reply_to).text)
+
+    def compose(self, dispatch: Dispatch) -> Composed:
+        """The mail of `dispatch`; raises Unsendable where no attempt could ever succeed."""
+        recipient = _recipient(dispatch.address)
+        frame = self._frame(dispatch)
+        message_id = self._message_id(dispatch, dispatch.content.revision)
+        data = [frame.head, self._personal_headers(dispatch, recipient, message_id), frame.pieces[0]]
+        for slot, piece in zip(_fillings(frame.slots, dispatch), frame.pieces[1:], strict=True):
+            data += (slot, piece)
+        return Composed(self._return_path, recipient.text, b"".join(data), message_id, recipient.smtputf8)
+
+    def _message_id(self, dispatch: Dispatch, revision: int) -> str:
+        """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects."""
+        unique = derived_id("message-id", dispatch.content.subject_id, revision, dispatch.recipient_id)
+        return f"<{unique}@{self._domain}>"
+
+    def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
+        fields = f"To: {recipient.text}\r\nDate: {_date(dispatch.planned_at)}\r\nMessage-ID: {message_id}\r\n"
+        if dispatch.thread_of:
+            before = [self._message_id(dispatch, revision) for revision in dispatch.thread_of]
+            fields += f"In-Reply-To: {before[-1]}\r\nReferences: " + "\r\n ".join(before) + "\r\n"
+        if _fits_header(dispatch.one_click_url):  # RFC 8058
+            fields += f"List-Unsubscribe: <{dispatch.one_click_url}>\r\n"
+            fields += "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        return fields.encode()
+
+    def _frame(self, dispatch: Dispatch) -> Frame:
+        key = (dispatch.content, dispatch.form, dispatch.locale, dispatch.audience, _slots(dispatch))
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+            return frame
+        frame = self._build(*key)
+        if dispatch.form not in REQUEST_FORMS:  # those are written for one recipient each
+            self._frames[key] = frame
+            while len(self._frames) > FRAMES_KEPT:
+                self._frames.popitem(last=False)
+        return frame
+
+    def _build(
+        self, content: Content, form: Form, locale: Locale, audience: Audience | None, slots: frozenset[Slot]
+    ) -> Frame:
+        letter = self._writer.write(content, form, locale, audience, slots)
+        head = b"".join(
+            (
+                self._sender,
+                headers.unstructured("Subject", letter.subject),
+                self._list_id(audience, locale),
+                *_about_content(content, form, locale),
+            )
+        )
+        boundary = f"=_{derived_id('boundary', content.subject_id, content.revision, form, locale).hex}".encode()
+        return _framed(head, boundary, letter)
+
+    def _list_id(self, audience: Audience | None, locale: Locale) -> bytes:
+        if audience is None:
+            return b""
+        catalogue = translations(CATALOGUES, locale)
+        name = catalogue.gettext(LIST_NAMES[audience]) % self._organisation.name
+        return headers.list_id(name, f"{audience.replace('_', '-')}.{self._domain}")
+
+
+def _recipient(address: str) -> WireAddress:
+    try:
+        return wire_address(address)
+    except InvalidAddress as error:
+        raise Unsendable(f"invalid_address: {error}") from error
+
+
+def _slots(dispatch: Dispatch) -> frozenset[Slot]:
+    return _SLOTS[bool(dispatch.reason), bool(dispatch.preferences_url), bool(dispatch.unsubscribe_url)]
+
+
+_SLOTS = {
+    (reason, preferences, unsubscribe): frozenset(
+        slot for slot, present in zip(Slot, (reason, preferences, unsubscribe), strict=True) if present
+    )
+    for reason in (False, True)
+    for preferences in (False, True)
+    for unsubscribe in (False, True)
+}
+
+
+def _about_content(content: Content, form: Form, locale: Locale) -> Iterator[bytes]:
+    """Fields that tell machines what the mail is about."""
+    languages = {str(locale): None, **({str(content.item.language): None} if content.item else {})}
+    yield headers.field("Content-Language", ", ".join(languages))
+    yield headers.field("X-Auto-Response-Suppress", "OOF, AutoReply")  # Exchange's word for RFC 3834
+    if form in REQUEST_FORMS:
+        yield headers.field("Auto-Submitted", "auto-generated")  # RFC 3834; news is written by a person
+    kind = {SubjectKind.ITEM: "Item", SubjectKind.DIGEST_RUN: "Digest-Run", SubjectKind.REQUEST: "Request"}
+    yield headers.field(f"X-Budkavle-{kind[content.subject_kind]}", str(content.subject_id))
+    yield headers.field("X-Budkavle-Revision", str(content.revision))
+
+
+def _framed(head: bytes, boundary: bytes, letter: Letter) -> Frame:
+    """Both parts (RFC 2046, multipart/alternative), the plainest first, cut at their slots."""
+    start = b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary="' + boundary + b'"\r\n\r\n'
+    cutter = _Cutter(start)
+    for subtype, parts in ((b"plain", letter.text), (b"html", letter.html)):
+        cutter.static(b"--" + boundary + b"\r\nContent-Type: text/" + subtype + b"; charset=utf-8\r\n")
+        cutter.static(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n")
+        cutter.part(parts, html=subtype == b"html")
+        cutter.static(b"\r\n")
+    cutter.static(b"--" + boundary + b"--\r\n")
+    return Frame(head, tuple(cutter.pieces), tuple(cutter.slots))
+
+
+class _Cutter:
+    """Lays static bytes and slots in a row."""
+
+    def __init__(self, start: bytes) -> None:
+        self.pieces = [start]
+        self.slots: list[tuple[Slot, bool]] = []
+
+    def static(self, data: bytes) -> None:
+        self.pieces[-1] += data
+
+    def part(self, parts: Parts, *, html: bool) -> None:
+        for part in parts:
+            if isinstance(part, Slot):
+                if not self.pieces[-1].endswith(b"\r\n"):
+                    self.static(SOFT_BREAK)
+                self.slots.append((part, html))
+                self.pieces.append(SOFT_BREAK)
+            else:
+                self.static(quoted_printable(part))
+
+
+def _fillings(slots: Iterable[tuple[Slot, bool]], dispatch: Dispatch) -> Iterator[bytes]:
+    own = {
+        Slot.REASON: _reason(dispatch.reason),
+        Slot.PREFERENCES: _in_both(dispatch.preferences_url),
+        Slot.UNSUBSCRIBE: _in_both(dispatch.unsubscribe_url),
+    }
+    return (own[slot][html] for slot, html in slots)
+
+
+def _in_both(value: str) -> tuple[bytes, bytes]:
+    """A recipient's own words as they stand in the text and in the HTML part."""
+    words = value if value.isascii() and value.isprintable() else headers.clean(value)
+    text = quoted_printable(words)
+    marked = str(escape(words))
+    return text, (text if marked == words else quoted_printable(marked))
+
+
+@lru_cache(maxsize=10_000)
+def _reason(reason: str) -> tuple[bytes, bytes]:
+    """Reasons are few and repeat, unlike links."""
+    return _in_both(reason)
+
+
+@lru_cache(maxsize=256)
+def _date(instant: datetime) -> str:
+    """RFC 5322, section 3.3."""
+    return format_datetime(instant.astimezone(UTC))
+
+
+def _fits_header(url: str) -> bool:
+    return 0 < len(url) <= LONGEST_HEADER_URL and url.isascii() and url.isprintable() and not set(url) & set(" <>")
+
+
+def quoted_printable(text: str) -> bytes:
+    """RFC 2045, section 6.7, with CRLF; the last line leaves room for a soft break."""
+    data = b2a_qp(text.encode("utf-8", "replace"), istext=True).replace(b"\n", b"\r\n")
+    if len(data) - (data.rfind(b"\n") + 1) > QP_LINE:
+        cut = -3 if data[-3:-2] == b"=" else -1
+        data = data[:cut] + SOFT_BREAK + data[cut:]
+    return data
