@@ -1,0 +1,8 @@
+"""`python -m content serve|work|run|migrate`."""
+
+from content.app import MIGRATIONS, build
+from content.settings import ContentSettings
+from shared.process import main
+
+if __name__ == "__main__":
+    main("content", ContentSettings, build, MIGRATIONS)

@@ -1,0 +1,203 @@
+"""
+What editors do with an item: save a draft, edit it, publish, correct, withdraw.
+
+A state change, its revision and the event that tells of it are one transaction. The change is conditional on the
+version that was read, so that of two publishes at the same time one makes the revision and the other is told
+what became of the item. Once published, edits go to the working copy alone; readers see them when `correct` makes the
+working copy the next revision.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from content import repository
+from content.fields import ItemChanges, ItemDraft, ItemFields
+from content.models import Item, ItemRevision
+from content.requirements import frozen_that_changed, missing_for_publication
+from content.slugs import candidates
+from content.snapshots import rendered, snapshot
+from shared.contracts.news import ItemSnapshot, ItemState, NewsCorrected, NewsEvent, NewsPublished, NewsWithdrawn
+from shared.ids import derived_id, new_id
+from shared.messaging.outbox import emit
+from shared.problems import FieldError, Problem
+
+log = structlog.get_logger()
+
+PUBLIC = (ItemState.PUBLISHED, ItemState.CORRECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who acts, when, on which site, and which version they have read (`None`: whichever it is)."""
+
+    by: str
+    at: datetime
+    site: str
+    expected: frozenset[int] | None = None
+
+
+async def save_draft(session: AsyncSession, draft: ItemDraft, act: Act) -> Item:
+    """A new item, seen by editors alone."""
+    item_id = new_id()
+    await repository.add(
+        session,
+        Item,
+        id=item_id,
+        kind=draft.kind,
+        state=ItemState.DRAFT,
+        revision=0,
+        version=1,
+        working_copy=draft.fields().model_dump(mode="json"),
+        created_by=act.by,
+        created_at=act.at,
+        changed_by=act.by,
+        changed_at=act.at,
+    )
+    return await _found(session, item_id)
+
+
+async def edit(session: AsyncSession, item_id: UUID, changes: ItemChanges, act: Act) -> Item:
+    """Change the working copy. What is public stays as it is."""
+    item = await _expected(session, item_id, act)
+    if item.state == ItemState.WITHDRAWN:
+        raise _invalid_transition(item, "edited")
+    before = ItemFields.model_validate(item.working_copy)
+    after = before.changed(changes.sent())
+    if item.state != ItemState.DRAFT and (faults := frozen_that_changed(before, after)):
+        raise Problem(422, errors=faults)
+    kept = {"kind": after.kind, "working_copy": after.model_dump(mode="json")}
+    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **kept):
+        raise Problem(412)
+    return await _found(session, item_id)
+
+
+async def publish(session: AsyncSession, item_id: UUID, act: Act) -> Item:
+    """Make a draft public, and tell everybody it is for."""
+    item = await _expected(session, item_id, act)
+    if item.state != ItemState.DRAFT:
+        raise _invalid_transition(item, "published")
+    fields = _ready(item)
+    slug = await _take_slug(session, item, fields.title, act)
+    made = await _make_revision(session, item, fields, ItemState.PUBLISHED, "", slug, act)
+    await _tell(session, NewsPublished(item=made), act)
+    return await _found(session, item_id)
+
+
+async def correct(session: AsyncSession, item_id: UUID, note: str, act: Act) -> Item:
+    """Make the working copy the next public revision; `note` says what was wrong."""
+    item = await _expected(session, item_id, act)
+    if item.state not in PUBLIC:
+        raise _invalid_transition(item, "corrected")
+    fields = _ready(item)
+    if fields == ItemFields.model_validate((await _newest(session, item)).fields):
+        raise Problem(409, "nothing_to_correct", "Edit the item first: its text is the one that is public.")
+    made = await _make_revision(session, item, fields, ItemState.CORRECTED, note, str(item.slug), act)
+    await _tell(session, NewsCorrected(item=made, note=note), act)
+    return await _found(session, item_id)
+
+
+async def withdraw(session: AsyncSession, item_id: UUID, reason: str, act: Act) -> Item:
+    """Take the item back; `reason` is what readers are told."""
+    item = await _expected(session, item_id, act)
+    if item.state not in PUBLIC:
+        raise _invalid_transition(item, "withdrawn")
+    fields = ItemFields.model_validate((await _newest(session, item)).fields)
+    made = await _make_revision(session, item, fields, ItemState.WITHDRAWN, reason, str(item.slug), act)
+    await _tell(session, NewsWithdrawn(item=made, reason=reason), act)
+    return await _found(session, item_id)
+
+
+async def _found(session: AsyncSession, item_id: UUID) -> Item:
+    item = await repository.item(session, item_id)
+    if item is None:
+        raise Problem(404)
+    return item
+
+
+async def _expected(session: AsyncSession, item_id: UUID, act: Act) -> Item:
+    item = await _found(session, item_id)
+    if act.expected is not None and item.version not in act.expected:
+        raise Problem(412)
+    return item
+
+
+async def _newest(session: AsyncSession, item: Item) -> ItemRevision:
+    return (await repository.revisions(session, item.id))[-1]
+
+
+def _ready(item: Item) -> ItemFields:
+    fields = ItemFields.model_validate(item.working_copy)
+    if faults := missing_for_publication(fields):
+        raise Problem(422, errors=faults)
+    return fields
+
+
+async def _take_slug(session: AsyncSession, item: Item, title: str, act: Act) -> str:
+    for slug in candidates(title, act.at.date(), item.id):
+        if await repository.take_slug(session, item.id, slug):
+            return slug
+    raise RuntimeError("the item's own id stands in the last candidate, so it cannot be taken")
+
+
+async def _make_revision(
+    session: AsyncSession, item: Item, fields: ItemFields, state: ItemState, note: str, slug: str, act: Act
+) -> ItemSnapshot:
+    """Move the item on and keep the revision; whoever came second is told where the item is now."""
+    revision, published_at = item.revision + 1, item.published_at or act.at
+    moved = await repository.change(
+        session,
+        item,
+        state=state,
+        revision=revision,
+        changed_by=act.by,
+        changed_at=act.at,
+        published_at=published_at,
+        revised_at=act.at,
+    )
+    if not moved:
+        raise _invalid_transition(await _found(session, item.id), state)
+    texts = rendered(fields, act.site)
+    await repository.add(
+        session,
+        ItemRevision,
+        item_id=item.id,
+        revision=revision,
+        state=state,
+        fields=fields.model_dump(mode="json"),
+        note=note,
+        made_by=act.by,
+        made_at=act.at,
+        **texts,
+    )
+    return snapshot(
+        item,
+        fields,
+        texts,
+        state=state,
+        revision=revision,
+        slug=slug,
+        site=act.site,
+        published_at=published_at,
+        revised_at=act.at,
+    )
+
+
+async def _tell(session: AsyncSession, event: NewsEvent, act: Act) -> None:
+    event_id = derived_id(event.event_name, event.item.item_id, event.item.revision)
+    await emit(session, event, source="content", subject=event.item.item_id, at=act.at, event_id=event_id)
+    log.info("item_made_public", item_id=str(event.item.item_id), revision=event.item.revision, state=event.item.state)
+
+
+def _invalid_transition(item: Item, wanted: str) -> Problem:
+    message = f"The item is {item.state} (revision {item.revision}) and cannot be {wanted} now."
+    fault = FieldError(
+        pointer="/state",
+        code=item.state,
+        message=message,
+        message_sv="Nyhetens läge har ändrats. Läs in den på nytt.",
+    )
+    return Problem(409, "invalid_transition", message, errors=[fault])

@@ -1,0 +1,172 @@
+"""
+How far an item has come: whom it was for, who has it, who waits, who was left out and why.
+
+Made from the distributor's latest counts and the fan-out's totals; pure arithmetic. `planned` counts people and
+endpoints, each once: a row that a later revision took over is not counted beside the row that stands in its place.
+Every planned one is in exactly one of waiting, sent, deferred, failed, uncertain, cancelled. Corrections and
+withdrawals that followed somebody's original are counted apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from shared.contracts.delivery import Channel, DeliveryCount, DeliveryState, ExclusionCount
+from shared.contracts.mail import AudienceTotal, ExclusionReason, Form
+from shared.contracts.news import STRONGEST_FIRST, Audience, ItemState
+
+FOLLOW_UPS = (Form.CORRECTION, Form.WITHDRAWAL)
+
+COLUMN_OF = {
+    DeliveryState.PLANNED: "waiting",
+    DeliveryState.LEASED: "waiting",
+    DeliveryState.SENT: "sent",
+    DeliveryState.DEFERRED: "deferred",
+    DeliveryState.BOUNCED: "failed",
+    DeliveryState.FAILED: "failed",
+    DeliveryState.UNCERTAIN: "uncertain",
+    DeliveryState.CANCELLED: "cancelled",
+}
+
+
+class Outcomes(BaseModel):
+    """What became of a number of deliveries; the six last add up to `planned`."""
+
+    planned: int = Field(default=0, description="all there are; each person or endpoint once")
+    waiting: int = Field(default=0, description="not tried yet, or being tried now")
+    sent: int = Field(default=0, description="the receiver's server accepted it")
+    deferred: int = Field(default=0, description="tried in vain, will be tried again")
+    failed: int = Field(default=0, description="bounced, or given up")
+    uncertain: int = Field(default=0, description="the server fell silent after the last byte")
+    cancelled: int = Field(default=0, description="stopped before it was sent")
+
+    @classmethod
+    def of(cls, counts: Iterable[DeliveryCount]) -> Self:
+        """Add the counts up by state."""
+        columns: dict[str, int] = defaultdict(int)
+        for count in counts:
+            columns[COLUMN_OF[count.state]] += count.count
+        return cls(planned=sum(columns.values()), **columns)
+
+
+class ExcludedFor(BaseModel):
+    """How many were left out for one reason."""
+
+    reason: ExclusionReason
+    count: int
+
+
+class AudienceReach(Outcomes):
+    """One audience over one channel. Endpoints (webhooks) have no audience."""
+
+    channel: Channel
+    audience: Audience | None
+    excluded: int = 0
+    exclusions: list[ExcludedFor] = []
+
+
+class FollowUp(Outcomes):
+    """Those who got an older revision and are told that it was corrected or withdrawn."""
+
+    form: Form
+    revision: int
+    channel: Channel
+    audience: Audience | None
+
+
+class Fanout(BaseModel):
+    """What the matching of people found; `complete` is false until every batch is on its way."""
+
+    complete: bool = False
+    revision: int | None = None
+    cut_short: bool = False
+    totals: list[AudienceTotal] = []
+
+
+class Reach(BaseModel):
+    """The whole answer. `adds_up` is null until the fan-out is complete, and then says whether nobody is missing."""
+
+    item_id: UUID
+    state: ItemState
+    revision: int
+    sequence: int = Field(description="number of the snapshot; 0 before the first")
+    counted_at: datetime | None
+    total: Outcomes
+    excluded: int
+    audiences: list[AudienceReach]
+    follow_ups: list[FollowUp]
+    fanout: Fanout
+    adds_up: bool | None
+    counts: list[DeliveryCount] = Field(description="the distributor's own counts, as they came")
+
+
+def audiences_reached(deliveries: Sequence[DeliveryCount], exclusions: Sequence[ExclusionCount]) -> list[AudienceReach]:
+    """Whom the item was for, by channel and audience, the strongest audience first."""
+    groups: dict[tuple[Channel, Audience | None], list[DeliveryCount]] = defaultdict(list)
+    for count in deliveries:
+        if count.form not in FOLLOW_UPS and not count.superseded:
+            groups[count.channel, count.audience].append(count)
+    for exclusion in exclusions:
+        groups.setdefault((Channel.MAIL, exclusion.audience), [])
+    return [
+        AudienceReach(
+            channel=channel,
+            audience=audience,
+            **Outcomes.of(groups[channel, audience]).model_dump(),
+            **_left_out(channel, audience, exclusions),
+        )
+        for channel, audience in sorted(groups, key=_strength)
+    ]
+
+
+def follow_ups(deliveries: Sequence[DeliveryCount]) -> list[FollowUp]:
+    """Corrections and withdrawals, by form, revision, channel and audience."""
+    groups: dict[tuple[Form, int, Channel, Audience | None], list[DeliveryCount]] = defaultdict(list)
+    for count in deliveries:
+        if count.form in FOLLOW_UPS and not count.superseded:
+            groups[count.form, count.revision, count.channel, count.audience].append(count)
+    return [
+        FollowUp(
+            form=form,
+            revision=revision,
+            channel=channel,
+            audience=audience,
+            **Outcomes.of(groups[form, revision, channel, audience]).model_dump(),
+        )
+        for form, revision, channel, audience in sorted(groups, key=lambda key: (key[1], _strength(key[2:])))
+    ]
+
+
+def adds_up(reached: Sequence[AudienceReach], fanout: Fanout) -> bool | None:
+    """Whether every person the fan-out found is either planned or left out, audience by audience."""
+    if not fanout.complete:
+        return None
+    counted = {row.audience: (row.planned, row.excluded) for row in reached if row.channel is Channel.MAIL}
+    found: dict[Audience | None, tuple[int, int]] = {
+        total.audience: (total.planned, total.excluded) for total in fanout.totals
+    }
+    nobody = (0, 0)
+    return all(counted.get(audience, nobody) == found.get(audience, nobody) for audience in {*counted, *found})
+
+
+def whole(reached: Sequence[AudienceReach]) -> Outcomes:
+    """All audiences and channels together."""
+    return Outcomes(**{name: sum(getattr(row, name) for row in reached) for name in Outcomes.model_fields})
+
+
+def _left_out(
+    channel: Channel, audience: Audience | None, exclusions: Sequence[ExclusionCount]
+) -> dict[str, int | list[ExcludedFor]]:
+    mine = [exclusion for exclusion in exclusions if channel is Channel.MAIL and exclusion.audience == audience]
+    reasons = [ExcludedFor(reason=exclusion.reason, count=exclusion.count) for exclusion in mine if exclusion.count]
+    return {"excluded": sum(exclusion.count for exclusion in mine), "exclusions": reasons}
+
+
+def _strength(group: tuple[Channel, Audience | None]) -> tuple[int, int]:
+    channel, audience = group
+    rank = len(STRONGEST_FIRST) if audience is None else STRONGEST_FIRST.index(audience)
+    return list(Channel).index(channel), rank

@@ -1,0 +1,74 @@
+"""What an item needs before it is made public. Pure decisions: fields in, complaints out, each naming its field."""
+
+from collections.abc import Iterator
+
+from content.fields import FROZEN, ItemFields
+from shared.contracts.news import Kind
+from shared.problems import FieldError
+
+FOR_JOURNALISTS = (Kind.PRESS_RELEASE, Kind.NEWS_TIP)
+
+
+def missing_for_publication(fields: ItemFields) -> list[FieldError]:
+    """Why `fields` cannot be made public; empty when they can."""
+    return [*_audience(fields), *_contacts(fields), *_report(fields)]
+
+
+def frozen_that_changed(before: ItemFields, after: ItemFields) -> list[FieldError]:
+    """Fields of a published item that somebody tried to change."""
+    return [
+        FieldError(
+            pointer=f"/{name}",
+            code="frozen_field",
+            message="It cannot change after publication; withdraw the item and publish a new one.",
+            message_sv="Det går inte att ändra efter publicering. Dra tillbaka nyheten och publicera en ny.",
+        )
+        for name in FROZEN
+        if getattr(before, name) != getattr(after, name)
+    ]
+
+
+def _audience(fields: ItemFields) -> Iterator[FieldError]:
+    if not fields.audiences:
+        yield _needed("/audiences", "Choose at least one audience.", "Välj minst en målgrupp.")
+
+
+def _contacts(fields: ItemFields) -> Iterator[FieldError]:
+    if fields.kind in FOR_JOURNALISTS and not fields.contacts:
+        yield _needed(
+            "/contacts",
+            "Journalists need somebody to call: add a contact person.",
+            "Journalister behöver någon att ringa: ange en kontaktperson.",
+        )
+    for number, contact in enumerate(fields.contacts):
+        if not contact.phone and not contact.email:
+            yield _needed(
+                f"/contacts/{number}/phone",
+                "Give a phone number or an e-mail address.",
+                "Ange telefonnummer eller e-postadress.",
+            )
+
+
+def _report(fields: ItemFields) -> Iterator[FieldError]:
+    if fields.kind is not Kind.REPORT:
+        for name in ("popular_version", "original_url"):
+            if getattr(fields, name):
+                yield FieldError(
+                    pointer=f"/{name}",
+                    code="report_only",
+                    message="Only a report has one.",
+                    message_sv="Det här fältet är bara för rapporter.",
+                )
+        return
+    if not fields.popular_version.strip():
+        yield _needed(
+            "/popular_version",
+            "Write a short popular version.",
+            "Skriv en kort populärversion av rapporten.",
+        )
+    if not fields.original_url:
+        yield _needed("/original_url", "Link to the original report.", "Länka till den ursprungliga rapporten.")
+
+
+def _needed(pointer: str, message: str, message_sv: str) -> FieldError:
+    return FieldError(pointer=pointer, code="needed_to_publish", message=message, message_sv=message_sv)
