@@ -1,0 +1,61 @@
+"""When to try again, by table."""
+
+from datetime import timedelta
+
+import pytest
+
+from distributor.channels import Fault, Outcome
+from distributor.retry_policy import SCHEDULES, SILENT_AFTER_DOT, decide, jittered
+from distributor.states import BOUNCED, DEFERRED, FAILED, SENT, TRANSITIONS, UNCERTAIN
+from shared.contracts.delivery import Channel, DeliveryState
+
+S = timedelta(seconds=1)
+HOURS = 3600 * S
+
+
+def judge(outcome, *, channel=Channel.MAIL, attempts=1, repeats=0, repeat=True):
+    return decide(channel, outcome, attempts=attempts, repeats=repeats, repeat_doubtful=repeat)
+
+
+def test_the_webhook_schedule_is_the_promised_one() -> None:
+    waits = [judge(Outcome(DEFERRED, 500), channel=Channel.WEBHOOK, attempts=n).wait for n in range(1, 10)]
+    assert waits == [5 * S, 300 * S, 1800 * S, 2 * HOURS, 5 * HOURS, 10 * HOURS, 14 * HOURS, 20 * HOURS, 24 * HOURS]
+    assert sum(waits, timedelta()) >= 75 * HOURS
+    assert judge(Outcome(DEFERRED, 500), channel=Channel.WEBHOOK, attempts=10).state is FAILED
+
+
+def test_mail_is_tried_for_three_days() -> None:
+    assert 72 * HOURS <= sum(SCHEDULES[Channel.MAIL], timedelta()) <= 96 * HOURS
+
+
+@pytest.mark.parametrize("state", [SENT, BOUNCED, FAILED])
+def test_final_outcomes_are_final(state: DeliveryState) -> None:
+    assert judge(Outcome(state)).wait is None
+
+
+def test_a_doubtful_mail_is_repeated_once_after_ten_minutes() -> None:
+    assert judge(Outcome(UNCERTAIN)).wait == SILENT_AFTER_DOT == timedelta(minutes=10)
+    assert judge(Outcome(UNCERTAIN), repeats=1).wait is None
+    assert judge(Outcome(UNCERTAIN), repeat=False).wait is None
+
+
+def test_a_broken_relay_counts_for_nobody() -> None:
+    verdict = judge(Outcome(DEFERRED, fault=Fault.SYSTEM, counts=False), attempts=99)
+    assert verdict.state is DEFERRED
+    assert verdict.wait is not None and verdict.wait <= 60 * S
+
+
+def test_the_receiver_may_ask_for_a_longer_wait_never_for_a_shorter_or_an_endless_one() -> None:
+    assert judge(Outcome(DEFERRED, 429, retry_after=1 * HOURS)).wait == 1 * HOURS
+    assert judge(Outcome(DEFERRED, 429, retry_after=1 * S)).wait == 60 * S
+    assert judge(Outcome(DEFERRED, 429, retry_after=999 * HOURS)).wait == 24 * HOURS
+
+
+def test_jitter_is_only_ever_added() -> None:
+    assert jittered(10 * S, 1.0, draw=0.0) == 10 * S
+    assert jittered(10 * S, 1.0, draw=1.0) == 12 * S
+
+
+def test_every_state_has_its_line_and_what_is_sent_stays_sent() -> None:
+    assert set(TRANSITIONS) == set(DeliveryState)
+    assert not TRANSITIONS[SENT]
