@@ -1,0 +1,85 @@
+"""Signatures verify with the Standard Webhooks library; secrets are checked, sealed and told apart."""
+
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from distributor.webhooks.signing import (
+    InvalidSecret,
+    Seal,
+    SecretUnreadable,
+    digest,
+    key_of,
+    new_secret,
+    signed_headers,
+)
+
+BODY = '{"lead":"Åtta av tio går vidare"}'.encode()
+
+
+def test_the_library_verifies_every_active_secret() -> None:
+    newest, older, stranger = new_secret(), new_secret(), new_secret()
+    headers = signed_headers("delivery-1", datetime.now(UTC), BODY, [newest, older])
+    for secret in (newest, older):
+        assert Webhook(secret).verify(BODY, headers) == {"lead": "Åtta av tio går vidare"}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(stranger).verify(BODY, headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(newest).verify(BODY + b" ", headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(newest).verify(BODY, {**headers, "webhook-id": "delivery-2"})
+
+
+def test_the_same_as_the_library_signs_whatever_the_time_zone() -> None:
+    secret, at = new_secret(), datetime(2026, 11, 22, 12, 0, 0, 900_000, tzinfo=UTC)
+    expected = Webhook(secret).sign("m", at, BODY.decode())
+    for zone in (UTC, timezone(timedelta(hours=1))):
+        headers = signed_headers("m", at.astimezone(zone), BODY, [secret])
+        assert headers["webhook-signature"] == expected
+        assert headers["webhook-timestamp"] == "1795348800"
+
+
+def test_a_known_signature() -> None:
+    """The example of the Standard Webhooks reference implementations."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    at = datetime.fromtimestamp(1614265330, UTC)
+    headers = signed_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [secret])
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_secrets_of_the_right_size(size: int) -> None:
+    assert len(key_of("whsec_" + b64encode(b"k" * size).decode())) == size
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["", "whsec_", "hemligt", b64encode(b"k" * 32).decode(), "whsec_" + b64encode(b"k" * 8).decode()]
+    + [
+        "whsec_" + b64encode(b"k" * 200).decode(),
+        "whsec_" + b64encode(b"k" * 23).decode(),
+        "whsec_not base64!" + "A" * 32,
+    ]
+    + ["whsec_" + "å" * 40, "whsec_" + b64encode(b"k" * 32).decode().rstrip("=")],
+)
+def test_what_is_no_secret(secret: str) -> None:
+    with pytest.raises(InvalidSecret):
+        key_of(secret)
+
+
+def test_sealed_secrets_survive_a_key_rotation() -> None:
+    old, new, secret = "o" * 32, "n" * 32, new_secret()
+    sealed = Seal([old]).close(secret)
+    assert secret not in sealed
+    assert key_of(secret) not in sealed.encode()
+    assert Seal([new, old]).open(sealed) == secret
+    assert Seal([new]).open(Seal([new, old]).close(secret)) == secret
+    with pytest.raises(SecretUnreadable):
+        Seal([new]).open(sealed)
+
+
+def test_digests_tell_secrets_apart() -> None:
+    one, other = new_secret(), new_secret()
+    assert digest(one) == digest(one) != digest(other)
