@@ -13,7 +13,7 @@ from shared.clock import SystemClock
 from shared.database import Database
 from shared.http import create_app
 from shared.web.pages import Pages, install_error_pages
-from standalone.intranet import KEPT, IntranetLog, intranet_router
+from standalone.demo.intranet import KEPT, IntranetLog, intranet_router
 from standalone.settings import StandaloneSettings
 from standalone.tables import create_tables
 

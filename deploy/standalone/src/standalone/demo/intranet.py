@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
 from sqlalchemy import Boolean, Column, Integer, String, Table, delete, func, select
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -83,6 +85,10 @@ def intranet_router(log: IntranetLog, secret_of: SecretOf, pages: Pages) -> APIR
     @router.get("/demo/intranet")
     async def page(request: Request) -> Response:
         return pages.render(request, "intranet.html", received=await log.listing(), kept=KEPT)
+
+    @router.get("/demo/intranet.json")
+    async def for_programs() -> JSONResponse:
+        return JSONResponse({"data": jsonable_encoder(await log.listing())})
 
     @router.post("/demo/intranet/{name}")
     async def receive(request: Request, name: str) -> Response:

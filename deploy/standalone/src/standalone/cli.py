@@ -1,0 +1,245 @@
+"""
+`budkavle`: the command line. Commands parse, call and print; what they do stands in the modules beside.
+
+Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 78 wrong settings.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+from uuid import UUID
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+
+from shared import logging
+from shared.clock import SystemClock
+from shared.contracts.news import Audience
+from shared.keys import Scope
+from shared.messaging.dead_letters import AlreadyReplayed, UnknownDeadLetter
+from shared.settings import load
+from standalone import dead_letters, importing, keys, up
+from standalone.data_directory import DataDirectory, DirectoryInUse
+from standalone.demo import run as demonstration
+from standalone.demo.failure import Failed
+from standalone.parts import PARTS, database_url, migrate
+from standalone.settings import SERVICES, StandaloneSettings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
+dead_app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled: look, mend, replay.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(dead_app, name="dead")
+
+out = Console(soft_wrap=True, highlight=False)
+T = TypeVar("T")
+
+
+class Which(StrEnum):
+    """A service, or all three."""
+
+    CONTENT = "content"
+    SUBSCRIPTIONS = "subscriptions"
+    DISTRIBUTOR = "distributor"
+    ALL = "all"
+
+
+Service = Annotated[Which, typer.Option("--service", help="One service, or all three.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(*, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Publish once, reach everyone who should know."""
+    if show_version:
+        typer.echo(f"budkavle {version('budkavle-standalone')}")
+        raise typer.Exit
+
+
+@app.command("up")
+def up_() -> None:
+    """Run all of Budkavle in this process, with its data in one directory (BUDKAVLE_DATA_DIR)."""
+    settings = load(StandaloneSettings)
+    logging.configure(service="standalone", log_format=settings.log_format, level=settings.log_level)
+    with _one_line(), up.prepared(settings) as whole:
+        uvloop.run(up.serve(whole, lambda: _announce(whole)))
+
+
+@app.command()
+def demo(
+    *,
+    once: Annotated[
+        bool, typer.Option(envvar="BUDKAVLE_DEMO_ONCE", help="End when everything is accounted for.")
+    ] = False,
+) -> None:
+    """Run with sample data: publish a press release and a news item, and show who got what."""
+    with _one_line():
+        demonstration.run(once=once)
+
+
+@app.command("migrate")
+def migrate_(service: Service = Which.ALL) -> None:
+    """Bring the databases to the newest version."""
+    settings = load(StandaloneSettings)
+    DataDirectory(settings.data_dir).create()
+    with _one_line():
+        for part in PARTS:
+            if service in (Which.ALL, part.name):
+                migrate(part, settings)
+                typer.echo(f"{part.name}: newest version")
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    scope: Annotated[list[Scope], typer.Option(help="What it may do; repeat for several.")],
+    service: Service = Which.ALL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key for a service's API. It is shown once."""
+    with _one_line():
+        made = asyncio.run(keys.create(_urls(service), name=name, scopes=scope, clock=SystemClock()))
+    if as_json:
+        typer.echo(json.dumps(made))
+        return
+    for each, key in made.items():
+        typer.echo(f"{each}  {key}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file.")],
+    audience: Annotated[Audience, typer.Option(help="Whom the file lists.")],
+    *,
+    dry_run: Annotated[bool, typer.Option(help="Look for faults, change nothing.")] = False,
+    url: Annotated[str, typer.Option(help="Where Budkavle answers; BUDKAVLE_PUBLIC_URL when not given.")] = "",
+    key: Annotated[str, typer.Option(help="An API key; the administrator's when not given.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Import people from a CSV file: all of it, or nothing and a table of the faulty lines."""
+    settings = load(StandaloneSettings)
+    with _one_line():
+        result = importing.upload(
+            url or settings.origin(), key or _admin_key(settings), file, audience=audience, dry_run=dry_run
+        )
+    _print_import(result, as_json=as_json)
+    raise typer.Exit(0 if result.accepted else 1)
+
+
+@dead_app.command("list")
+def list_dead(service: Service = Which.ALL, *, as_json: AsJson = False) -> None:
+    """The dead letters that wait for somebody, newest first."""
+    with _one_line():
+        letters = asyncio.run(dead_letters.listing(_urls(service), SystemClock()))
+    if as_json:
+        typer.echo(json.dumps([asdict(letter) for letter in letters], default=str))
+        return
+    for letter in letters:
+        moment = f"{letter.dead_at:%Y-%m-%d %H:%M:%S}Z"
+        typer.echo(f"{letter.id}  {moment}  {letter.queue}  {letter.reason}  {letter.event_type or '-'}")
+    if not letters:
+        typer.echo("No dead letters.")
+
+
+@dead_app.command("show")
+def show_dead(
+    letter: UUID,
+    *,
+    personal: Annotated[bool, typer.Option(help="Show addresses and personal links too.")] = False,
+) -> None:
+    """One dead letter with its body, as JSON."""
+    with _one_line():
+        shown = asyncio.run(dead_letters.show(_urls(Which.ALL), letter, SystemClock(), personal=personal))
+    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+@dead_app.command("replay")
+def replay_dead(
+    letter: UUID,
+    body: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Send this instead.")] = None,
+) -> None:
+    """Send a dead letter back to its queue; once."""
+    mended = body.read_bytes() if body else None
+    with _one_line():
+        queue = asyncio.run(dead_letters.replay(_urls(Which.ALL), letter, SystemClock(), body=mended))
+    typer.echo(f"{letter} goes back to {queue}")
+
+
+async def _announce(whole: up.Standalone) -> None:
+    origin = whole.settings.origin()
+    typer.echo(f"Budkavle answers at {origin}")
+    typer.echo(f"Everything is kept in {whole.directory.path}")
+    if whole.admin_key_is_new:
+        typer.echo(f"The administrator's API key, shown this once: {whole.admin_key}")
+    if whole.catches_mail:
+        typer.echo(f"Mail is caught, not sent: {origin}/mailbox (BUDKAVLE_SMTP_URL names a mail server)")
+    sys.stdout.flush()
+
+
+def _urls(service: Which) -> dict[str, str]:
+    settings = load(StandaloneSettings)
+    return {name: database_url(name, settings) for name in SERVICES if service in (Which.ALL, name)}
+
+
+def _admin_key(settings: StandaloneSettings) -> str:
+    if settings.admin_key is not None:
+        return settings.admin_key.get_secret_value()
+    key = DataDirectory(settings.data_dir).kept_admin_key()
+    return key or _fail("no API key: give one with --key, or name the data directory in BUDKAVLE_DATA_DIR")
+
+
+def _print_import(result: importing.Result, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.answer, ensure_ascii=False))
+        return
+    if result.faults:
+        table = Table("line", "column", "fault", title=result.summary, title_justify="left")
+        for fault in result.faults:
+            table.add_row(str(fault.line), fault.column, fault.message)
+        out.print(table)
+        return
+    typer.echo(result.summary)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Every failure that can be foreseen ends in one line and status 1; Ctrl-C ends in silence."""
+    try:
+        yield
+    except DBAPIError as error:
+        _fail(f"a database cannot be used ({str(error.orig).strip().splitlines()[0]}); `budkavle migrate` sets one up")
+    except UnknownDeadLetter as error:
+        _fail(f"there is no dead letter {error}")
+    except AlreadyReplayed as error:
+        _fail(f"{error} has been replayed before")
+    except FORESEEN as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+FORESEEN = (
+    DirectoryInUse,
+    up.PortInUse,
+    up.NotStarted,
+    dead_letters.UnfitBody,
+    importing.Refused,
+    Failed,
+    OSError,
+)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"budkavle: {message}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,126 @@
+"""
+`budkavle demo`: starts standalone, loads the sample data, publishes, and accounts for every receiver.
+
+It has a directory of its own, and never uses a database, a broker or a mail server that the environment names: nothing
+of a demo can reach anybody. Started again on the same directory it publishes nothing again.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from rich.console import Console
+
+from shared import logging
+from shared.database import Database
+from shared.settings import load
+from shared.web.pages import Pages
+from standalone import up
+from standalone.demo import accounting, loading, telling
+from standalone.demo.failure import Failed
+from standalone.demo.intranet import IntranetLog, intranet_router
+from standalone.demo.site import Site
+from standalone.demo.state import DemoState
+from standalone.settings import SERVICES, StandaloneSettings
+
+FIRST_PORT, PORTS = 8080, 20
+PICTURE = Path(__file__).parent / "static" / "samverkan.png"
+ENVIRONMENT = {
+    "BUDKAVLE_SENDER": "nyheter@samordningsforbundet.example",
+    "BUDKAVLE_SENDER_NAME": "Samordningsförbundet i Kalmar län",
+    "BUDKAVLE_REPLY_TO": "info@samordningsforbundet.example",
+    "BUDKAVLE_POSTAL_ADDRESS": "Exempelgatan 1, 390 00 Kalmar",
+    "BUDKAVLE_CONTACT_EMAIL": "info@samordningsforbundet.example",
+    "BUDKAVLE_CONTACT_PHONE": "070-174 06 12",
+    "BUDKAVLE_FACEBOOK_URL": "https://facebook.example/samordningsforbundet",
+    "BUDKAVLE_LOG_LEVEL": "warning",
+}
+"""What a demo says of the organisation, unless the environment says it."""
+IGNORED = (
+    *(f"BUDKAVLE_{service.upper()}_DATABASE_URL" for service in SERVICES),
+    *("BUDKAVLE_DATABASE_URL", "BUDKAVLE_BROKER_URL", "BUDKAVLE_SMTP_URL", "BUDKAVLE_SECRETS_DIR"),
+)
+
+
+def run(*, once: bool) -> None:
+    """Run until Ctrl-C; with `once`, until everything is accounted for. Raises `Failed`."""
+    settings = _settings()
+    logging.configure(service="demo", log_format=settings.log_format, level=settings.log_level)
+    out = telling.console()
+    out.print(f"Budkavle starts, with its data in {settings.data_dir.absolute()}")
+    with up.prepared(settings) as plain:
+        state = DemoState.opened(plain.directory.path / "demo.json")
+        whole = replace(plain, routers={"/demo": _router(plain, state)})
+        uvloop.run(up.serve(whole, lambda: _present(whole, state, out, once=once)))
+
+
+def _settings() -> StandaloneSettings:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ["BUDKAVLE_WEBHOOK_ALLOW_LOOPBACK"] = "true"  # the intranets are this very process
+    for name in IGNORED:
+        os.environ.pop(name, None)
+    told = load(StandaloneSettings)
+    port = told.port if "BUDKAVLE_PORT" in os.environ else _free_port(told.host)
+    return load(StandaloneSettings, port=port, data_dir=told.data_dir / "demo")
+
+
+def _free_port(host: str) -> int:
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        with suppress(up.PortInUse):
+            up.check_port(host, port)
+            return port
+    raise Failed(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all in use; choose one with BUDKAVLE_PORT")
+
+
+def _router(whole: up.Standalone, state: DemoState) -> up.Router:
+    def router(pages: Pages, database: Database) -> APIRouter:
+        made = intranet_router(IntranetLog(database, whole.clock), state.secrets.get, pages)
+
+        @made.get("/demo/static/samverkan.png")
+        async def picture() -> FileResponse:
+            return FileResponse(PICTURE, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
+
+        return made
+
+    return router
+
+
+async def _present(whole: up.Standalone, state: DemoState, out: Console, *, once: bool) -> None:
+    origin = whole.settings.origin()
+    here = f"http://127.0.0.1:{whole.settings.port}"
+    async with Site(here, whole.admin_key) as site:
+        all_is_well = await _load_and_account(site, state, whole, out)
+        preferences = await telling.preference_link(site, next(iter(state.items.values())))
+    out.print(telling.where_to_look(origin, list(state.items.values()), preferences, whole.admin_key))
+    if once:
+        up.stop()
+        if not all_is_well:
+            raise Failed("not everybody is accounted for")
+    else:
+        out.print("\nCtrl-C ends it.")
+
+
+async def _load_and_account(site: Site, state: DemoState, whole: up.Standalone, out: Console) -> bool:
+    def tell(line: str) -> None:
+        out.print(f"  {line}")
+
+    here = f"http://127.0.0.1:{whole.settings.port}"
+    await loading.load_people(site, state, whole.clock, tell)
+    await loading.connect_intranets(site, state, f"{here}/demo/intranet", tell)
+    fresh = await loading.publish_items(site, state, whole.settings.origin(), tell)
+    items = list(state.items.values())
+    with telling.watching(out) as watch:
+        reaches = await accounting.settled(site, items, watch)
+    for item in items:
+        out.print(telling.who_got_what(item, reaches[item.id]))
+    if len(fresh) < len(items):
+        out.print("  Published by an earlier start; nothing was sent again.\n")
+        return all(reach.is_settled for reach in reaches.values())
+    checks = await accounting.checks(site, items, reaches)
+    out.print(telling.verdict(checks))
+    return all(reach.is_settled for reach in reaches.values()) and all(check.holds for check in checks)

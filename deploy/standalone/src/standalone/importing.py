@@ -1,0 +1,85 @@
+"""
+Sends a CSV file to the subscriptions' import, and reads what came of it.
+
+The file is taken whole or not at all; each fault names its line and column. Line 1 holds the columns' names.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from shared.contracts.news import Audience
+
+PATH = "/api/subscriptions/v1/imports"
+TIMEOUT_S = 120.0
+
+
+class Refused(Exception):
+    """The service was not reached, or would not take the file for another reason than its lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong in one line."""
+
+    line: int
+    column: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an import did, or would do. `answer` is the service's own, for programs."""
+
+    accepted: bool
+    summary: str
+    faults: tuple[Fault, ...]
+    answer: dict[str, Any]
+
+
+def upload(url: str, key: str, file: Path, *, audience: Audience, dry_run: bool) -> Result:
+    """Import `file` at the site `url`; raises `Refused`."""
+    try:
+        response = httpx2.post(
+            url.rstrip("/") + PATH,
+            params={"dry_run": str(dry_run).lower()},
+            data={"audience": audience.value},
+            files={"file": (file.name, file.read_bytes(), "text/csv")},
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=TIMEOUT_S,
+        )
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise Refused(f"nobody answers at {url} ({error or type(error).__name__})") from error
+    return read(response)
+
+
+def read(response: httpx2.Response) -> Result:
+    """What the service answered; raises `Refused` where it is not about the file's lines."""
+    try:
+        answer: Any = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Refused(f"the site answers {response.status_code}, and not as Budkavle does")
+    faults = tuple(_fault(error) for error in answer.get("errors", []))
+    if not response.is_success and not any(fault.line for fault in faults):
+        raise Refused(f"{answer.get('title', response.status_code)}: {answer.get('detail') or _first(faults)}")
+    return Result(response.is_success and not faults, _summary(answer, faults), faults, answer)
+
+
+def _fault(error: dict[str, Any]) -> Fault:
+    return Fault(int(error.get("line", 0)), str(error.get("column", "")), str(error.get("message", "")))
+
+
+def _first(faults: tuple[Fault, ...]) -> str:
+    return faults[0].message if faults else ""
+
+
+def _summary(answer: dict[str, Any], faults: tuple[Fault, ...]) -> str:
+    if faults:
+        more = answer.get("errors_left_out", 0)
+        return f"Nothing was imported: {len(faults) + more} faults" + (f", the first {len(faults)}:" if more else ":")
+    counts = ", ".join(f"{answer[name]} {name}" for name in ("created", "updated", "unchanged"))
+    return f"{'Would be: ' if answer['dry_run'] else ''}{counts} ({answer['rows']} lines)"
