@@ -1,0 +1,22 @@
+"""`docs/flow.md` leads a newcomer to functions: each must be where it says."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FLOW = (ROOT / "docs/flow.md").read_text(encoding="utf-8")
+PLACES = sorted(set(re.findall(r"`([\w/-]+\.py):(\w+)`", FLOW)))
+
+
+def test_the_ten_steps_are_there() -> None:
+    assert [row for row in range(1, 11) if f"| {row} |" not in FLOW] == []
+
+
+@pytest.mark.parametrize(("file", "function"), PLACES)
+def test_the_function_is_there(file: str, function: str) -> None:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert function in defined
