@@ -11,13 +11,15 @@ is when the delivery was planned, Message-ID and boundary are derived from ids.
 Lines have at most 78 octets, but for a header field that holds one long address or link; all end with CRLF.
 """
 
+import re
 from binascii import b2a_qp
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from itertools import compress
 
 from markupsafe import escape
 
@@ -42,11 +44,16 @@ from shared.ids import derived_id
 from shared.translations import translations
 
 FRAMES_KEPT = 128
-LONGEST_HEADER_URL = 900
-"""A header line ends at 998 octets and a URL cannot be folded."""
+
+HEADER_URL = re.compile(r"https?://[!-;=?-~]{1,900}")
+"""Printable ASCII without angle brackets; a header line ends at 998 octets and a URL cannot be folded."""
+
+PLAIN_URL = re.compile(r"[A-Za-z0-9:/._~?#-]*")
+"""The same in text, in HTML and in quoted-printable. Our own links are."""
 
 SOFT_BREAK = b"=\r\n"
 QP_LINE = 75
+SLOTS = tuple(Slot)
 
 LIST_NAMES = {
     Audience.NEWSROOM: "Pressmeddelanden från %s",
@@ -61,11 +68,13 @@ Key = tuple[Content, Form, Locale, Audience | None, frozenset[Slot]]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A mail without its recipient: `pieces` lie around the places where slots go; each slot is (which, in HTML?)."""
+    """A mail without its recipient: `parts` in a row, with places left open.
 
-    head: bytes
-    pieces: tuple[bytes, ...]
-    slots: tuple[tuple[Slot, bool], ...]
+    `places` says what goes where: an index of `parts`, and one of the recipient's own words (see `_own_words`).
+    """
+
+    parts: tuple[bytes, ...]
+    places: tuple[tuple[int, int], ...]
 
 
 class Composer:
@@ -87,22 +96,23 @@ class Composer:
         recipient = _recipient(dispatch.address)
         frame = self._frame(dispatch)
         message_id = self._message_id(dispatch, dispatch.content.revision)
-        data = [frame.head, self._personal_headers(dispatch, recipient, message_id), frame.pieces[0]]
-        for slot, piece in zip(_fillings(frame.slots, dispatch), frame.pieces[1:], strict=True):
-            data += (slot, piece)
-        return Composed(self._return_path, recipient.text, b"".join(data), message_id, recipient.smtputf8)
+        own = (self._personal_headers(dispatch, recipient, message_id), *_own_words(dispatch))
+        parts = list(frame.parts)
+        for place, words in frame.places:
+            parts[place] = own[words]
+        return Composed(self._return_path, recipient.text, b"".join(parts), message_id, recipient.smtputf8)
 
     def _message_id(self, dispatch: Dispatch, revision: int) -> str:
         """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects."""
         unique = derived_id("message-id", dispatch.content.subject_id, revision, dispatch.recipient_id)
-        return f"<{unique}@{self._domain}>"
+        return f"<{unique.hex}@{self._domain}>"
 
     def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
         fields = f"To: {recipient.text}\r\nDate: {_date(dispatch.planned_at)}\r\nMessage-ID: {message_id}\r\n"
         if dispatch.thread_of:
             before = [self._message_id(dispatch, revision) for revision in dispatch.thread_of]
             fields += f"In-Reply-To: {before[-1]}\r\nReferences: " + "\r\n ".join(before) + "\r\n"
-        if _fits_header(dispatch.one_click_url):  # RFC 8058
+        if HEADER_URL.fullmatch(dispatch.one_click_url):  # RFC 8058
             fields += f"List-Unsubscribe: <{dispatch.one_click_url}>\r\n"
             fields += "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         return fields.encode()
@@ -151,17 +161,12 @@ def _recipient(address: str) -> WireAddress:
 
 
 def _slots(dispatch: Dispatch) -> frozenset[Slot]:
-    return _SLOTS[bool(dispatch.reason), bool(dispatch.preferences_url), bool(dispatch.unsubscribe_url)]
+    return _present(dispatch.reason != "", dispatch.preferences_url != "", dispatch.unsubscribe_url != "")
 
 
-_SLOTS = {
-    (reason, preferences, unsubscribe): frozenset(
-        slot for slot, present in zip(Slot, (reason, preferences, unsubscribe), strict=True) if present
-    )
-    for reason in (False, True)
-    for preferences in (False, True)
-    for unsubscribe in (False, True)
-}
+@lru_cache
+def _present(*present: bool) -> frozenset[Slot]:
+    return frozenset(compress(Slot, present))
 
 
 def _about_content(content: Content, form: Form, locale: Locale) -> Iterator[bytes]:
@@ -179,44 +184,40 @@ def _about_content(content: Content, form: Form, locale: Locale) -> Iterator[byt
 def _framed(head: bytes, boundary: bytes, letter: Letter) -> Frame:
     """Both parts (RFC 2046, multipart/alternative), the plainest first, cut at their slots."""
     start = b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary="' + boundary + b'"\r\n\r\n'
-    cutter = _Cutter(start)
+    cutter = _Cutter(head, start)
     for subtype, parts in ((b"plain", letter.text), (b"html", letter.html)):
         cutter.static(b"--" + boundary + b"\r\nContent-Type: text/" + subtype + b"; charset=utf-8\r\n")
         cutter.static(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n")
         cutter.part(parts, html=subtype == b"html")
         cutter.static(b"\r\n")
     cutter.static(b"--" + boundary + b"--\r\n")
-    return Frame(head, tuple(cutter.pieces), tuple(cutter.slots))
+    return Frame(tuple(cutter.parts), tuple(cutter.places))
 
 
 class _Cutter:
-    """Lays static bytes and slots in a row."""
+    """Lays static bytes and open places in a row; the first place is for the personal headers."""
 
-    def __init__(self, start: bytes) -> None:
-        self.pieces = [start]
-        self.slots: list[tuple[Slot, bool]] = []
+    def __init__(self, head: bytes, start: bytes) -> None:
+        self.parts = [head, b"", start]
+        self.places = [(1, 0)]
 
     def static(self, data: bytes) -> None:
-        self.pieces[-1] += data
+        self.parts[-1] += data
 
     def part(self, parts: Parts, *, html: bool) -> None:
         for part in parts:
             if isinstance(part, Slot):
-                if not self.pieces[-1].endswith(b"\r\n"):
+                if not self.parts[-1].endswith(b"\r\n"):
                     self.static(SOFT_BREAK)
-                self.slots.append((part, html))
-                self.pieces.append(SOFT_BREAK)
+                self.places.append((len(self.parts), 1 + 2 * SLOTS.index(part) + html))
+                self.parts += (b"", SOFT_BREAK)
             else:
                 self.static(quoted_printable(part))
 
 
-def _fillings(slots: Iterable[tuple[Slot, bool]], dispatch: Dispatch) -> Iterator[bytes]:
-    own = {
-        Slot.REASON: _reason(dispatch.reason),
-        Slot.PREFERENCES: _in_both(dispatch.preferences_url),
-        Slot.UNSUBSCRIBE: _in_both(dispatch.unsubscribe_url),
-    }
-    return (own[slot][html] for slot, html in slots)
+def _own_words(dispatch: Dispatch) -> tuple[bytes, ...]:
+    """The recipient's words in the order of SLOTS, each for text and for HTML."""
+    return (*_reason(dispatch.reason), *_link(dispatch.preferences_url), *_link(dispatch.unsubscribe_url))
 
 
 def _in_both(value: str) -> tuple[bytes, bytes]:
@@ -229,18 +230,24 @@ def _in_both(value: str) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=10_000)
 def _reason(reason: str) -> tuple[bytes, bytes]:
-    """Reasons are few and repeat, unlike links."""
+    """Reasons are few and repeat."""
     return _in_both(reason)
+
+
+def _link(url: str) -> tuple[bytes, bytes]:
+    """A link, unlike a reason, is one recipient's alone."""
+    if not PLAIN_URL.fullmatch(url):
+        return _in_both(url)
+    data = url.encode()
+    if len(data) > QP_LINE:
+        data = SOFT_BREAK.join([data[at : at + QP_LINE] for at in range(0, len(data), QP_LINE)])
+    return data, data
 
 
 @lru_cache(maxsize=256)
 def _date(instant: datetime) -> str:
     """RFC 5322, section 3.3."""
     return format_datetime(instant.astimezone(UTC))
-
-
-def _fits_header(url: str) -> bool:
-    return 0 < len(url) <= LONGEST_HEADER_URL and url.isascii() and url.isprintable() and not set(url) & set(" <>")
 
 
 def quoted_printable(text: str) -> bytes:
