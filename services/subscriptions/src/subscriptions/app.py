@@ -1,0 +1,44 @@
+"""Puts the service together. Nothing is connected and nothing is read from the environment before `build`."""
+
+from pathlib import Path
+
+from shared.clock import Clock, SystemClock
+from shared.database import Database
+from shared.http import create_app
+from shared.service import Service
+from shared.tokens import TokenSigner
+from shared.web.pages import Pages, install_error_pages
+from subscriptions import api
+from subscriptions.fanout import FanoutWorker
+from subscriptions.handlers import Handlers
+from subscriptions.links import Links
+from subscriptions.settings import SubscriptionsSettings
+from subscriptions.web import new_link, preferences, unsubscribing
+
+HERE = Path(__file__).parent
+MIGRATIONS = HERE / "migrations"
+PATHS = ("/prenumeration", "/avregistrera", "/prenumerera", "/api/subscriptions")
+
+
+def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Service:
+    """The service, not running yet."""
+    clock = clock or SystemClock()
+    database = Database(settings.database_url, clock=clock)
+    links = Links(settings.public_url, TokenSigner([key.get_secret_value() for key in settings.secret_keys]))
+    app = create_app("subscriptions", "Budkavle subscriptions", settings=settings, database=database, clock=clock)
+    app.state.links = links
+    app.state.pages = Pages(settings, HERE / "web")
+    install_error_pages(app, app.state.pages)
+    for router in (api.router, new_link.router, preferences.router, unsubscribing.router):
+        app.include_router(router)
+    return Service(
+        name="subscriptions",
+        settings=settings,
+        database=database,
+        clock=clock,
+        app=app,
+        migrations=MIGRATIONS,
+        paths=PATHS,
+        consumers=Handlers(clock).consumers(database),
+        workers=[FanoutWorker(database, clock, links)],
+    )

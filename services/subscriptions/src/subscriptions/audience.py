@@ -1,0 +1,105 @@
+"""
+Who is in an item's audience, under which role, and who of them is left out by a choice of their own.
+
+A role matches when its audience is one of the item's, its area meets the item's and its mandate covers the day. A
+person counts once, under the strongest matching audience that they have not left; somebody who left all of theirs is
+left out under the strongest. The database finds the people (`repository.audience_page`); what is decided here needs
+nothing but their row. Whoever does not match is no row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Self
+from uuid import UUID
+
+from babel.dates import format_date
+
+from shared.contracts.mail import ExclusionReason, Form, Lane
+from shared.contracts.news import Audience, ItemSnapshot, Locale
+from shared.web.dates import STOCKHOLM
+
+DETAILS: Mapping[ExclusionReason, str] = {
+    ExclusionReason.SUPPRESSED: "adressen tar inte emot mejl",
+    ExclusionReason.UNSUBSCRIBED: "har avregistrerat sig",
+    ExclusionReason.TOPIC_CHOICE: "har valt andra ämnen",
+    ExclusionReason.MUNICIPALITY_CHOICE: "har valt andra kommuner",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom an item is for. No municipalities means all, no topics means all; mandates are judged on `day`."""
+
+    audiences: frozenset[Audience]
+    municipalities: frozenset[str]
+    topics: frozenset[str]
+    day: date
+
+    @classmethod
+    def of(cls, item: ItemSnapshot, at: datetime) -> Self:
+        """The item's target on the Swedish day of `at`."""
+        day = at.astimezone(STOCKHOLM).date()
+        return cls(frozenset(item.audiences), frozenset(item.municipalities), frozenset(item.topics), day)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Somebody in the audience, with what decides whether and how they are written to."""
+
+    subscriber_id: UUID
+    address: str
+    locale: Locale
+    generation: int
+    audience: Audience
+    role_name: str
+    role_area: frozenset[str]
+    topics: frozenset[str]
+    municipalities: frozenset[str]
+    paused_until: datetime | None
+    unsubscribed: bool
+    suppressed: bool
+    left: bool
+
+
+def why_left_out(match: Match, target: Target, at: datetime) -> ExclusionReason | None:
+    """The reason that keeps a match from getting the item at `at`; the most final reason first."""
+    if match.suppressed:
+        return ExclusionReason.SUPPRESSED
+    if match.unsubscribed or match.left:
+        return ExclusionReason.UNSUBSCRIBED
+    if match.paused_until is not None and match.paused_until > at:
+        return ExclusionReason.PAUSED
+    if not _meet(match.topics, target.topics):
+        return ExclusionReason.TOPIC_CHOICE
+    if not _meet(match.municipalities, target.municipalities):
+        return ExclusionReason.MUNICIPALITY_CHOICE
+    return None
+
+
+def explain(match: Match, reason: ExclusionReason, at: datetime) -> str:
+    """The reason in Swedish, for the editor."""
+    if reason is ExclusionReason.PAUSED and match.paused_until is not None:
+        return f"pausad till {_day(match.paused_until, at)}"
+    if reason is ExclusionReason.UNSUBSCRIBED and not match.unsubscribed:
+        return "har lämnat målgruppen"
+    return DETAILS[reason]
+
+
+def form_of(audience: Audience) -> Form:
+    """Newsrooms get the whole text, ready to copy; everybody else headline, lead and link."""
+    return Form.PRESS if audience is Audience.NEWSROOM else Form.NEWS
+
+
+def lane_of(audience: Audience) -> Lane:
+    """Press passes news."""
+    return Lane.PRESS if audience is Audience.NEWSROOM else Lane.NEWS
+
+
+def _meet(chosen: frozenset[str], offered: frozenset[str]) -> bool:
+    return not chosen or not offered or not chosen.isdisjoint(offered)
+
+
+def _day(instant: datetime, now: datetime) -> str:
+    day, today = instant.astimezone(STOCKHOLM), now.astimezone(STOCKHOLM)
+    return format_date(day, "d MMMM" if day.year == today.year else "d MMMM y", locale="sv")

@@ -1,0 +1,72 @@
+"""What `subscriptions` does with what others say. Each handler may run twice and in any order of events."""
+
+from collections.abc import Mapping
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.clock import Clock
+from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained
+from shared.contracts.envelope import Event
+from shared.contracts.news import Audience, NewsCorrected, NewsPublished, NewsWithdrawn
+from shared.database import Database
+from shared.messaging.consumer import Consumer, Handler, Received
+from shared.messaging.topology import SUBSCRIPTIONS_NEWS, SUBSCRIPTIONS_OUTCOMES
+from subscriptions import fanout, fanouts, people
+from subscriptions.stops import UnknownSubscriber, changing
+
+log = structlog.get_logger()
+
+
+class Handlers:
+    """The handlers, with the clock they need."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def consumers(self, database: Database) -> list[Consumer]:
+        """One consumer per queue of ours."""
+        news: Mapping[type[Event], Handler] = {
+            NewsPublished: self.on_news_published,
+            NewsCorrected: self.on_news_changed,
+            NewsWithdrawn: self.on_news_changed,
+        }
+        outcomes: Mapping[type[Event], Handler] = {
+            DeliveryBounced: self.on_delivery_bounced,
+            DeliveryComplained: self.on_delivery_complained,
+        }
+        return [
+            Consumer(SUBSCRIPTIONS_NEWS, database, self._clock, news),
+            Consumer(SUBSCRIPTIONS_OUTCOMES, database, self._clock, outcomes),
+        ]
+
+    async def on_news_published(self, session: AsyncSession, received: Received[NewsPublished]) -> None:
+        await fanout.record(session, received.event.item, self._clock.now())
+
+    async def on_news_changed(
+        self, session: AsyncSession, received: Received[NewsCorrected] | Received[NewsWithdrawn]
+    ) -> None:
+        """A fan-out under way goes on with the correction, or ends; distributor tells those who have it already."""
+        await fanouts.keep_newest(session, received.event.item)
+
+    async def on_delivery_bounced(self, session: AsyncSession, received: Received[DeliveryBounced]) -> None:
+        """A hard bounce suppresses the address. A newsroom is never lost in silence: somebody must find its desk."""
+        recipient_id = received.event.recipient_id
+        if received.event.kind is not BounceKind.HARD:
+            return
+        try:
+            async with changing(session, recipient_id, self._clock.now()) as person:
+                person.subscriber.suppressed_at = person.subscriber.suppressed_at or self._clock.now()
+        except UnknownSubscriber:
+            return
+        if Audience.NEWSROOM in await people.audiences_of(session, recipient_id):
+            log.warning("newsroom_desk_bounced", subscriber_id=str(recipient_id), status=received.event.status)
+
+    async def on_delivery_complained(self, session: AsyncSession, received: Received[DeliveryComplained]) -> None:
+        """Whoever calls our mail spam gets no more."""
+        now = self._clock.now()
+        try:
+            async with changing(session, received.event.recipient_id, now) as person:
+                person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or now
+        except UnknownSubscriber:
+            return

@@ -1,0 +1,52 @@
+"""
+The links in every mail: to the preference page, and to the way out.
+
+Both are deterministic (the same person, audience and generation give the same link), so that a mail that is sent again
+is byte-identical. Each is bound to its purpose: whoever holds the link that unsubscribes can open no preference page.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from shared.contracts.news import Audience
+from shared.tokens import Claim, InvalidToken, TokenSigner
+
+PREFERENCES, UNSUBSCRIBE = "preferences", "unsubscribe"
+
+
+@dataclass(frozen=True, slots=True)
+class Departing:
+    """What an unsubscribe link says: who leaves which audience."""
+
+    subscriber_id: UUID
+    generation: int
+    audience: Audience
+
+
+class Links:
+    """Makes and reads the links."""
+
+    def __init__(self, public_url: str, signer: TokenSigner) -> None:
+        self._public_url = public_url
+        self._signer = signer
+
+    def preferences(self, subscriber_id: UUID, generation: int) -> str:
+        token = self._signer.sign(PREFERENCES, Claim(subscriber_id, generation))
+        return f"{self._public_url}/prenumeration/{token}"
+
+    def unsubscribe(self, subscriber_id: UUID, generation: int, audience: Audience) -> str:
+        """Leads to a page, and takes the POST of RFC 8058."""
+        token = self._signer.sign(UNSUBSCRIBE, Claim(subscriber_id, generation, audience))
+        return f"{self._public_url}/avregistrera/{token}"
+
+    def read_preferences(self, token: str) -> Claim:
+        """Whose preferences; `InvalidToken` where it is none of ours."""
+        return self._signer.verify(PREFERENCES, token)
+
+    def read_unsubscribe(self, token: str) -> Departing:
+        """Who leaves what; `InvalidToken` where it is none of ours."""
+        claim = self._signer.verify(UNSUBSCRIBE, token)
+        try:
+            return Departing(claim.subject, claim.generation, Audience(claim.extra))
+        except ValueError as error:
+            raise InvalidToken from error

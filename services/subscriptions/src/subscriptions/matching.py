@@ -1,0 +1,143 @@
+"""
+The questions that find an audience, asked of the database: set-based, a page at a time by subscriber id.
+
+The area, the mandate and the strongest audience are decided in SQL, so that nobody who does not match is ever
+carried over; choices are judged on the page's rows (`audience.why_left_out`), because whoever is left out by a choice
+must be accounted for.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, case, distinct, func, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
+from subscriptions.audience import Match, Target
+from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, meets, rank_of
+
+NOBODY = UUID(int=0)
+NEWSROOM = rank_of(Audience.NEWSROOM)
+
+
+async def audience_page(
+    session: AsyncSession, target: Target, audience: Audience, *, after: UUID | None, limit: int
+) -> tuple[list[Match], UUID | None]:
+    """
+    The next people who count under `audience`, by rising id, and the id to go on after (`None`: there are no more).
+    A person who has several roles in one audience is told of the first.
+    """
+    statement = _page(target, audience).where(Role.subscriber_id > (after or NOBODY)).limit(limit)
+    rows = (await session.execute(statement)).all()
+    matches: dict[UUID, Match] = {}
+    for row in rows:
+        matches.setdefault(row.id, _match(row, audience))
+    return list(matches.values()), rows[-1].id if len(rows) == limit else None
+
+
+async def overlaps(session: AsyncSession, target: Target) -> list[tuple[frozenset[Audience], int]]:
+    """How many people match in several audiences at once, by combination; choices are not asked."""
+    bit = case(*((Role.audience_rank == rank, 1 << rank) for rank in range(len(STRONGEST_FIRST))), else_=0)
+    combination = func.sum(distinct(bit)).label("combination")
+    people = (
+        select(combination)
+        .where(_matches(Role, target))
+        .group_by(Role.subscriber_id)
+        .having(func.count(distinct(Role.audience_rank)) > 1)
+        .subquery()
+    )
+    rows = await session.execute(select(people.c.combination, func.count()).group_by(people.c.combination))
+    return sorted(((_audiences(int(bits)), count) for bits, count in rows), key=lambda found: -found[1])
+
+
+def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
+    left = Departure.left_at.is_not(None)
+    return (
+        select(
+            Subscriber.id,
+            Subscriber.address,
+            Subscriber.locale,
+            Subscriber.generation,
+            Subscriber.topics,
+            Subscriber.municipalities,
+            Subscriber.paused_until,
+            Subscriber.unsubscribed_at,
+            Subscriber.suppressed_at,
+            func.coalesce(Organisation.name, Group.name, "").label("role_name"),
+            (Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities).label("role_area"),
+            left.label("left"),
+        )
+        .select_from(Role)
+        .join(Subscriber, Subscriber.id == Role.subscriber_id)
+        .outerjoin(Departure, _departed(Role))
+        .outerjoin(Organisation, Organisation.id == Role.organisation_id)
+        .outerjoin(Group, Group.id == Role.group_id)
+        .where(Role.audience_rank == rank_of(audience), _matches(Role, target), _counts_here(target, audience, left))
+        .order_by(Role.subscriber_id, Role.id)
+    )
+
+
+def _counts_here(target: Target, audience: Audience, left: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether this is the strongest audience that the person has not left, or the strongest of those all left."""
+    if len(target.audiences) == 1:
+        return true()
+    rank = rank_of(audience)
+    other, departure = aliased(Role), aliased(Departure)
+    elsewhere = (
+        select(other.id)
+        .outerjoin(departure, _departed(other, departure))
+        .where(other.subscriber_id == Role.subscriber_id, _matches(other, target))
+    )
+    stays = departure.left_at.is_(None)
+    stronger = other.audience_rank < rank
+    weaker_stays = and_(other.audience_rank > rank, stays)
+    return or_(
+        and_(~left, ~elsewhere.where(stronger, stays).exists()),
+        and_(left, ~elsewhere.where(or_(stronger, weaker_stays)).exists()),
+    )
+
+
+def _departed(role: Any, departure: Any = Departure) -> ColumnElement[bool]:
+    return and_(departure.subscriber_id == role.subscriber_id, departure.audience_rank == role.audience_rank)
+
+
+def _matches(role: Any, target: Target) -> ColumnElement[bool]:
+    covering = select(Organisation.id).where(meets(Organisation.municipalities, target.municipalities))
+    local = select(Group.id).where(meets(Group.municipalities, target.municipalities))
+    return and_(
+        role.audience_rank.in_([rank_of(audience) for audience in target.audiences]),
+        or_(role.mandate_from.is_(None), role.mandate_from <= target.day),
+        or_(role.mandate_until.is_(None), role.mandate_until >= target.day),
+        meets(role.municipalities, target.municipalities),
+        or_(role.audience_rank != NEWSROOM, role.organisation_id.in_(covering)),
+        or_(role.group_id.is_(None), role.group_id.in_(local)),
+    )
+
+
+def _match(row: Any, audience: Audience) -> Match:
+    return Match(
+        subscriber_id=row.id,
+        address=row.address,
+        locale=Locale(row.locale),
+        generation=row.generation,
+        audience=audience,
+        role_name=row.role_name,
+        role_area=row.role_area or frozenset(),
+        topics=row.topics,
+        municipalities=row.municipalities,
+        paused_until=row.paused_until,
+        unsubscribed=row.unsubscribed_at is not None,
+        suppressed=row.suppressed_at is not None,
+        left=row.left,
+    )
+
+
+def _audiences(bits: int) -> frozenset[Audience]:
+    return frozenset(audience for rank, audience in enumerate(STRONGEST_FIRST) if bits & (1 << rank))
+
+
+def in_strength(audiences: Sequence[Audience] | frozenset[Audience]) -> list[Audience]:
+    """Strongest first."""
+    return sorted(audiences, key=rank_of)

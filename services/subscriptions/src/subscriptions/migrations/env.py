@@ -1,0 +1,8 @@
+"""Alembic's entry: the tables of this service and the plumbing that every service has."""
+
+from shared import idempotency, keys  # noqa: F401
+from shared.messaging import dead_letters, outbox  # noqa: F401 - their tables are part of the plumbing
+from shared.migrations import run
+from subscriptions.models import Base
+
+run(Base.metadata)

@@ -1,0 +1,233 @@
+"""The first tables: people, organisations, groups, roles, fan-outs, and the plumbing."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from shared.database import Instant
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "fanouts",
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("audience_rank", sa.Integer(), nullable=False),
+        sa.Column("last_subscriber_id", sa.Uuid(), nullable=True),
+        sa.Column("cut_short", sa.Boolean(), nullable=False),
+        sa.Column("correlation_id", sa.String(length=128), nullable=False),
+        sa.Column("traceparent", sa.String(length=100), nullable=True),
+        sa.Column("started_at", Instant(timezone=True), nullable=False),
+        sa.Column("completed_at", Instant(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("retry_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("item_id", name=op.f("pk_fanouts")),
+    )
+    with op.batch_alter_table("fanouts", schema=None) as batch_op:
+        batch_op.create_index("ix_fanouts_waiting", ["state", "audience_rank", "started_at"], unique=False)
+
+    op.create_table(
+        "groups",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("name_key", sa.String(length=200), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_groups_name_key")),
+    )
+    op.create_table(
+        "items",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("snapshot", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
+    )
+    op.create_table(
+        "organisations",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("name_key", sa.String(length=200), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organisations")),
+        sa.UniqueConstraint("kind", "name_key", name=op.f("uq_organisations_kind_name_key")),
+    )
+    op.create_table(
+        "subscribers",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.String(length=320), nullable=False),
+        sa.Column("address_key", sa.String(length=320), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("locale", sa.String(length=2), nullable=False),
+        sa.Column("topics", sa.Text(), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("paused_until", Instant(timezone=True), nullable=True),
+        sa.Column("unsubscribed_at", Instant(timezone=True), nullable=True),
+        sa.Column("suppressed_at", Instant(timezone=True), nullable=True),
+        sa.Column("link_mailed_at", Instant(timezone=True), nullable=True),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscribers")),
+        sa.UniqueConstraint("address_key", name=op.f("uq_subscribers_address_key")),
+    )
+    op.create_table(
+        "departures",
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("audience_rank", sa.Integer(), nullable=False),
+        sa.Column("left_at", Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_departures_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("subscriber_id", "audience_rank", name=op.f("pk_departures")),
+    )
+    op.create_table(
+        "fanout_batches",
+        sa.Column("event_id", sa.Uuid(), nullable=False),
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("audience_rank", sa.Integer(), nullable=False),
+        sa.Column("planned", sa.Integer(), nullable=False),
+        sa.Column("excluded", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["item_id"], ["fanouts.item_id"], name=op.f("fk_fanout_batches_item_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("event_id", name=op.f("pk_fanout_batches")),
+    )
+    with op.batch_alter_table("fanout_batches", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_fanout_batches_item_id"), ["item_id"], unique=False)
+
+    op.create_table(
+        "roles",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("audience_rank", sa.Integer(), nullable=False),
+        sa.Column("organisation_id", sa.Uuid(), nullable=True),
+        sa.Column("group_id", sa.Uuid(), nullable=True),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("mandate_from", sa.Date(), nullable=True),
+        sa.Column("mandate_until", sa.Date(), nullable=True),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_roles_group_id")),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_roles_organisation_id")),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_roles_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_roles")),
+    )
+    with op.batch_alter_table("roles", schema=None) as batch_op:
+        batch_op.create_index("ix_roles_audience", ["audience_rank", "subscriber_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_roles_group_id"), ["group_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_roles_organisation_id"), ["organisation_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_roles_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
+        sa.Column("scopes", sa.String(length=100), nullable=False),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.Column("expires_at", Instant(timezone=True), nullable=True),
+        sa.Column("revoked_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+    )
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("queue", sa.String(length=100), nullable=False),
+        sa.Column("message_id", sa.String(length=64), nullable=False),
+        sa.Column("event_type", sa.String(length=100), nullable=False),
+        sa.Column("reason", sa.String(length=50), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("body_sha256", sa.String(length=64), nullable=False),
+        sa.Column("dead_at", Instant(timezone=True), nullable=False),
+        sa.Column("replayed_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
+    )
+    with op.batch_alter_table("dead_letters", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_dead_letters_dead_at"), ["dead_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_dead_letters_queue"), ["queue"], unique=False)
+
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("headers", sa.Text(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("caller", "key", name=op.f("pk_idempotency_keys")),
+    )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("exchange", sa.String(length=50), nullable=False),
+        sa.Column("routing_key", sa.String(length=100), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.Column("leased_until", Instant(timezone=True), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("published_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+    )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_outbox_waiting",
+            ["created_at"],
+            unique=False,
+            postgresql_where=sa.text("published_at IS NULL"),
+            sqlite_where=sa.text("published_at IS NULL"),
+        )
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_outbox_waiting",
+            postgresql_where=sa.text("published_at IS NULL"),
+            sqlite_where=sa.text("published_at IS NULL"),
+        )
+
+    op.drop_table("outbox")
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))
+
+    op.drop_table("idempotency_keys")
+    with op.batch_alter_table("dead_letters", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_dead_letters_queue"))
+        batch_op.drop_index(batch_op.f("ix_dead_letters_dead_at"))
+
+    op.drop_table("dead_letters")
+    op.drop_table("api_keys")
+    with op.batch_alter_table("roles", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_roles_subscriber_id"))
+        batch_op.drop_index(batch_op.f("ix_roles_organisation_id"))
+        batch_op.drop_index(batch_op.f("ix_roles_group_id"))
+        batch_op.drop_index("ix_roles_audience")
+
+    op.drop_table("roles")
+    with op.batch_alter_table("fanout_batches", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_fanout_batches_item_id"))
+
+    op.drop_table("fanout_batches")
+    op.drop_table("departures")
+    op.drop_table("subscribers")
+    op.drop_table("organisations")
+    op.drop_table("items")
+    op.drop_table("groups")
+    with op.batch_alter_table("fanouts", schema=None) as batch_op:
+        batch_op.drop_index("ix_fanouts_waiting")
+
+    op.drop_table("fanouts")

@@ -1,0 +1,198 @@
+"""
+The tables of `subscriptions`: who may be written to, in which roles, by what choices, and how far each fan-out is.
+
+Nothing here is read through a relationship; the repository asks for what it needs. Uniqueness that a replay could hit
+stands in the keys: an address, a role, a fan-out's item and its batches exist once.
+"""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Dialect, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, or_, true
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+from shared.contracts.news import STRONGEST_FIRST, Audience
+from shared.database import NAMING, Instant
+
+ADDRESS_LENGTH = 320
+NAME_LENGTH = 200
+
+
+class CodeSet(TypeDecorator[frozenset[str]]):
+    """A small set of codes in one text, `|0880|0881|`, so that both databases can test it without a join."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        return "".join(f"|{code}" for code in sorted(set(value))) + "|" if value else ""
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:
+        return None if value is None else frozenset(code for code in value.split("|") if code)
+
+
+def meets(column: Any, codes: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a `CodeSet` column and `codes` have something in common; an empty set on either side means all."""
+    wanted = sorted(set(codes))
+    if not wanted:
+        return true()
+    return or_(column == "", *(column.contains(f"|{code}|", autoescape=True) for code in wanted))
+
+
+def rank_of(audience: Audience) -> int:
+    """0 for the strongest audience; an index sorts by it."""
+    return STRONGEST_FIRST.index(audience)
+
+
+class OrganisationKind(StrEnum):
+    """What an organisation is to us."""
+
+    NEWSROOM = "newsroom"
+    COUNCIL = "council"
+    AGENCY = "agency"
+
+
+class FanoutState(StrEnum):
+    """Where a fan-out is: finding people, waiting for the broker's confirmations, told of."""
+
+    PLANNING = "planning"
+    PLANNED = "planned"
+    COMPLETED = "completed"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: Instant, frozenset[str]: CodeSet}
+
+
+class Subscriber(Base):
+    """
+    A recipient: a person, or a newsroom's desk.
+
+    `address_key` is the address as a mailbox is told apart (case folded, domain in ASCII). `generation` is in every
+    link; raising it ends the old ones. `version` grows with every change: it is the ETag, and the version of the
+    stops that are told.
+    """
+
+    __tablename__ = "subscribers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH))
+    address_key: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), unique=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), default="")
+    locale: Mapped[str] = mapped_column(String(2))
+    topics: Mapped[frozenset[str]] = mapped_column(default=frozenset())
+    municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
+    generation: Mapped[int] = mapped_column(default=1)
+    version: Mapped[int] = mapped_column(default=1)
+    paused_until: Mapped[datetime | None]
+    unsubscribed_at: Mapped[datetime | None]
+    suppressed_at: Mapped[datetime | None]
+    link_mailed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class Organisation(Base):
+    """A newsroom, a council or board, or an agency. A newsroom covers `municipalities`; none means the whole county."""
+
+    __tablename__ = "organisations"
+    __table_args__ = (UniqueConstraint("kind", "name_key"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    name_key: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
+    created_at: Mapped[datetime]
+
+
+class Group(Base):
+    """A local collaboration group; it may span several municipalities."""
+
+    __tablename__ = "groups"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    name_key: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
+    municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
+    created_at: Mapped[datetime]
+
+
+class Role(Base):
+    """
+    Why somebody is in an audience. The id is derived from subscriber, audience and organisation or group, so that
+    the same role given twice is one row. A mandate counts its first and its last day.
+    """
+
+    __tablename__ = "roles"
+    __table_args__ = (Index("ix_roles_audience", "audience_rank", "subscriber_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), index=True)
+    audience_rank: Mapped[int]
+    organisation_id: Mapped[UUID | None] = mapped_column(ForeignKey("organisations.id"), index=True)
+    group_id: Mapped[UUID | None] = mapped_column(ForeignKey("groups.id"), index=True)
+    municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
+    mandate_from: Mapped[date | None]
+    mandate_until: Mapped[date | None]
+
+
+class Departure(Base):
+    """Somebody left an audience of their own will. It outlives the role: an import brings nobody back."""
+
+    __tablename__ = "departures"
+
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), primary_key=True)
+    audience_rank: Mapped[int] = mapped_column(primary_key=True)
+    left_at: Mapped[datetime]
+
+
+class Item(Base):
+    """The newest revision seen of an item, in whatever order the events came."""
+
+    __tablename__ = "items"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    revision: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20))
+    snapshot: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Fanout(Base):
+    """
+    How far one item has been carried out. The checkpoint is the audience at hand and the last subscriber planned in
+    it. `started_at` becomes the mails' date. `failures` in a row put the next try off to `retry_at`.
+    """
+
+    __tablename__ = "fanouts"
+    __table_args__ = (Index("ix_fanouts_waiting", "state", "audience_rank", "started_at"),)
+
+    item_id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(20), default=FanoutState.PLANNING)
+    audience_rank: Mapped[int] = mapped_column(default=0)
+    last_subscriber_id: Mapped[UUID | None]
+    cut_short: Mapped[bool] = mapped_column(default=False)
+    correlation_id: Mapped[str] = mapped_column(String(128))
+    traceparent: Mapped[str | None] = mapped_column(String(100))
+    started_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+
+
+class FanoutBatch(Base):
+    """One `mail.requested` of a fan-out: its event's id, and how many it planned and left out."""
+
+    __tablename__ = "fanout_batches"
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    item_id: Mapped[UUID] = mapped_column(ForeignKey("fanouts.item_id", ondelete="CASCADE"), index=True)
+    audience_rank: Mapped[int]
+    planned: Mapped[int]
+    excluded: Mapped[int]

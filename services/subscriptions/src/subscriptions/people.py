@@ -1,0 +1,197 @@
+"""What the database knows of people, organisations and groups."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.contracts.news import STRONGEST_FIRST, Audience
+from shared.database import insert_ignoring, upsert
+from shared.ids import derived_id, new_id
+from subscriptions.models import Departure, Group, Organisation, OrganisationKind, Role, Subscriber, rank_of
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRow:
+    """A role with the name of where it is held."""
+
+    audience: Audience
+    organisation_id: UUID | None
+    group_id: UUID | None
+    municipalities: frozenset[str]
+    mandate_from: date | None
+    mandate_until: date | None
+    name: str
+    covers: frozenset[str]
+
+
+def role_values(subscriber_id: UUID, audience: Audience, place_id: UUID | None, **values: Any) -> dict[str, Any]:
+    """A row of `roles`; `place_id` is the organisation or the group, by the audience."""
+    in_group = audience is Audience.COLLABORATION_GROUP
+    return {
+        "id": derived_id("role", subscriber_id, audience, place_id),
+        "subscriber_id": subscriber_id,
+        "audience_rank": rank_of(audience),
+        "organisation_id": None if in_group else place_id,
+        "group_id": place_id if in_group else None,
+        "municipalities": frozenset(),
+        "mandate_from": None,
+        "mandate_until": None,
+        **values,
+    }
+
+
+async def insert_subscriber(session: AsyncSession, values: dict[str, Any]) -> UUID | None:
+    """The new row's id, or `None` where the address is taken."""
+    insert = insert_ignoring(session, Subscriber.__table__, ["address_key"])  # type: ignore[arg-type]
+    found: UUID | None = await session.scalar(insert.values(values).returning(Subscriber.id))
+    return found
+
+
+async def subscriber(session: AsyncSession, subscriber_id: UUID) -> Subscriber | None:
+    return await session.get(Subscriber, subscriber_id, populate_existing=True)
+
+
+async def subscriber_by_address(session: AsyncSession, key: str) -> Subscriber | None:
+    return await session.scalar(select(Subscriber).where(Subscriber.address_key == key))
+
+
+async def subscribers(
+    session: AsyncSession, *, after: UUID | None, limit: int, audience: Audience | None
+) -> Sequence[Subscriber]:
+    """By rising id, which is the order in which they came."""
+    statement = select(Subscriber).order_by(Subscriber.id).limit(limit)
+    if after is not None:
+        statement = statement.where(Subscriber.id > after)
+    if audience is not None:
+        held = select(Role.subscriber_id).where(Role.audience_rank == rank_of(audience))
+        statement = statement.where(Subscriber.id.in_(held))
+    return (await session.scalars(statement)).all()
+
+
+async def roles_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, list[RoleRow]]:
+    """Everybody's roles, strongest first."""
+    ids = list(subscriber_ids)
+    statement = (
+        select(Role, Organisation.name, Organisation.municipalities, Group.name, Group.municipalities)
+        .outerjoin(Organisation, Organisation.id == Role.organisation_id)
+        .outerjoin(Group, Group.id == Role.group_id)
+        .where(Role.subscriber_id.in_(ids))
+        .order_by(Role.audience_rank, Role.id)
+    )
+    found: dict[UUID, list[RoleRow]] = {key: [] for key in ids}
+    for role, organisation, covers, group, spans in await session.execute(statement):
+        found[role.subscriber_id].append(_role_row(role, organisation or group or "", covers or spans or frozenset()))
+    return found
+
+
+async def left_by(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, set[Audience]]:
+    """The audiences that each has left."""
+    ids = list(subscriber_ids)
+    found: dict[UUID, set[Audience]] = {key: set() for key in ids}
+    for row in await session.scalars(select(Departure).where(Departure.subscriber_id.in_(ids))):
+        found[row.subscriber_id].add(STRONGEST_FIRST[row.audience_rank])
+    return found
+
+
+async def audiences_of(session: AsyncSession, subscriber_id: UUID) -> set[Audience]:
+    ranks = await session.scalars(select(Role.audience_rank).where(Role.subscriber_id == subscriber_id))
+    return {STRONGEST_FIRST[rank] for rank in ranks}
+
+
+async def replace_roles(session: AsyncSession, subscriber_id: UUID, rows: Sequence[dict[str, Any]]) -> None:
+    """Give the subscriber these roles and no others."""
+    kept = [row["id"] for row in rows]
+    await session.execute(delete(Role).where(Role.subscriber_id == subscriber_id, Role.id.not_in(kept)))
+    await put_roles(session, rows)
+
+
+async def put_roles(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Write roles, replacing what the same ones said before."""
+    if not rows:
+        return
+    insert = upsert(session, Role.__table__)  # type: ignore[arg-type]
+    newer = {name: insert.excluded[name] for name in ("municipalities", "mandate_from", "mandate_until")}
+    await session.execute(insert.on_conflict_do_update(index_elements=["id"], set_=newer), list(rows))
+
+
+async def remove_role(session: AsyncSession, subscriber_id: UUID, audience: Audience) -> None:
+    mine = (Role.subscriber_id == subscriber_id, Role.audience_rank == rank_of(audience))
+    await session.execute(delete(Role).where(*mine))
+
+
+async def insert_organisation(
+    session: AsyncSession, kind: OrganisationKind, name: str, municipalities: Iterable[str], at: datetime
+) -> Organisation | None:
+    """The new organisation, or `None` where one of that kind and name exists."""
+    values = {"id": new_id(), "kind": str(kind), "name": name, "name_key": name_key(name), "created_at": at}
+    insert = insert_ignoring(session, Organisation.__table__, ["kind", "name_key"])  # type: ignore[arg-type]
+    row = insert.values(**values, municipalities=frozenset(municipalities)).returning(Organisation.id)
+    created: UUID | None = await session.scalar(row)
+    return await organisation(session, created) if created else None
+
+
+async def insert_group(session: AsyncSession, name: str, municipalities: Iterable[str], at: datetime) -> Group | None:
+    """The new group, or `None` where one of that name exists."""
+    values = {"id": new_id(), "name": name, "name_key": name_key(name), "created_at": at}
+    insert = insert_ignoring(session, Group.__table__, ["name_key"])  # type: ignore[arg-type]
+    row = insert.values(**values, municipalities=frozenset(municipalities)).returning(Group.id)
+    created: UUID | None = await session.scalar(row)
+    return await group(session, created) if created else None
+
+
+async def organisation(session: AsyncSession, organisation_id: UUID) -> Organisation | None:
+    return await session.get(Organisation, organisation_id)
+
+
+async def organisation_named(session: AsyncSession, kind: OrganisationKind, name: str) -> Organisation | None:
+    named = (Organisation.kind == kind, Organisation.name_key == name_key(name))
+    return await session.scalar(select(Organisation).where(*named))
+
+
+async def group(session: AsyncSession, group_id: UUID) -> Group | None:
+    return await session.get(Group, group_id)
+
+
+async def group_named(session: AsyncSession, name: str) -> Group | None:
+    return await session.scalar(select(Group).where(Group.name_key == name_key(name)))
+
+
+async def organisations(
+    session: AsyncSession, *, after: UUID | None, limit: int, kind: OrganisationKind | None
+) -> Sequence[Organisation]:
+    statement = select(Organisation).order_by(Organisation.id).limit(limit)
+    if after is not None:
+        statement = statement.where(Organisation.id > after)
+    if kind is not None:
+        statement = statement.where(Organisation.kind == kind)
+    return (await session.scalars(statement)).all()
+
+
+async def groups(session: AsyncSession, *, after: UUID | None, limit: int) -> Sequence[Group]:
+    statement = select(Group).order_by(Group.id).limit(limit)
+    if after is not None:
+        statement = statement.where(Group.id > after)
+    return (await session.scalars(statement)).all()
+
+
+def name_key(name: str) -> str:
+    """How two spellings of one name are told to be the same: case and runs of spaces do not count."""
+    return " ".join(name.casefold().split())
+
+
+def _role_row(role: Role, name: str, covers: frozenset[str]) -> RoleRow:
+    return RoleRow(
+        audience=STRONGEST_FIRST[role.audience_rank],
+        organisation_id=role.organisation_id,
+        group_id=role.group_id,
+        municipalities=role.municipalities,
+        mandate_from=role.mandate_from,
+        mandate_until=role.mandate_until,
+        name=name,
+        covers=covers,
+    )

@@ -1,0 +1,215 @@
+"""The words of the API: what callers send, and what they get."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+
+from shared.contracts.mail import ExclusionReason
+from shared.contracts.news import Audience, Kind, Locale
+from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
+from shared.http import RequestModel
+from shared.problems import FieldError
+from subscriptions.models import NAME_LENGTH, OrganisationKind
+
+
+def _printable(text: str) -> str:
+    if any(not character.isprintable() for character in text):
+        raise ValueError("The text holds a control character or a line break.")
+    return " ".join(text.split())
+
+
+def _known_municipality(code: str) -> str:
+    if code not in MUNICIPALITIES:
+        raise ValueError("Use the four-digit code of a municipality in the county.")
+    return code
+
+
+def _known_topic(topic: str) -> str:
+    if topic not in TOPICS:
+        raise ValueError(f"Use one of: {', '.join(TOPICS)}.")
+    return topic
+
+
+def _within_reason(instant: datetime) -> datetime:
+    if not 2000 <= instant.year < 2200:
+        raise ValueError("Give an instant in this century, for example 2026-11-22T08:30:00+01:00.")
+    return instant
+
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(_printable), Field(min_length=1)]
+PersonName = Annotated[str, Field(max_length=NAME_LENGTH), AfterValidator(_printable)]
+Municipality = Annotated[str, Field(max_length=4, examples=["0880"]), AfterValidator(_known_municipality)]
+Municipalities = Annotated[list[Municipality], Field(max_length=50, description="SCB codes; none means all")]
+Topics = Annotated[
+    list[Annotated[str, Field(max_length=50), AfterValidator(_known_topic)]],
+    Field(max_length=50, description="topic ids; none means all"),
+]
+Pause = Annotated[AwareDatetime, AfterValidator(_within_reason), Field(description="the first instant of mail again")]
+AddressText = Annotated[str, Field(max_length=400, examples=["anna.andersson@kalmar.example"])]
+
+
+class RoleIn(RequestModel):
+    """Why somebody is in an audience. Newsrooms, politicians and officials name an organisation, groups a group."""
+
+    audience: Audience
+    organisation_id: UUID | None = None
+    group_id: UUID | None = None
+    municipalities: Municipalities = Field(default_factory=list)
+    mandate_from: date | None = Field(default=None, description="first day, for politicians")
+    mandate_until: date | None = Field(default=None, description="last day, for politicians")
+
+
+class SubscriberIn(RequestModel):
+    """A new recipient: a person, or a newsroom's desk."""
+
+    address: AddressText
+    name: PersonName = ""
+    locale: Locale = Locale.SV
+    roles: list[RoleIn] = Field(default_factory=list, max_length=50)
+    topics: Topics = Field(default_factory=list)
+    municipalities: Municipalities = Field(default_factory=list)
+    paused_until: Pause | None = None
+
+
+class SubscriberPatch(RequestModel):
+    """What is left out stays as it is; lists are replaced whole."""
+
+    address: AddressText | None = None
+    name: PersonName | None = None
+    locale: Locale | None = None
+    roles: list[RoleIn] | None = Field(default=None, max_length=50)
+    topics: Topics | None = None
+    municipalities: Municipalities | None = None
+    left_audiences: list[Audience] | None = Field(default=None, max_length=5)
+    paused_until: Pause | None = None
+    unsubscribed: bool | None = None
+
+
+class SubscriberState(StrEnum):
+    """Whether mail flows, by the most final thing that stops it."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    UNSUBSCRIBED = "unsubscribed"
+    SUPPRESSED = "suppressed"
+
+
+class RoleOut(BaseModel):
+    audience: Audience
+    organisation_id: UUID | None
+    group_id: UUID | None
+    name: str = Field(description="of the organisation or the group")
+    municipalities: list[str]
+    mandate_from: date | None
+    mandate_until: date | None
+
+
+class SubscriberOut(BaseModel):
+    id: UUID
+    address: str
+    name: str
+    locale: Locale
+    state: SubscriberState
+    roles: list[RoleOut]
+    topics: list[str]
+    municipalities: list[str]
+    left_audiences: list[Audience]
+    paused_until: datetime | None
+    version: int = Field(description="also the ETag")
+    created_at: datetime
+
+
+class OrganisationIn(RequestModel):
+    kind: OrganisationKind
+    name: Name
+    municipalities: Municipalities = Field(default_factory=list)
+
+
+class OrganisationOut(BaseModel):
+    id: UUID
+    kind: OrganisationKind
+    name: str
+    municipalities: list[str] = Field(description="what a newsroom covers; none means the whole county")
+    created_at: datetime
+
+
+class GroupIn(RequestModel):
+    name: Name
+    municipalities: Municipalities = Field(default_factory=list)
+
+
+class GroupOut(BaseModel):
+    id: UUID
+    name: str
+    municipalities: list[str]
+    created_at: datetime
+
+
+class PreviewIn(RequestModel):
+    """An item's audience, before there is an item."""
+
+    audiences: Annotated[list[Audience], Field(min_length=1, max_length=5)]
+    municipalities: Municipalities = Field(default_factory=list)
+    topics: Topics = Field(default_factory=list)
+    kind: Kind | None = None
+
+
+class ReasonCount(BaseModel):
+    reason: ExclusionReason
+    count: int
+
+
+class AudiencePreview(BaseModel):
+    audience: Audience
+    planned: int = Field(description="would get it")
+    excluded: int = Field(description="are in the audience but left out")
+    exclusions: list[ReasonCount]
+
+
+class Overlap(BaseModel):
+    audiences: list[Audience] = Field(description="strongest first")
+    count: int = Field(description="people who match in all of these; each counts under one")
+
+
+class PreviewOut(BaseModel):
+    planned: int
+    excluded: int
+    audiences: list[AudiencePreview]
+    exclusions: list[ReasonCount]
+    overlaps: list[Overlap]
+
+
+class LineError(FieldError):
+    """What is wrong in one line of an imported file. Line 1 holds the columns' names."""
+
+    line: int
+    column: str
+
+
+class ImportReport(BaseModel):
+    """What an import did, or, on a dry run, what it would do. With errors it did nothing."""
+
+    dry_run: bool
+    audience: Audience
+    rows: int
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    errors: list[LineError] = []
+    errors_left_out: int = Field(default=0, description="errors beyond those listed")
+
+
+class ImportProblem(BaseModel):
+    """The problem document (RFC 9457) of a file that was refused."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str
+    errors: list[LineError]
+    errors_left_out: int = 0

@@ -1,0 +1,1 @@
+"""The pages behind the links in every mail: what a person gets and why, and the way out."""

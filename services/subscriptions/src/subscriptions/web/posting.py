@@ -1,0 +1,59 @@
+"""
+What is posted to the pages: read with a limit, and refused when another site posted it.
+
+The link is the authority, so there is no session that another site could ride on; refusing cross-site posts still
+keeps a page elsewhere from acting with a link that leaked to it. The one-click POST of RFC 8058 comes from mail
+providers and is no browser's: it is not asked where it comes from.
+"""
+
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from shared.problems import Problem
+
+MAX_BYTES = 64_000
+MAX_FIELDS = 200
+
+
+async def read_form(request: Request) -> FormData:
+    """The form (urlencoded or multipart); an empty one where the body is neither. 413 beyond the limit."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BYTES:
+            raise Problem(413, detail=f"The form is larger than {MAX_BYTES} bytes.")
+
+    async def replay() -> Message:
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    try:
+        return await Request(request.scope, replay).form(max_files=0, max_fields=MAX_FIELDS)
+    except HTTPException:
+        return FormData()
+
+
+def texts(form: FormData, name: str) -> list[str]:
+    """Every text under `name`; what PostgreSQL cannot keep is cut out."""
+    return [value.replace("\0", "").strip() for value in form.getlist(name) if isinstance(value, str)]
+
+
+def text(form: FormData, name: str) -> str:
+    return next(iter(texts(form, name)), "")
+
+
+def refuse_cross_site(request: Request) -> None:
+    """403 where a browser says that another site made it post. Under `no-referrer`, `Origin` is `null` for our own."""
+    came_from = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin", "null")
+    ours = (_origin(request.app.state.settings.public_url), _origin(str(request.base_url)), "null")
+    if came_from not in ("same-origin", "none") or origin not in ours:
+        raise Problem(403, "cross_site", "The form was posted from another site.")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

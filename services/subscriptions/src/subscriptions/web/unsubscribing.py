@@ -1,0 +1,105 @@
+"""
+`/avregistrera/{token}`: the way out of one audience's mails.
+
+GET shows a page with a button and changes nothing, since mail scanners follow links. A POST with
+`List-Unsubscribe=One-Click` (RFC 8058; urlencoded or multipart) leaves at once, without redirect, cookie or question,
+and answers 200 however often it comes, also when the person has been erased. The page's own button does the same and
+then offers the way back. Anything else is 400.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.contracts.news import Audience
+from shared.tokens import InvalidToken
+from shared.web.pages import ReaderLanguage, reader_language
+from subscriptions import people, subscribing
+from subscriptions.links import Departing
+from subscriptions.people import RoleRow
+from subscriptions.stops import UnknownSubscriber
+from subscriptions.web.posting import read_form, refuse_cross_site, text
+from subscriptions.web.preferences import PRIVATE, DeadLink, dead_link, language_of
+from subscriptions.web.presenters import label
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """Whoever holds the link. Nobody is left behind an erased person's: `roles` is empty, and nothing is changed."""
+
+    departing: Departing
+    roles: list[RoleRow]
+    language: ReaderLanguage
+    has_left: bool
+    is_gone: bool = False
+
+
+@router.api_route("/avregistrera/{token}", methods=["GET", "HEAD"])
+async def ask(request: Request, token: str) -> Response:
+    try:
+        async with request.app.state.database.reading() as session:
+            leaver = await _leaver(request, session, token)
+    except DeadLink:
+        return dead_link(request)
+    return _page(request, leaver, "left" if leaver.has_left or leaver.is_gone else "ask")
+
+
+@router.post("/avregistrera/{token}")
+async def act(request: Request, token: str) -> Response:
+    form = await read_form(request)
+    one_click = text(form, "List-Unsubscribe") == "One-Click"
+    action = "leave" if one_click else text(form, "action")
+    if not one_click:
+        refuse_cross_site(request)
+    try:
+        async with request.app.state.database.transaction() as session:
+            leaver = await _leaver(request, session, token)
+            if action in ("leave", "come_back") and not leaver.is_gone:
+                await _apply(session, leaver.departing, action, request.app.state.clock.now())
+    except DeadLink:
+        return dead_link(request)
+    except UnknownSubscriber:
+        pass  # erased this very moment: there is nobody to write to
+    if action not in ("leave", "come_back"):
+        return _page(request, leaver, "unclear", status=400)
+    return _page(request, leaver, "left" if action == "leave" or leaver.is_gone else "back")
+
+
+async def _apply(session: AsyncSession, departing: Departing, action: str, now: datetime) -> None:
+    do = subscribing.leave if action == "leave" else subscribing.come_back
+    await do(session, departing.subscriber_id, departing.audience, now)
+
+
+async def _leaver(request: Request, session: AsyncSession, token: str) -> Leaver:
+    try:
+        departing: Departing = request.app.state.links.read_unsubscribe(token)
+    except InvalidToken as error:
+        raise DeadLink from error
+    row = await people.subscriber(session, departing.subscriber_id)
+    if row is None:
+        return Leaver(departing, [], reader_language(request), has_left=False, is_gone=True)
+    if row.generation != departing.generation:
+        raise DeadLink
+    left = (await people.left_by(session, [row.id]))[row.id]
+    roles = (await people.roles_of(session, [row.id]))[row.id]
+    return Leaver(departing, roles, language_of(request, row), departing.audience in left)
+
+
+def _page(request: Request, leaver: Leaver, step: str, *, status: int = 200) -> Response:
+    pages, locale = request.app.state.pages, leaver.language.locale
+    audience: Audience = leaver.departing.audience
+    answer: Response = pages.render(
+        request,
+        "unsubscribe.html",
+        leaver.language,
+        status=status,
+        headers=PRIVATE,
+        step=step,
+        is_gone=leaver.is_gone,
+        mails=label(audience, leaver.roles, locale, lambda message: pages.gettext(locale, message)),
+    )
+    return answer
