@@ -54,8 +54,10 @@ check: setup
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 
+# Celery, to measure against, and the profiler are the bench's own: no other target installs them.
 bench: setup
-	"$(BIN)/python" -m pytest -m bench --timeout=0 -s $(ARGS)
+	"$(BIN)/uv" sync --frozen --inexact --all-packages --group bench --python "$(BIN)/python"
+	"$(BIN)/python" -m pytest tests/load -m bench --timeout=0 -s $(ARGS)
 
 soak: setup
 	"$(BIN)/python" -m pytest -m soak --timeout=0 $(ARGS)
