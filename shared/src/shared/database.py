@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     literal,
     make_url,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -148,7 +149,7 @@ class Database:
     async def ping(self) -> None:
         """Raise unless the database answers."""
         async with self.reading() as session:
-            await session.execute(literal(1).select())
+            await session.execute(select(literal(1)))
 
     async def dispose(self) -> None:
         """Close all connections. Without it aiosqlite's thread keeps the process alive."""
