@@ -45,6 +45,9 @@ MAX_READ = 64 * 1024
 READ_BUFFER = 16 * 1024
 """The transport is paused at twice this, so that a server that pours cannot fill our memory."""
 
+RECEIVE_BUFFER = 16 * 1024
+"""Of the socket. A flood of interim answers (1xx) is parsed a buffer at a time: a small one lets others have a turn."""
+
 MAX_HEADER_LINE = 4096
 MAX_HEADERS = 64
 
@@ -218,7 +221,9 @@ class WebhookClient:
         def checked_socket(info: AddrInfoType) -> socket.socket:
             family, kind, proto, _, address = info
             _refuse_denied(str(address[0]), self._policy, encrypted=encrypted)
-            return socket.socket(family, kind, proto)
+            made = socket.socket(family, kind, proto)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            return made
 
         return TCPConnector(
             resolver=CheckedResolver(self._resolver, self._policy, encrypted=encrypted),
