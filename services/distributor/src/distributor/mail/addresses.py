@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import idna
 
-PLAIN = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+"
-)
-LOCAL_ATOMS = re.compile(
-    r"[^\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff()<>\[\]:;@\\,.\"]+(?:\.[^\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff()<>\[\]:;@\\,.\"]+)*"
-)
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+WIDE_ATOM = r"[^\s()<>\[\]:;@\\,.\"]+"  # RFC 6531 lets everything else beyond ASCII in
+PLAIN = re.compile(rf"{ATOM}(?:\.{ATOM})*@(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+")
+LOCAL_ATOMS = re.compile(rf"{WIDE_ATOM}(?:\.{WIDE_ATOM})*")
 LOCAL_QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"')
 LONGEST = 254
 """Octets of a path without its angle brackets: RFC 5321, section 4.5.3.1.3, as corrected by erratum 1690."""
@@ -38,7 +36,7 @@ def wire_address(address: str) -> WireAddress:
     if PLAIN.fullmatch(address) and len(address) <= LONGEST:
         return WireAddress(address)
     local, at, domain = address.rpartition("@")
-    if not at or not (LOCAL_ATOMS.fullmatch(local) or LOCAL_QUOTED.fullmatch(local)):
+    if not at or not local.isprintable() or not (LOCAL_ATOMS.fullmatch(local) or LOCAL_QUOTED.fullmatch(local)):
         raise InvalidAddress("not a mail address")
     text = f"{local}@{ascii_domain(domain)}"
     if len(text.encode()) > LONGEST:

@@ -12,7 +12,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -138,6 +138,7 @@ class LetterWriter:
         return tuple(parts)
 
 
+@lru_cache
 def _environment(locale: Locale) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
