@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
+from babel.support import Translations
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -93,7 +94,8 @@ class Pages:
 
     def __init__(self, settings: OrganisationSettings, folder: Path) -> None:
         self._settings = settings
-        self._environments = {locale: _environment(folder, locale) for locale in Locale}
+        self._words = {locale: combined(_catalogues(folder), locale) for locale in Locale}
+        self._environments = {locale: _environment(folder, locale, self._words[locale]) for locale in Locale}
 
     def render(
         self,
@@ -114,8 +116,7 @@ class Pages:
 
     def gettext(self, locale: Locale, text: str) -> str:
         """`text` in `locale`, for words that a presenter makes."""
-        translated: str = self._environments[locale].globals["gettext"](text)  # type: ignore[operator]
-        return translated
+        return self._words[locale].gettext(text)
 
     def _frame(self, request: Request, language: ReaderLanguage) -> dict[str, Any]:
         return {
@@ -174,7 +175,7 @@ def _error_page(pages: Pages, request: Request, problem: Response) -> Response:
     )
 
 
-def _environment(folder: Path, locale: Locale) -> Environment:
+def _environment(folder: Path, locale: Locale, words: Translations) -> Environment:
     environment = Environment(
         loader=FileSystemLoader([folder / "templates", HERE / "templates"]),
         autoescape=True,
@@ -183,8 +184,7 @@ def _environment(folder: Path, locale: Locale) -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    catalogue = combined(_catalogues(folder), locale)
-    environment.install_gettext_translations(catalogue, newstyle=True)  # type: ignore[attr-defined]
+    environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
     environment.filters["day"] = partial(day, locale)
     environment.filters["minute"] = partial(minute, locale)
     return environment
