@@ -32,5 +32,5 @@ def test_the_runbook_names_every_event() -> None:
 
 def test_the_runbook_names_no_event_that_is_gone() -> None:
     tables = RUNBOOK.split("## Questions")[0]
-    named = {name for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", tables)} - {"correlation_id"}
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", tables)) - {"correlation_id"}
     assert sorted(named - logged()) == []
