@@ -139,9 +139,17 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-async def run(services: Sequence[Service], app: ASGIApp, settings: Settings, *, serve: bool, work: bool) -> None:
-    """Run services in this process, all on one bus, until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
+async def run(
+    services: Sequence[Service],
+    app: ASGIApp,
+    settings: Settings,
+    *,
+    serve: bool,
+    work: bool,
+    stopped: asyncio.Event | None = None,
+) -> None:
+    """Run services in this process, all on one bus, until SIGTERM or SIGINT, or until the caller sets `stopped`."""
+    stopped = stopped or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
