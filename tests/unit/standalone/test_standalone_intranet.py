@@ -18,7 +18,7 @@ from standalone.settings import StandaloneSettings
 from standalone.tables import create_tables
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-BODY = '{"type":"se.budkavle.news.published.v1","data":{"item":{"title":"Ny samverkan på Öland"}}}'
+BODY = '{"type":"se.budkavle.news.published.v1","data":{"title":"Ny samverkan på Öland"}}'
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def up_() -> None:
     settings = load(StandaloneSettings)
     logging.configure(service="standalone", log_format=settings.log_format, level=settings.log_level)
     with _one_line(), up.prepared(settings) as whole:
-        uvloop.run(up.serve(whole, lambda: _announce(whole)))
+        uvloop.run(up.serve(whole, lambda _: _announce(whole)))
 
 
 @app.command()

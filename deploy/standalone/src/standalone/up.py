@@ -6,7 +6,6 @@ mail server named, mail is caught and shown at `/mailbox`; it never goes out int
 """
 
 import asyncio
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ START_LIMIT_S = 30.0
 MAILBOX_PATHS = ("/mailbox", "/mailbox.json")
 
 Router = Callable[[Pages, Database], APIRouter]
+Companion = Callable[[asyncio.Event], Awaitable[None]]
 
 
 class PortInUse(Exception):
@@ -94,40 +94,45 @@ def check_port(host: str, port: int) -> None:
         raise PortInUse(f"port {port} is in use; choose another with BUDKAVLE_PORT") from error
 
 
-async def serve(whole: Standalone, companion: Callable[[], Awaitable[None]]) -> None:
+async def serve(whole: Standalone, companion: Companion) -> None:
     """
     Run everything until SIGTERM or SIGINT, with `companion` beside it once the port answers.
 
-    When `companion` raises, everything is stopped in order and the error is raised here.
+    The companion is cancelled when the end has come, and may bring the end about by setting the event that it is
+    given. When it raises, everything is stopped in order and the error is raised here.
     """
-    serving = asyncio.create_task(_serve(whole), name="standalone")
-    beside = asyncio.create_task(_after_start(whole.settings, companion), name="companion")
-    await asyncio.wait({serving, beside}, return_when=asyncio.FIRST_COMPLETED)
-    if beside.done() and beside.exception() is not None and not serving.done():
-        stop()
-    await serving
-    beside.cancel()
-    await asyncio.wait({beside})
-    if not beside.cancelled() and (error := beside.exception()) is not None:
-        raise error
+    stopped = asyncio.Event()
+    serving = asyncio.create_task(_serve(whole, stopped), name="standalone")
+    beside = asyncio.create_task(_accompany(whole.settings, companion, stopped), name="companion")
+    end = asyncio.create_task(stopped.wait())
+    await asyncio.wait({serving, end}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (beside, end):
+        task.cancel()
+    _, companions = await asyncio.gather(serving, asyncio.gather(beside, return_exceptions=True))
+    if isinstance(companions[0], Exception):
+        raise companions[0]
 
 
-def stop() -> None:
-    """End the process's services in order, as a SIGTERM from outside does."""
-    signal.raise_signal(signal.SIGTERM)
+async def _accompany(settings: StandaloneSettings, companion: Companion, stopped: asyncio.Event) -> None:
+    try:
+        await _answering(settings)
+        await companion(stopped)
+    except Exception:
+        stopped.set()
+        raise
 
 
-async def _serve(whole: Standalone) -> None:
+async def _serve(whole: Standalone, stopped: asyncio.Event) -> None:
     database = Database(whole.directory.database_url(FILE), clock=whole.clock)
     store = MailStore(database, whole.clock, limit=whole.settings.mailbox_limit)
     catcher = MailCatcher(store) if whole.catches_mail else None
     services = _services(whole, catcher)
     app = one_origin(services, _beside(whole, database, store))
-    await create_tables(database)
     try:
+        await create_tables(database)
         if catcher:
             await catcher.start()
-        await run(services, app, whole.settings, serve=True, work=True)
+        await run(services, app, whole.settings, serve=True, work=True, stopped=stopped)
     finally:
         if catcher:
             await catcher.stop()
@@ -154,14 +159,14 @@ def _beside(whole: Standalone, database: Database, store: MailStore) -> dict[str
     return dict.fromkeys(paths, app)
 
 
-async def _after_start(settings: StandaloneSettings, companion: Callable[[], Awaitable[None]]) -> None:
+async def _answering(settings: StandaloneSettings) -> None:
+    """Return when the port answers."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host  # noqa: S104 - compared, not bound
     deadline = asyncio.get_running_loop().time() + START_LIMIT_S
     while not await _answers(host, settings.port):
         if asyncio.get_running_loop().time() > deadline:
             raise NotStarted(f"nothing answered on port {settings.port} within {START_LIMIT_S:.0f} s")
         await asyncio.sleep(0.05)
-    await companion()
 
 
 async def _answers(host: str, port: int) -> bool:

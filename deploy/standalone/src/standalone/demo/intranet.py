@@ -136,9 +136,9 @@ def _row(name: str, webhook_id: str, body: bytes, reason: str) -> dict[str, Any]
 
 
 def _told(body: bytes) -> tuple[str, str]:
-    """The event's type and the item's title, as far as the body holds them."""
+    """The event's type and the item's title, as far as the body holds them; a withdrawal tells no title."""
     try:
         event = json.loads(body)
-        return str(event["type"]), str(event["data"]["item"]["title"])
-    except (ValueError, KeyError, TypeError):
+        return str(event.get("type", "")), str(event.get("data", {}).get("title", ""))
+    except (ValueError, AttributeError):
         return "", ""

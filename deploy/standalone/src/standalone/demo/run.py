@@ -5,6 +5,7 @@ It has a directory of its own, and never uses a database, a broker or a mail ser
 of a demo can reach anybody. Started again on the same directory it publishes nothing again.
 """
 
+import asyncio
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -55,7 +56,7 @@ def run(*, once: bool) -> None:
     with up.prepared(settings) as plain:
         state = DemoState.opened(plain.directory.path / "demo.json")
         whole = replace(plain, routers={"/demo": _router(plain, state)})
-        uvloop.run(up.serve(whole, lambda: _present(whole, state, out, once=once)))
+        uvloop.run(up.serve(whole, lambda stopped: _present(whole, state, out, stopped if once else None)))
 
 
 def _settings() -> StandaloneSettings:
@@ -90,19 +91,20 @@ def _router(whole: up.Standalone, state: DemoState) -> up.Router:
     return router
 
 
-async def _present(whole: up.Standalone, state: DemoState, out: Console, *, once: bool) -> None:
+async def _present(whole: up.Standalone, state: DemoState, out: Console, stopped: asyncio.Event | None) -> None:
     origin = whole.settings.origin()
     here = f"http://127.0.0.1:{whole.settings.port}"
     async with Site(here, whole.admin_key) as site:
         all_is_well = await _load_and_account(site, state, whole, out)
         preferences = await telling.preference_link(site, next(iter(state.items.values())))
-    out.print(telling.where_to_look(origin, list(state.items.values()), preferences, whole.admin_key))
-    if once:
-        up.stop()
-        if not all_is_well:
-            raise Failed("not everybody is accounted for")
-    else:
+    look = telling.where_to_look(origin, list(state.items.values()), preferences, whole.admin_key)
+    out.print(look, soft_wrap=True, markup=False)
+    if stopped is None:
         out.print("\nCtrl-C ends it.")
+        return
+    if not all_is_well:
+        raise Failed("not everybody is accounted for")
+    stopped.set()
 
 
 async def _load_and_account(site: Site, state: DemoState, whole: up.Standalone, out: Console) -> bool:

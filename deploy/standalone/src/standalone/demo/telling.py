@@ -17,7 +17,8 @@ from standalone.demo.state import PublishedItem
 
 PLAIN_WIDTH = 110
 PREFERENCES = re.compile(r"https?://\S+/prenumeration/[\w.=-]+")
-COLUMNS = ("planned", "sent", "deferred", "failed", "uncertain", "cancelled")
+ALWAYS, ELSE = ("planned", "sent", "failed"), ("waiting", "deferred", "uncertain", "cancelled")
+"""Columns that always stand, and those that stand only where they hold a number."""
 
 
 def console() -> Console:
@@ -58,15 +59,17 @@ def _plain_watch(out: Console) -> Watch:
 
 def who_got_what(item: PublishedItem, reach: Reach) -> Table:
     """One item's receivers by audience and channel."""
-    table = Table("audience", "channel", title=item.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
-    for name in COLUMNS:
-        table.add_column(name, str(reach.answer["total"][name]), justify="right")
+    table = Table(title=item.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
+    table.add_column("audience", "all", no_wrap=True)
+    table.add_column("channel")
+    columns = [*ALWAYS, *(name for name in ELSE if reach.answer["total"][name])]
+    for name in columns:
+        table.add_column(name, str(reach.answer["total"][name]), justify="right", no_wrap=True)
     table.add_column("left out", str(reach.answer["excluded"]))
-    table.columns[0].footer = "all"
     for row in reach.rows:
         reasons = ", ".join(f"{each['count']} {each['reason'].replace('_', ' ')}" for each in row["exclusions"])
         audience = (row["audience"] or "intranets").replace("_", " ")
-        table.add_row(audience, row["channel"], *(str(row[name]) for name in COLUMNS), reasons or "-")
+        table.add_row(audience, row["channel"], *(str(row[name]) for name in columns), reasons or "-")
     return table
 
 
@@ -90,17 +93,11 @@ async def preference_link(site: Site, item: PublishedItem) -> str:
     return ""
 
 
-def where_to_look(origin: str, items: Sequence[PublishedItem], preferences: str, admin_key: str) -> Table:
-    """The addresses to open."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("The site", origin)
-    for item in items:
-        table.add_row("An item", item.url)
-    table.add_row("Every mail", f"{origin}/mailbox")
-    table.add_row("The intranets", f"{origin}/demo/intranet")
+def where_to_look(origin: str, items: Sequence[PublishedItem], preferences: str, admin_key: str) -> str:
+    """The addresses to open, one a line and never broken, to be copied."""
+    lines = [("The site", origin), *(("An item", item.url) for item in items)]
+    lines += [("Every mail", f"{origin}/mailbox"), ("The intranets", f"{origin}/demo/intranet")]
     if preferences:
-        table.add_row("A reader's choices", preferences)
-    table.add_row("API key", admin_key)
-    return table
+        lines.append(("A reader's choices", preferences))
+    lines.append(("API key", admin_key))
+    return "\n".join(f"{what:<20}{where}" for what, where in lines)

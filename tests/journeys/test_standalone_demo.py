@@ -1,0 +1,206 @@
+"""`budkavle demo` as a newcomer runs it: a process of its own, watched from outside."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.eventually import eventually
+
+import standalone
+
+BUDKAVLE = Path(sys.executable).with_name("budkavle")
+READY = "Ctrl-C ends it."
+
+
+class Process:
+    """A running `budkavle`. What it prints lies in two files."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self._out, self._err = directory / "out.txt", directory / "err.txt"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUDKAVLE_")}
+        self._environment = {**inherited, "BUDKAVLE_DATA_DIR": str(directory / "data"), "BUDKAVLE_PORT": str(port)}
+        self._port = port
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(encoding="utf-8")
+
+    async def start(self, *arguments: str, **environment: str) -> None:
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self._process = await asyncio.create_subprocess_exec(
+                str(BUDKAVLE), *arguments, stdout=out, stderr=err, env={**self._environment, **environment}
+            )
+
+    async def says(self, text: str, within: float = 60) -> None:
+        """Return when it has printed `text`."""
+
+        def said() -> bool:
+            if self._process is None or self._process.returncode is not None:
+                raise RuntimeError(f"it has ended: {self.out}{self.err}")
+            return text in self.out
+
+        await eventually(said, within=within)
+
+    async def ended(self, number: signal.Signals | None = None, within: float = 60) -> int:
+        """Its exit status, after `number` was sent to it."""
+        assert self._process is not None
+        if number is not None:
+            self._process.send_signal(number)
+        return await asyncio.wait_for(self._process.wait(), within)
+
+    async def end_at_last(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    def site(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url=f"http://localhost:{self._port}", timeout=30)
+
+
+@pytest.fixture
+async def budkavle(tmp_path: Path, free_port: int) -> AsyncIterator[Process]:
+    process = Process(tmp_path, free_port)
+    yield process
+    await process.end_at_last()
+
+
+def items_of(out: str) -> list[str]:
+    return re.findall(r"^An item +http://[^/]+(/nyheter/\S+)$", out, re.MULTILINE)
+
+
+async def caught(site: httpx2.AsyncClient) -> list[dict[str, Any]]:
+    """Every mail in the mailbox, page after page."""
+    mails: list[dict[str, Any]] = []
+    query: dict[str, Any] = {}
+    while page := (await site.get("/mailbox.json", params=query)).json()["data"]:
+        mails += page
+        query = {"before": page[-1]["id"]}
+    return mails
+
+
+async def test_the_demo_reaches_everyone_shows_it_and_ends_cleanly(budkavle: Process) -> None:
+    await budkavle.start("demo")
+    await budkavle.says(READY)
+    out = budkavle.out
+    assert " NO" not in out
+    sent = [int(number) for number in re.findall(r"^  all +\d+ +(\d+)", out, re.MULTILINE)]
+    async with budkavle.site() as site:
+        await the_site_shows_the_items(site, out)
+        mails = await caught(site)
+        webhooks = (await site.get("/demo/intranet.json")).json()["data"]
+        assert len(mails) + len(webhooks) == sum(sent) > 300
+        assert all(call["verified"] for call in webhooks)
+        assert "Ja" in (await site.get("/demo/intranet")).text
+        nobody_got_the_same_twice(mails)
+        nobody_whose_mandate_has_ended_got_any(mails)
+        await a_mail_leads_to_the_preference_page(site, mails[0]["id"])
+        for path in ("/healthz", "/readyz", "/metrics", "/mailbox", "/feed.atom", "/demo/static/samverkan.png"):
+            assert (await site.get(path)).status_code == 200, path
+    assert await budkavle.ended(signal.SIGINT, within=20) == 0
+    assert budkavle.err == ""
+
+
+async def the_site_shows_the_items(site: httpx2.AsyncClient, out: str) -> None:
+    paths = items_of(out)
+    assert len(paths) == 2
+    front = (await site.get("/")).text
+    for path in paths:
+        assert path in front
+        assert (await site.get(path)).status_code == 200
+
+
+def nobody_got_the_same_twice(mails: list[dict[str, Any]]) -> None:
+    received = [(mail["subject"], address) for mail in mails for address in mail["to"]]
+    assert len(received) == len(set(received))
+
+
+def nobody_whose_mandate_has_ended_got_any(mails: list[dict[str, Any]]) -> None:
+    lines = (Path(standalone.__file__).parent / "sample" / "politicians.csv").read_text(encoding="utf-8").splitlines()
+    former = {line.split(";")[3] for line in lines if line.endswith("2026-10-14")}
+    assert len(former) == 27
+    assert not former & {address for mail in mails for address in mail["to"]}
+
+
+async def a_mail_leads_to_the_preference_page(site: httpx2.AsyncClient, mail: int) -> None:
+    source = message_from_bytes((await site.get(f"/mailbox/{mail}/source.eml")).content, policy=policy.default)
+    text = source.get_body(("plain",)).get_content()
+    link = re.search(r"https?://\S+/prenumeration/[\w.=-]+", text)[0]
+    assert (await site.get(link)).status_code == 200
+
+
+async def test_a_demo_started_again_publishes_nothing_twice(budkavle: Process) -> None:
+    await budkavle.start("demo", "--once")
+    assert await budkavle.ended() == 0, budkavle.out + budkavle.err
+    first = budkavle.out
+    await budkavle.start("demo")
+    await budkavle.says(READY)
+    assert "nothing was sent again" in budkavle.out
+    assert items_of(budkavle.out) == items_of(first)
+    sent = sum(int(number) for number in re.findall(r"^  all +\d+ +(\d+)", first, re.MULTILINE))
+    async with budkavle.site() as site:
+        webhooks = (await site.get("/demo/intranet.json")).json()["data"]
+        assert len(await caught(site)) + len(webhooks) == sent
+    assert await budkavle.ended(signal.SIGTERM, within=20) == 0
+
+
+@pytest.mark.parametrize(
+    "moment", ["starts, with its data", "imported politicians.csv", "connected 8", "published “Sex"]
+)
+async def test_a_demo_stopped_half_way_goes_on_where_it_was(budkavle: Process, moment: str) -> None:
+    await budkavle.start("demo")
+    await budkavle.says(moment)
+    assert await budkavle.ended(signal.SIGINT, within=30) == 0
+    assert budkavle.err == ""
+    await budkavle.start("demo", "--once")
+    assert await budkavle.ended() == 0, budkavle.out + budkavle.err
+    assert len(items_of(budkavle.out)) == 2
+
+
+async def test_a_demo_touches_nothing_that_the_environment_names(budkavle: Process, free_port: int) -> None:
+    await budkavle.start(
+        "demo",
+        BUDKAVLE_DEMO_ONCE="1",
+        BUDKAVLE_SMTP_URL=f"smtp://127.0.0.1:{free_port}?starttls=never",
+        BUDKAVLE_BROKER_URL=f"amqp://127.0.0.1:{free_port}",
+        BUDKAVLE_DATABASE_URL=f"postgresql://127.0.0.1:{free_port}/x",
+    )
+    assert await budkavle.ended() == 0, budkavle.out + budkavle.err
+    assert " NO" not in budkavle.out
+
+
+async def test_a_second_process_on_the_same_directory_is_refused_in_one_line(budkavle: Process, tmp_path: Path) -> None:
+    await budkavle.start("up")
+    await budkavle.says("answers at")
+    with (tmp_path / "second.txt").open("w") as err:
+        environment = {**budkavle._environment, "BUDKAVLE_PORT": str(budkavle._port + 1)}
+        second = await asyncio.create_subprocess_exec(str(BUDKAVLE), "up", stderr=err, env=environment)
+        assert await asyncio.wait_for(second.wait(), 30) == 1
+    lines = (tmp_path / "second.txt").read_text().splitlines()
+    assert len(lines) == 1
+    assert "in use by another Budkavle" in lines[0]
+    assert await budkavle.ended(signal.SIGTERM, within=20) == 0
+
+
+async def test_a_port_that_is_taken_is_refused_in_one_line(budkavle: Process, free_port: int) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", free_port)
+    async with server:
+        await budkavle.start("up")
+        assert await budkavle.ended() == 1
+    assert budkavle.err.splitlines() == [
+        f"budkavle: port {free_port} is in use; choose another with BUDKAVLE_PORT",
+    ]

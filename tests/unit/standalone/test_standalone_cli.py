@@ -1,0 +1,225 @@
+"""The command line, against real databases."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from shared.database import Database
+from shared.keys import Principal, Scope, verify
+from shared.messaging.bus import DeadLetter, Incoming
+from shared.messaging.dead_letters import park
+from standalone.cli import app
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ADDRESS = "eva.ekmosse@kalmar.example"
+LINK = "https://forbundet.example/prenumeration/a.b.c"
+BODY: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": str(uuid4()),
+    "source": "/budkavle/subscriptions",
+    "type": "se.budkavle.mail.requested.v1",
+    "subject": str(uuid4()),
+    "time": "2026-11-22T12:00:00Z",
+    "correlationid": "c-1",
+    "data": {
+        "form": "news",
+        "recipients": [
+            {"recipient_id": str(uuid4()), "address": ADDRESS, "preferences_url": LINK, "reason": "Du, Eva"}
+        ],
+        "note": f"could not write to {ADDRESS}",
+    },
+}
+
+Budkavle = Callable[..., Result]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def budkavle(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Budkavle:
+    monkeypatch.setenv("BUDKAVLE_DATA_DIR", str(directory))
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def dead(directory: Path, body: bytes, service: str = "distributor", queue: str = "distributor.mail.news") -> UUID:
+    async def put() -> UUID:
+        database = Database(f"sqlite:///{directory / service}.sqlite3")
+        async with database.transaction() as session:
+            verdict = DeadLetter("invalid_data", "recipients.0.address: bad")
+            key = await park(session, queue, Incoming(str(uuid4()), body, 5), verdict, BODY["type"], NOW)
+        await database.dispose()
+        return key
+
+    return asyncio.run(put())
+
+
+def outbox(directory: Path, service: str = "distributor") -> list[tuple[str, bytes]]:
+    connection = sqlite3.connect(directory / f"{service}.sqlite3")
+    try:
+        return connection.execute("SELECT routing_key, body FROM outbox").fetchall()
+    finally:
+        connection.close()
+
+
+def one_line(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_the_version_is_told(budkavle: Budkavle) -> None:
+    assert budkavle("--version").output.startswith("budkavle 0.")
+
+
+def test_migrate_makes_all_databases_and_may_be_repeated(budkavle: Budkavle, directory: Path) -> None:
+    assert budkavle("migrate").exit_code == 0
+    assert budkavle("migrate", "--service", "content").output == "content: newest version\n"
+    assert {path.name for path in directory.glob("*.sqlite3")} == {
+        "content.sqlite3",
+        "subscriptions.sqlite3",
+        "distributor.sqlite3",
+    }
+
+
+def test_a_key_opens_its_service_with_its_scopes(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    made = budkavle(
+        "keys", "create", "--service", "all", "--scope", "read", "--scope", "publish", "--name", "x", "--json"
+    )
+    keys = json.loads(made.stdout)
+
+    async def principal(service: str) -> Principal | None:
+        database = Database(f"sqlite:///{directory / service}.sqlite3")
+        async with database.reading() as session:
+            found = await verify(session, keys[service], NOW)
+        await database.dispose()
+        return found
+
+    for service in ("content", "subscriptions", "distributor"):
+        found = asyncio.run(principal(service))
+        assert found is not None
+        assert found.scopes == {Scope.READ, Scope.PUBLISH}
+
+
+def test_a_key_for_a_database_that_is_not_there_is_refused_in_one_line(budkavle: Budkavle) -> None:
+    line = one_line(budkavle("keys", "create", "--scope", "read", "--name", "x"))
+    assert "budkavle migrate" in line
+
+
+def test_dead_letters_are_listed_newest_first(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    assert budkavle("dead", "list").output == "No dead letters.\n"
+    key = dead(directory, b"{}")
+    other = dead(directory, b"{}", "subscriptions", "subscriptions.news")
+    assert str(key) in budkavle("dead", "list").output
+    listed = json.loads(budkavle("dead", "list", "--json").stdout)
+    assert {(letter["id"], letter["service"]) for letter in listed} == {
+        (str(key), "distributor"),
+        (str(other), "subscriptions"),
+    }
+    assert str(other) not in budkavle("dead", "list", "--service", "distributor").output
+
+
+def test_a_dead_letter_is_shown_without_what_points_to_a_person(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    key = dead(directory, json.dumps(BODY).encode())
+    shown = budkavle("dead", "show", key)
+    assert shown.exit_code == 0
+    for personal in (ADDRESS, LINK, "Du, Eva"):
+        assert personal not in shown.output
+    letter = json.loads(shown.stdout)
+    assert letter["reason"] == "invalid_data"
+    assert letter["body"]["type"] == BODY["type"]
+    assert letter["body"]["data"]["form"] == "news"
+
+
+def test_a_dead_letter_is_shown_whole_to_who_asks(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    key = dead(directory, json.dumps(BODY).encode())
+    assert json.loads(budkavle("dead", "show", key, "--personal").stdout)["body"] == BODY
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"not json eva@kalmar.example", b"[1, null]"])
+def test_a_dead_letter_of_any_bytes_can_be_shown(budkavle: Budkavle, directory: Path, body: bytes) -> None:
+    budkavle("migrate")
+    shown = budkavle("dead", "show", dead(directory, body))
+    assert shown.exit_code == 0
+    assert "eva@kalmar.example" not in shown.output
+
+
+def test_a_dead_letter_goes_back_to_its_queue_once(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    body = json.dumps(BODY).encode()
+    key = dead(directory, body)
+    assert budkavle("dead", "replay", key).output == f"{key} goes back to distributor.mail.news\n"
+    assert outbox(directory) == [("distributor.mail.news", body)]
+    assert "replayed before" in one_line(budkavle("dead", "replay", key))
+    assert len(outbox(directory)) == 1
+    assert str(key) not in budkavle("dead", "list").output
+
+
+def test_a_mended_body_goes_in_its_place(budkavle: Budkavle, directory: Path, tmp_path: Path) -> None:
+    budkavle("migrate")
+    key = dead(directory, b"broken")
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps(BODY))
+    assert budkavle("dead", "replay", key, "--body", mended).exit_code == 0
+    assert outbox(directory) == [("distributor.mail.news", mended.read_bytes())]
+
+
+def test_a_body_that_would_die_again_is_refused(budkavle: Budkavle, directory: Path, tmp_path: Path) -> None:
+    budkavle("migrate")
+    key = dead(directory, b"broken")
+    unfit = tmp_path / "unfit.json"
+    unfit.write_text(json.dumps({**BODY, "id": "no uuid"}))
+    assert "id: " in one_line(budkavle("dead", "replay", key, "--body", unfit))
+    assert outbox(directory) == []
+    assert str(key) in budkavle("dead", "list").output
+
+
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_an_unknown_dead_letter_is_said_to_be_unknown(budkavle: Budkavle, command: str) -> None:
+    budkavle("migrate")
+    key = uuid4()
+    assert f"no dead letter {key}" in one_line(budkavle("dead", command, key))
+
+
+def test_an_import_to_nobody_is_refused_in_one_line(budkavle: Budkavle, tmp_path: Path, free_port: int) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("email\na@b.example\n")
+    arguments = ("import", file, "--audience", "public", "--url", f"http://127.0.0.1:{free_port}")
+    assert "nobody answers" in one_line(budkavle(*arguments, "--key", "k"))
+    assert "no API key" in one_line(budkavle(*arguments))
+
+
+def test_one_database_for_three_services_is_refused(budkavle: Budkavle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDKAVLE_DATABASE_URL", "sqlite:///one.sqlite3")
+    result = budkavle("migrate")
+    assert result.exit_code == 78
+    assert "BUDKAVLE_CONTENT_DATABASE_URL" in result.stderr
+
+
+def test_a_database_may_be_named(budkavle: Budkavle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDKAVLE_CONTENT_DATABASE_URL", f"sqlite:///{tmp_path / 'elsewhere.sqlite3'}")
+    assert budkavle("migrate", "--service", "content").exit_code == 0
+    assert (tmp_path / "elsewhere.sqlite3").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("dead", "show", "no-uuid"), ("keys", "create", "--scope", "root", "--name", "x"), ("import", "/no/file")],
+)
+def test_wrong_usage_ends_with_two(budkavle: Budkavle, arguments: tuple[str, ...]) -> None:
+    assert budkavle(*arguments).exit_code == 2
