@@ -17,7 +17,7 @@ from uuid import UUID
 
 import structlog
 
-from distributor.channels import Dispatch, Fault, Outcome
+from distributor.channels import Dispatch, Outcome
 from distributor.settings import DistributorSettings
 from distributor.webhooks import endpoints
 from distributor.webhooks.body import CONTENT_TYPE, news_body
@@ -213,12 +213,14 @@ def readable(raw: bytes) -> str:
 
 
 def unreadable() -> Outcome:
-    """What a secret means that cannot be opened: ours to mend, and no try of the delivery's own."""
+    """What a secret means that cannot be opened: ours to mend, and no try of the delivery's own.
+
+    Not called systemic: other endpoints' secrets may well be readable, and their webhooks shall not wait.
+    """
     return Outcome(
         DeliveryState.DEFERRED,
         reply="the endpoint's secret was sealed under a key that is no longer in BUDKAVLE_SECRET_KEYS",
         phase="prepare",
-        fault=Fault.SYSTEM,
         retry_after=MENDED_BY_OPERATOR,
         counts=False,
     )
