@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.integration.shared.transports import EmbeddedTransport, RabbitMQTransport, Transport
 
 from shared.database import Database, plumbing
-from tests.integration.shared.transports import EmbeddedTransport, RabbitMQTransport, Transport
 
 
 @pytest.fixture(params=["embedded", "rabbitmq"])

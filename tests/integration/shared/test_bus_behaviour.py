@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 
-from shared.messaging.bus import DIRECT, Ack, Incoming, Message, Retry, Unroutable
-from shared.messaging.topology import DELIVERY
 from tests.eventually import eventually
 from tests.integration.shared.transports import FIRST, OTHER, SECOND, Collector, Transport, hang, news, published
+
+from shared.messaging.bus import DIRECT, Ack, Incoming, Message, Retry, Unroutable
+from shared.messaging.topology import DELIVERY
 
 
 async def test_one_consumer_gets_a_queue_in_the_order_of_publication(transport: Transport) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests.eventually import eventually
+
 from shared.messaging.bus import Ack, Bus, Incoming, Message, Retry
 from shared.messaging.embedded import EmbeddedBus
 from shared.messaging.rabbitmq import RabbitMQBus
 from shared.messaging.topology import DELIVERY, NEWS, Queue
-from tests.eventually import eventually
 
 FIRST = Queue("tests.first", NEWS, ("news.*",))
 SECOND = Queue("tests.second", NEWS, ("news.published",))

@@ -46,8 +46,9 @@ from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue
 log = structlog.get_logger()
 
 PUBLISH_TIMEOUT_S = 3.0
-DECLARE_AGAIN_S = 60.0
-"""How often an idle consumer puts its queue and bindings back: the loss of one binding of two is seen by nobody."""
+RENEW_S = 60.0
+"""After so long without a message a consumer declares and subscribes anew: the loss of one binding of two is seen by
+nobody, and a deleted queue that was put back at once keeps silent about it."""
 PREFETCH = 1
 """A consumer that dies gives back all that it was handed, and on 3.10 each of these counts against the delivery
 limit: with more than one, a message that kills its consumer would take its neighbours along. A message is a
@@ -65,7 +66,7 @@ class RabbitMQBus:
         parsed = URL(url)
         self._url = str(parsed.without_query_params("namespace").update_query(heartbeat=HEARTBEAT_S))
         self.topology = Topology(parsed.query.get("namespace"), queues, retry_pace)
-        self._publisher = _Publisher(self.topology)
+        self._publisher = _Publisher(self.topology, self._renew)
         self._consuming = Link(self._url, "consuming")
         self._links = (Link(self._url, "publishing", self._publisher.open), self._consuming)
         self._consumers: list[_QueueConsumer] = []
@@ -87,6 +88,10 @@ class RabbitMQBus:
     def is_ready(self) -> bool:
         return self._publisher.is_ready()
 
+    def _renew(self) -> None:
+        for consumer in self._consumers:
+            consumer.renew()
+
     async def drain(self) -> None:
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
 
@@ -102,8 +107,9 @@ class RabbitMQBus:
 class _Publisher:
     """Publishes over one confirming channel. Whatever closes the channel costs the connection, and begins anew."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, declared_again: Callable[[], None]) -> None:
         self._topology = topology
+        self._declared_again = declared_again
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._lost = asyncio.Event()
@@ -176,8 +182,13 @@ class _Publisher:
                     async with asyncio.timeout(PUBLISH_TIMEOUT_S), connection.channel() as channel:
                         await self._topology.declare(channel)
                 log.warning("broker_topology_declared_again")
+                self._declared_again()
             except Exception as error:  # noqa: BLE001 - the next refusal tries again
                 log.warning("broker_topology_failed", error=type(error).__name__)
+
+
+class _Idle(Exception):
+    """Nothing has come for a while."""
 
 
 class _QueueConsumer:
@@ -231,6 +242,8 @@ class _QueueConsumer:
             try:
                 with loss_raised():
                     await self._consume()
+            except _Idle:
+                continue
             except Exception as error:  # noqa: BLE001 - a queue must be drained again when the fault is over
                 log.warning("queue_consume_failed", queue=self._name, error=type(error).__name__)
             if not self._draining:
@@ -244,7 +257,7 @@ class _QueueConsumer:
             await self._topology.declare_one(channel, self._queue)
             self._inbox = _Inbox(channel)
             await self._subscribe(channel, self._inbox)
-            await self._empty(self._inbox, channel)
+            await self._empty(self._inbox)
         finally:
             self._inbox = None
             await close(channel)
@@ -256,16 +269,17 @@ class _QueueConsumer:
         tag = await queue.consume(inbox.put, timeout=CONNECT_TIMEOUT_S)
         self._unsubscribe = partial(queue.cancel, tag, timeout=CLOSE_TIMEOUT_S)
 
-    async def _empty(self, inbox: "_Inbox", channel: AbstractChannel) -> None:
-        while not inbox.ended:
-            try:
-                async with asyncio.timeout(DECLARE_AGAIN_S):
-                    message = await inbox.get()
-            except TimeoutError:
-                await self._topology.declare_one(channel, self._queue)
-                continue
-            if message is not None:
-                await self._answer(message, inbox)
+    def renew(self) -> None:
+        """
+        Subscribe anew. The broker tells a consumer that its queue was deleted, but not when the queue was put back
+        in the same moment: the subscription is then to a queue that is no more.
+        """
+        if self._inbox:
+            self._inbox.end()
+
+    async def _empty(self, inbox: "_Inbox") -> None:
+        while message := await inbox.get():
+            await self._answer(message, inbox)
 
     async def _answer(self, message: AbstractIncomingMessage, inbox: "_Inbox") -> None:
         given_up = self._dead or _deliveries(message) > BROKER_DELIVERY_LIMIT
@@ -306,7 +320,11 @@ class _Inbox:
 
     async def get(self) -> AbstractIncomingMessage | None:
         """The next message; `None` at the end, whatever else had been delivered: it comes again."""
-        message = await self._arrived.get()
+        try:
+            async with asyncio.timeout(RENEW_S):
+                message = await self._arrived.get()
+        except TimeoutError as error:
+            raise _Idle from error
         return None if self.ended else message
 
 

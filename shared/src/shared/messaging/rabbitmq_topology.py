@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from aio_pika.abc import AbstractChannel, ExchangeType
-from typing import Final
+from pamqp.common import FieldTable
 
 from shared.messaging.bus import DIRECT, Message
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, RETRY_DELAYS_S, Queue
 
 DECLARE_TIMEOUT_S = 20.0
-BACKSTOP: Final[dict[str, str | int]] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+BACKSTOP: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 """Of the queues for what was given up: from 4.0 on, a queue without a limit of its own drops at the 21st delivery."""
 
 
@@ -66,7 +66,7 @@ class Topology:
         await waiting.bind(name)
 
     async def _declare_queue(self, channel: AbstractChannel, queue: Queue) -> None:
-        arguments = {
+        arguments: FieldTable = {
             "x-queue-type": "quorum",
             "x-delivery-limit": BROKER_DELIVERY_LIMIT,
             "x-dead-letter-exchange": "",
