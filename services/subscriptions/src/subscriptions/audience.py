@@ -10,7 +10,7 @@ nothing but their row. Whoever does not match is no row.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from babel.dates import format_date
@@ -43,9 +43,8 @@ class Target:
         return cls(frozenset(item.audiences), frozenset(item.municipalities), frozenset(item.topics), day)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Somebody in the audience, with what decides whether and how they are written to."""
+class Match(NamedTuple):
+    """Somebody in the audience, with what decides whether and how they are written to. One is made per person."""
 
     subscriber_id: UUID
     address: str

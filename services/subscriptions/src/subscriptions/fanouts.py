@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -65,13 +65,8 @@ def correlation_of(fanout: Fanout) -> Correlation:
 
 
 async def unconfirmed(session: AsyncSession, *, limit: int) -> int:
-    """How many batches wait for the broker, counted up to `limit`."""
-    waiting = (
-        select(FanoutBatch.event_id)
-        .join(outbox, outbox.c.id == FanoutBatch.event_id)
-        .where(outbox.c.published_at.is_(None))
-        .limit(limit)
-    )
+    """How many events of this service wait for the broker, counted up to `limit`; an index answers it."""
+    waiting = select(outbox.c.created_at).where(outbox.c.published_at.is_(None)).limit(limit)
     return await session.scalar(select(func.count()).select_from(waiting.subquery())) or 0
 
 
@@ -165,10 +160,10 @@ def _plannable(at: datetime) -> Select[Fanout]:
 
 
 def _concludable() -> Select[Fanout]:
-    return select(Fanout).where(Fanout.state == FanoutState.PLANNED, ~_unconfirmed_batch())
-
-
-def _unconfirmed_batch() -> ColumnElement[bool]:
-    """A confirmed row that the relay has purged (after a day) is confirmed all the same: only waiting rows count."""
-    waiting = select(outbox.c.id).where(outbox.c.id == FanoutBatch.event_id, outbox.c.published_at.is_(None))
-    return exists().where(FanoutBatch.item_id == Fanout.item_id, waiting.exists())
+    """
+    Planned, and no batch waits for the broker. A confirmed row that the relay has purged (after a day) is confirmed
+    all the same: only waiting rows count. They are asked for first, being few: a row is large.
+    """
+    waiting = select(outbox.c.id).where(outbox.c.published_at.is_(None))
+    unconfirmed_items = select(FanoutBatch.item_id).where(FanoutBatch.event_id.in_(waiting))
+    return select(Fanout).where(Fanout.state == FanoutState.PLANNED, Fanout.item_id.not_in(unconfirmed_items))

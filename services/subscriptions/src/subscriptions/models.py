@@ -8,6 +8,7 @@ stands in the keys: an address, a role, a fan-out's item and its batches exist o
 from collections.abc import Iterable
 from datetime import date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -22,6 +23,11 @@ ADDRESS_LENGTH = 320
 NAME_LENGTH = 200
 
 
+@lru_cache(maxsize=10_000)
+def _codes(text: str) -> frozenset[str]:
+    return frozenset(code for code in text.split("|") if code)
+
+
 class CodeSet(TypeDecorator[frozenset[str]]):
     """A small set of codes in one text, `|0880|0881|`, so that both databases can test it without a join."""
 
@@ -34,7 +40,7 @@ class CodeSet(TypeDecorator[frozenset[str]]):
         return "".join(f"|{code}" for code in sorted(set(value))) + "|" if value else ""
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:
-        return None if value is None else frozenset(code for code in value.split("|") if code)
+        return None if value is None else _codes(value)
 
 
 def meets(column: Any, codes: Iterable[str]) -> ColumnElement[bool]:
@@ -42,7 +48,7 @@ def meets(column: Any, codes: Iterable[str]) -> ColumnElement[bool]:
     wanted = sorted(set(codes))
     if not wanted:
         return true()
-    return or_(column == "", *(column.contains(f"|{code}|", autoescape=True) for code in wanted))
+    return or_(column == "", *(column.like(f"%|{code}|%") for code in wanted))
 
 
 def rank_of(audience: Audience) -> int:

@@ -6,7 +6,7 @@ with a link, the answer is the same page, which offers to mail a new one (`/pren
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
@@ -163,9 +163,19 @@ def _pause_fault(typed: str, now: datetime) -> str:
 
 
 def _chosen(typed: Typed) -> Chosen:
+    return Chosen(
+        {Audience(value) for value in typed.audiences},
+        typed.topics,
+        typed.municipalities,
+        _pause_end(typed.paused_until),
+    )
+
+
+def _pause_end(typed: str) -> datetime | None:
     """A pause until a day ends as that day begins, in Sweden."""
-    until = datetime.combine(date.fromisoformat(typed.paused_until), time(), STOCKHOLM) if typed.paused_until else None
-    return Chosen({Audience(value) for value in typed.audiences}, typed.topics, typed.municipalities, until)
+    if not typed:
+        return None
+    return datetime.combine(date.fromisoformat(typed), time(), STOCKHOLM).astimezone(UTC)
 
 
 def _pause_day(row: Subscriber, now: datetime) -> str:

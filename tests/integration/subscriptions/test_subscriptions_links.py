@@ -1,0 +1,289 @@
+"""The links of a mail, as readers, mail providers, scanners and strangers use them."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import html5lib
+import pytest
+from httpx2 import AsyncClient
+from tests.integration.subscriptions.conftest import Register, emitted
+
+from shared.clock import FixedClock
+from shared.contracts.news import Audience
+from shared.database import Database
+from shared.service import Service
+from shared.tokens import TokenSigner
+from subscriptions.links import Links
+
+URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
+ONE_CLICK = {"List-Unsubscribe": "One-Click"}
+OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
+
+
+@pytest.fixture
+async def politician(register: Register) -> str:
+    council = await register.organisation("council", "Kommunfullmäktige")
+    role = {"audience": "politician", "organisation_id": council, "municipalities": ["0880"]}
+    return await register.person("anna.andersson@kalmar.example", role)
+
+
+@pytest.fixture
+def out(service: Service, politician: str) -> str:
+    return link(service, politician)
+
+
+@pytest.fixture
+def page(service: Service, politician: str) -> str:
+    url: str = service.app.state.links.preferences(UUID(politician), 1)
+    return url
+
+
+def link(service: Service, subscriber_id: str, audience: Audience = Audience.POLITICIAN) -> str:
+    url: str = service.app.state.links.unsubscribe(UUID(subscriber_id), 1, audience)
+    return url
+
+
+async def shown(office: AsyncClient, subscriber_id: str) -> dict[str, Any]:
+    return dict((await office.get(f"/api/subscriptions/v1/subscribers/{subscriber_id}")).json())
+
+
+def check_page(html: str) -> None:
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    tree = parser.parse(html)
+    assert len(tree.findall(".//h1")) == 1
+    ids = [element.get("id") for element in tree.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert "anna.andersson" not in html
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param({"data": ONE_CLICK}, 200, id="urlencoded"),
+        pytest.param({"files": {"List-Unsubscribe": (None, "One-Click")}}, 200, id="multipart"),
+        pytest.param({"data": ONE_CLICK, "headers": {"cookie": "session=abc; a=b"}}, 200, id="cookies"),
+        pytest.param({"data": ONE_CLICK, "headers": {"origin": "https://mail.example", "sec-fetch-site": "cross-site"}}, 200, id="from anywhere"),
+        pytest.param({"content": b""}, 400, id="empty"),
+        pytest.param({"content": b"", "headers": URLENCODED}, 400, id="empty form"),
+        pytest.param({"data": {"List-Unsubscribe": "Two-Click"}}, 400, id="wrong value"),
+        pytest.param({"content": b"\xff\xfe{", "headers": URLENCODED}, 400, id="junk"),
+        pytest.param({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, id="no boundary"),
+        pytest.param({"content": b"a" * 70_000, "headers": URLENCODED}, 413, id="too large"),
+    ],
+)  # fmt: skip
+async def test_one_click(
+    body: dict[str, Any], status: int, out: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    answer = await reader.post(out, **body)
+    assert answer.status_code == status
+    check_page(answer.text)
+    left = (await shown(office, politician))["left_audiences"]
+    assert left == (["politician"] if status == 200 else [])
+
+
+async def test_one_click_twice_and_after_erasure(
+    out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    for _ in range(2):
+        assert (await reader.post(out, data=ONE_CLICK)).status_code == 200
+    stops = await emitted(database, "recipient.stopped")
+    assert [(stop.data["scope"], stop.data["audience"]) for stop in stops] == [("audience", "politician")]
+    assert (await office.delete(f"/api/subscriptions/v1/subscribers/{politician}")).status_code == 204
+    before = len(await emitted(database))
+    assert (await reader.post(out, data=ONE_CLICK)).status_code == 200
+    assert (await reader.get(out)).status_code == 200
+    assert len(await emitted(database)) == before
+
+
+async def test_scanners_change_nothing(
+    out: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    before = await shown(office, politician)
+    for url in (out, page):
+        for agent in ("Mozilla/5.0", "SafeLinks", "Barracuda Sentinel", "Googlebot/2.1"):
+            for method in ("GET", "HEAD"):
+                answer = await reader.request(method, url, headers={"user-agent": agent, "purpose": "prefetch"})
+                assert answer.status_code == 200
+                assert answer.headers["cache-control"] == "no-store"
+                assert answer.headers["referrer-policy"] == "no-referrer"
+                assert "noindex" in answer.headers["x-robots-tag"]
+                assert "set-cookie" not in answer.headers
+    assert await shown(office, politician) == before
+    assert await emitted(database) == []
+
+
+async def test_the_button_and_the_way_back(out: str, politician: str, reader: AsyncClient, office: AsyncClient) -> None:
+    asked = await reader.get(out)
+    check_page(asked.text)
+    assert "ledamot i kommunfullmäktige i Kalmar" in asked.text
+    left = await reader.post(out, data={"action": "leave"}, headers=OWN)
+    assert left.status_code == 200
+    check_page(left.text)
+    assert (await shown(office, politician))["left_audiences"] == ["politician"]
+    back = await reader.post(out, data={"action": "come_back"}, headers=OWN)
+    check_page(back.text)
+    assert (await shown(office, politician))["left_audiences"] == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "https://nyheter.example.evil.example", "sec-fetch-site": "same-origin"},
+    ],
+)
+async def test_another_site_cannot_post(
+    headers: dict[str, str], out: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    before = await shown(office, politician)
+    for url, data in ((out, {"action": "leave"}), (page, {"action": "leave_all"}), (page, {})):
+        assert (await reader.post(url, data=data, headers=headers)).status_code == 403
+    assert await shown(office, politician) == before
+
+
+async def test_every_dead_link_gets_the_same_page(
+    out: str, page: str, politician: str, register: Register, reader: AsyncClient, office: AsyncClient
+) -> None:
+    token, stranger = page.rpartition("/")[2], Links("", TokenSigner(["x" * 40]))
+    kid, payload, mac = token.split(".")
+    gone = await register.person("gone@kalmar.example")
+    gone_page = Links("", TokenSigner(["k" * 40])).preferences(UUID(gone), 1)
+    await office.delete(f"/api/subscriptions/v1/subscribers/{gone}")
+    dead = [
+        token[:-1],
+        token[:10],
+        f"{kid}.{payload}.{mac[:-1]}{'A' if mac[-1] != 'A' else 'B'}",
+        f"{kid}.{payload}=.{mac}",
+        f"{kid}..{mac}",
+        "none." + payload + ".",
+        out.rpartition("/")[2],
+        stranger.preferences(UUID(politician), 1).rpartition("/")[2],
+        gone_page.rpartition("/")[2],
+        Links("", TokenSigner(["k" * 40])).preferences(UUID(politician), 2).rpartition("/")[2],
+        "a" * 10_000,
+    ]
+    answers = [await reader.get(f"/prenumeration/{one}") for one in dead]
+    assert {answer.status_code for answer in answers} == {404}
+    pages = {answer.text.replace(one, "TOKEN") for one, answer in zip(dead, answers, strict=True)}
+    assert len(pages) == 1
+    assert "Länken gäller inte längre" in pages.pop()
+    for one in (token, token[:-1], "a" * 10_000):
+        assert (await reader.get(f"/avregistrera/{one}")).status_code == 404
+        assert (await reader.post(f"/avregistrera/{one}", data=ONE_CLICK)).status_code == 404
+        assert (await reader.post(f"/prenumeration/{one[:-2]}", data={})).status_code == 404
+
+
+async def test_choices_are_saved_and_told(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    form = {
+        "action": "save",
+        "audiences": ["public"],
+        "topics": ["results", "young_adults"],
+        "municipalities": ["0880"],
+        "paused_until": "2026-06-01",
+    }
+    answer = await reader.post(page, data=form, headers=OWN)
+    assert answer.status_code == 303
+    saved = await reader.get(answer.headers["location"])
+    check_page(saved.text)
+    assert "Dina val är sparade" in saved.text
+    person = await shown(office, politician)
+    assert person["left_audiences"] == ["politician"]
+    assert [role["audience"] for role in person["roles"]] == ["politician", "public"]
+    assert person["topics"] == ["results", "young_adults"]
+    assert person["municipalities"] == ["0880"]
+    assert person["paused_until"] == "2026-05-31T22:00:00Z"  # midnight in Kalmar
+    stops = [
+        (stop.data["scope"], stop.data["audience"], stop.data["until"]) for stop in await emitted(database, "recipient")
+    ]
+    assert sorted(stops, key=str) == [("all", None, "2026-05-31T22:00:00Z"), ("audience", "politician", None)]
+    again = await reader.post(page, data=form, headers=OWN)
+    assert again.status_code == 303
+    assert (await shown(office, politician))["version"] == person["version"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"paused_until": "31/12"}, "Skriv datumet så här"),
+        ({"paused_until": "2026-02-30"}, "Skriv datumet så här"),
+        ({"paused_until": "2026-05-12"}, "Välj ett datum som inte har varit än"),
+        ({"paused_until": "9999-12-31"}, "Välj ett datum inom fem år"),
+        ({"topics": ["results", "football"]}, "Ett av valen finns inte längre"),
+        ({"municipalities": ["0180"]}, "Ett av valen finns inte längre"),
+        ({"audiences": ["newsroom"]}, "Ett av valen finns inte längre"),
+        ({"audiences": ["<script>alert(1)</script>"]}, "Ett av valen finns inte längre"),
+    ],
+)
+async def test_bad_input_loses_nothing_typed(
+    fields: dict[str, Any], message: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    before = await shown(office, politician)
+    form = {
+        "action": "save",
+        "audiences": ["politician"],
+        "topics": ["mental_health"],
+        "paused_until": "2026-07-01",
+        **fields,
+    }
+    answer = await reader.post(page, data=form, headers=OWN)
+    assert answer.status_code == 422
+    check_page(answer.text)
+    assert message in answer.text
+    assert "<script>alert" not in answer.text
+    assert f'value="{form["paused_until"]}"' in answer.text
+    if "topics" not in fields:
+        assert 'id="topics-mental_health" name="topics" value="mental_health" type="checkbox" checked' in answer.text
+    assert await shown(office, politician) == before
+
+
+async def test_leaving_it_all_and_beginning_again(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    for action, state in (("leave_all", "unsubscribed"), ("begin_again", "active")):
+        answer = await reader.post(page, data={"action": action}, headers=OWN)
+        assert answer.status_code == 303
+        assert (await shown(office, politician))["state"] == state
+        check_page((await reader.get(answer.headers["location"])).text)
+    events = [envelope.type.split(".")[3] for envelope in await emitted(database, "recipient")]
+    assert sorted(events) == ["resumed", "stopped"]
+
+
+async def test_the_page_speaks_the_subscribers_language(
+    register: Register, service: Service, reader: AsyncClient
+) -> None:
+    who = await register.person("eve@kalmar.example", {"audience": "public"}, locale="en")
+    url = service.app.state.links.preferences(UUID(who), 1)
+    english = await reader.get(url, headers={"accept-language": "sv"})
+    assert '<html lang="en">' in english.text
+    assert "Your subscription" in english.text
+    swedish = await reader.get(url + "?lang=sv", headers={"accept-language": "en"})
+    assert "Din prenumeration" in swedish.text
+    for text in ("Du ", "Välj", "Spara"):
+        assert text not in english.text
+
+
+async def test_a_new_link_is_mailed_and_tells_strangers_nothing(
+    politician: str, reader: AsyncClient, database: Database, clock: FixedClock
+) -> None:
+    known = await reader.post("/prenumeration", data={"email": "Anna.Andersson@KALMAR.example"}, headers=OWN)
+    unknown = await reader.post("/prenumeration", data={"email": "nobody@kalmar.example"}, headers=OWN)
+    assert (known.status_code, known.text) == (unknown.status_code, unknown.text)
+    await reader.post("/prenumeration", data={"email": "anna.andersson@kalmar.example"}, headers=OWN)
+    [mail] = await emitted(database, "mail.requested")
+    assert (mail.data["form"], mail.data["lane"], mail.data["subject_kind"]) == (
+        "preferences",
+        "transactional",
+        "request",
+    )
+    assert (await reader.get(mail.data["request"]["action_url"])).status_code == 200
+    clock.advance(timedelta(minutes=10))
+    await reader.post("/prenumeration", data={"email": "anna.andersson@kalmar.example"}, headers=OWN)
+    assert len(await emitted(database, "mail.requested")) == 2
+    faulty = await reader.post("/prenumeration", data={"email": "anna.andersson@"}, headers=OWN)
+    assert faulty.status_code == 422
+    assert 'value="anna.andersson@"' in faulty.text
