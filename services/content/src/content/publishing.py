@@ -19,7 +19,7 @@ from content.fields import ItemChanges, ItemDraft, ItemFields
 from content.models import Item, ItemRevision
 from content.requirements import frozen_that_changed, missing_for_publication
 from content.slugs import candidates
-from content.snapshots import rendered, snapshot
+from content.snapshots import TEXTS, next_revision
 from shared.contracts.news import ItemSnapshot, ItemState, NewsCorrected, NewsEvent, NewsPublished, NewsWithdrawn
 from shared.ids import derived_id, new_id
 from shared.messaging.outbox import emit
@@ -147,43 +147,23 @@ async def _make_revision(
     session: AsyncSession, item: Item, fields: ItemFields, state: ItemState, note: str, slug: str, act: Act
 ) -> ItemSnapshot:
     """Move the item on and keep the revision; whoever came second is told where the item is now."""
-    revision, published_at = item.revision + 1, item.published_at or act.at
-    moved = await repository.change(
-        session,
-        item,
-        state=state,
-        revision=revision,
-        changed_by=act.by,
-        changed_at=act.at,
-        published_at=published_at,
-        revised_at=act.at,
-    )
-    if not moved:
+    made = next_revision(item, fields, state=state, slug=slug, site=act.site, at=act.at)
+    moved = {"state": state, "revision": made.revision, "published_at": made.published_at, "revised_at": act.at}
+    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **moved):
         raise _invalid_transition(await _found(session, item.id), state)
-    texts = rendered(fields, act.site)
     await repository.add(
         session,
         ItemRevision,
         item_id=item.id,
-        revision=revision,
+        revision=made.revision,
         state=state,
         fields=fields.model_dump(mode="json"),
         note=note,
         made_by=act.by,
         made_at=act.at,
-        **texts,
+        **made.model_dump(include=set(TEXTS)),
     )
-    return snapshot(
-        item,
-        fields,
-        texts,
-        state=state,
-        revision=revision,
-        slug=slug,
-        site=act.site,
-        published_at=published_at,
-        revised_at=act.at,
-    )
+    return made
 
 
 async def _tell(session: AsyncSession, event: NewsEvent, act: Act) -> None:

@@ -1,12 +1,14 @@
-"""One revision of an item, ready to be kept, shown and sent."""
+"""The next revision of an item, rendered and whole: what is kept, shown and sent is made here, once."""
 
 from datetime import datetime
-from typing import Any
 
 from content.fields import ItemFields
 from content.models import Item
 from content.rendering import render
 from shared.contracts.news import ItemSnapshot, ItemState
+
+TEXTS = ("body_html", "body_text", "popular_version_html", "popular_version_text")
+SENT_AS_THEY_ARE = frozenset(ItemFields.model_fields) & frozenset(ItemSnapshot.model_fields)
 
 
 def public_url(site: str, slug: str) -> str:
@@ -14,44 +16,22 @@ def public_url(site: str, slug: str) -> str:
     return f"{site}/nyheter/{slug}"
 
 
-def rendered(fields: ItemFields, site: str) -> dict[str, str]:
-    """The texts of a revision, in the forms that they are kept in."""
-    body, popular = render(fields.body, site), render(fields.popular_version, site)
-    return {
-        "body_html": body.html,
-        "body_text": body.text,
-        "popular_version_html": popular.html,
-        "popular_version_text": popular.text,
-    }
-
-
-def snapshot(
-    item: Item,
-    fields: ItemFields,
-    texts: dict[str, str],
-    *,
-    state: ItemState,
-    revision: int,
-    slug: str,
-    site: str,
-    published_at: datetime,
-    revised_at: datetime,
+def next_revision(
+    item: Item, fields: ItemFields, *, state: ItemState, slug: str, site: str, at: datetime
 ) -> ItemSnapshot:
-    """What the events carry."""
-    same: dict[str, Any] = fields.model_dump(
-        include={"kind", "language", "title", "lead", "audiences", "municipalities", "topics", "original_url"}
-    )
+    """What `item` becomes when `fields` are made public at `at`."""
+    body, popular = render(fields.body, site), render(fields.popular_version, site)
     return ItemSnapshot(
-        **same,
-        **texts,
+        **fields.model_dump(include=set(SENT_AS_THEY_ARE)),
         item_id=item.id,
-        revision=revision,
+        revision=item.revision + 1,
         state=state,
         slug=slug,
         url=public_url(site, slug),
-        contacts=fields.contacts,
-        links=fields.links,
-        images=fields.images,
-        published_at=published_at,
-        revised_at=revised_at,
+        body_html=body.html,
+        body_text=body.text,
+        popular_version_html=popular.html,
+        popular_version_text=popular.text,
+        published_at=item.published_at or at,
+        revised_at=at,
     )
