@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_TITLE, MAX_LINE, MAX_LEAD, MAX_URL = 200, 200, 1_000, 2_000
 MAX_BODY = 50_000
-"""Some 8,000 words. The text rides in every batch of mails, and the worst Markdown this long takes seconds to render."""
+"""Some 8,000 words. The text rides in every batch of mails, and the worst Markdown this long takes seconds."""
 
 CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 BREAKS = r"\u2028\u2029"
