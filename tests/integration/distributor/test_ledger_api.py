@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 from tests.integration.distributor.conftest import Room, batch, people, snapshot
 
 from distributor.app import build
@@ -14,10 +15,7 @@ from distributor.states import FAILED, SENT
 
 @pytest.fixture
 async def client(room: Room) -> AsyncIterator[httpx2.AsyncClient]:
-    service = build(room.settings.model_copy(update={"admin_key": "a" * 40}))
-    from pydantic import SecretStr
-
-    service.app.state.settings = room.settings.model_copy(update={"admin_key": SecretStr("a" * 40)})
+    service = build(room.settings.model_copy(update={"admin_key": SecretStr("a" * 40)}))
     transport = httpx2.ASGITransport(app=service.app)
     headers = {"Authorization": "Bearer " + "a" * 40}
     async with httpx2.AsyncClient(transport=transport, base_url="http://x", headers=headers) as client:

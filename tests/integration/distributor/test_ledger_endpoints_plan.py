@@ -6,6 +6,7 @@ from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, sn
 
 from distributor.channels import Outcome
 from distributor.states import SENT
+from distributor.webhooks.models import Endpoint
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Form
 from shared.contracts.news import ItemState, NewsCorrected, NewsPublished, NewsWithdrawn
@@ -14,8 +15,6 @@ from shared.ids import new_id
 
 async def endpoint(room: Room) -> None:
     """An enabled endpoint for officials, the default."""
-    from distributor.webhooks.models import Endpoint
-
     now = CLOCK.now()
     async with room.database.transaction() as session:
         session.add(
@@ -29,7 +28,7 @@ async def endpoint(room: Room) -> None:
                 municipalities=set(),
                 topics=set(),
                 state="enabled",
-                disabled_reason="",
+                disabled_reason=None,
                 version=1,
                 created_at=now,
                 updated_at=now,

@@ -45,7 +45,7 @@ JITTER = 0.2
 """At most a fifth more: spreads a herd, stays near the schedule."""
 
 NOT_OUR_TURN = timedelta(seconds=10)
-"""Wait after a try that was nobody's fault but the relay's; the channel as a whole backs away meanwhile."""
+"""Wait after a try that does not count, unless the channel knows better (an endpoint with all its places taken)."""
 
 SILENT_AFTER_DOT = 10 * MINUTE
 """A server that fell silent after the final dot may still be delivering: look again when it has given up or is done."""
@@ -69,7 +69,7 @@ def decide(channel: Channel, outcome: Outcome, *, attempts: int, repeats: int, r
     if outcome.state is not DEFERRED:
         return Verdict(outcome.state)
     if not outcome.counts:
-        return Verdict(DEFERRED, max(NOT_OUR_TURN, outcome.retry_after or NOT_OUR_TURN))
+        return Verdict(DEFERRED, outcome.retry_after or NOT_OUR_TURN)
     schedule = SCHEDULES[channel]
     if attempts > len(schedule):
         return Verdict(FAILED, reason="retries_exhausted")
