@@ -9,7 +9,6 @@ setting says otherwise: whoever reads a mail holds its recipient's links.
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from email.message import EmailMessage
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +21,7 @@ from sqlalchemy import RowMapping
 from shared.http import SECURITY_HEADERS
 from shared.problems import Problem
 from shared.web.pages import Pages
-from standalone.mailbox.store import MailStore, parse, part, readable
+from standalone.mailbox.store import MailStore, headers, parse, part
 
 PAGE_SIZE = 50
 MAX_ID = 2**63 - 1
@@ -157,15 +156,11 @@ def _shown(row: RowMapping) -> ShownMail:
         subject=row["subject"],
         sender=row["sender"],
         recipients=_lines(row["recipients"]),
-        headers=_headers(message),
+        headers=tuple(headers(message)),
         text=part(message, "plain") or "",
         source=row["source"].decode("utf-8", "replace"),
         has_html=part(message, "html") is not None,
     )
-
-
-def _headers(message: EmailMessage) -> tuple[tuple[str, str], ...]:
-    return tuple((readable(name), readable(" ".join(str(value).split()))) for name, value in message.raw_items())
 
 
 def _lines(text: str) -> tuple[str, ...]:

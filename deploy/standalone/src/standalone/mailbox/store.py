@@ -122,6 +122,23 @@ def part(message: EmailMessage, kind: str) -> str | None:
     return readable(text)
 
 
+def header(message: EmailMessage, name: str) -> str:
+    """The first header called `name`, decoded; as it came where it cannot be; empty where there is none."""
+    return next((value for each, value in headers(message) if each.lower() == name), "")
+
+
+def headers(message: EmailMessage) -> list[tuple[str, str]]:
+    """Every header in order, decoded, on one line each."""
+    return [(readable(name), " ".join(_decoded(name, value).split())) for name, value in message.raw_items()]
+
+
+def _decoded(name: str, value: str) -> str:
+    try:
+        return readable(str(policy.default.header_fetch_parse(name, value)))
+    except (LookupError, UnicodeError, ValueError, IndexError, AttributeError):  # the parser's own ways to give up
+        return readable(str(value))
+
+
 def readable(text: str) -> str:
     """`text` with the bytes that fitted no charset replaced: the parser keeps them as lone surrogates."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -129,7 +146,7 @@ def readable(text: str) -> str:
 
 def _row(mail: CaughtMail, at: datetime) -> dict[str, object]:
     message = parse(mail.source)
-    subject, sender = (_header(message, name) for name in ("subject", "from"))
+    subject, sender = (header(message, name) for name in ("subject", "from"))
     return {
         "caught_at": at,
         "recipients": "\n".join(mail.recipients),
@@ -142,10 +159,3 @@ def _row(mail: CaughtMail, at: datetime) -> dict[str, object]:
 
 def _searched(subject: str, sender: str, recipients: Sequence[str], text: str) -> str:
     return "\n".join((subject, sender, *recipients, text)).casefold()
-
-
-def _header(message: EmailMessage, name: str) -> str:
-    try:
-        return readable(str(message[name] or ""))
-    except (LookupError, UnicodeError, ValueError):
-        return ""
