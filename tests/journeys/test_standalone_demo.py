@@ -1,11 +1,8 @@
 """`budkavle demo` as a newcomer runs it: a process of its own, watched from outside."""
 
 import asyncio
-import contextlib
-import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -13,63 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.eventually import eventually
+from tests.budkavle import BUDKAVLE, Process
 
 import standalone
 
-BUDKAVLE = Path(sys.executable).with_name("budkavle")
 READY = "Ctrl-C ends it."
-
-
-class Process:
-    """A running `budkavle`. What it prints lies in two files."""
-
-    def __init__(self, directory: Path, port: int) -> None:
-        self._out, self._err = directory / "out.txt", directory / "err.txt"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUDKAVLE_")}
-        self._environment = {**inherited, "BUDKAVLE_DATA_DIR": str(directory / "data"), "BUDKAVLE_PORT": str(port)}
-        self._port = port
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def out(self) -> str:
-        return self._out.read_text(encoding="utf-8")
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text(encoding="utf-8")
-
-    async def start(self, *arguments: str, **environment: str) -> None:
-        with self._out.open("w") as out, self._err.open("w") as err:
-            self._process = await asyncio.create_subprocess_exec(
-                str(BUDKAVLE), *arguments, stdout=out, stderr=err, env={**self._environment, **environment}
-            )
-
-    async def says(self, text: str, within: float = 60) -> None:
-        """Return when it has printed `text`."""
-
-        def said() -> bool:
-            if self._process is None or self._process.returncode is not None:
-                raise RuntimeError(f"it has ended: {self.out}{self.err}")
-            return text in self.out
-
-        await eventually(said, within=within)
-
-    async def ended(self, number: signal.Signals | None = None, within: float = 60) -> int:
-        """Its exit status, after `number` was sent to it."""
-        assert self._process is not None
-        if number is not None:
-            self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), within)
-
-    async def end_at_last(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
-
-    def site(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=f"http://localhost:{self._port}", timeout=30)
 
 
 @pytest.fixture
@@ -187,7 +132,7 @@ async def test_a_second_process_on_the_same_directory_is_refused_in_one_line(bud
     await budkavle.start("up")
     await budkavle.says("answers at")
     with (tmp_path / "second.txt").open("w") as err:
-        environment = {**budkavle._environment, "BUDKAVLE_PORT": str(budkavle._port + 1)}
+        environment = {**budkavle.environment, "BUDKAVLE_PORT": str(budkavle.port + 1)}
         second = await asyncio.create_subprocess_exec(str(BUDKAVLE), "up", stderr=err, env=environment)
         assert await asyncio.wait_for(second.wait(), 30) == 1
     lines = (tmp_path / "second.txt").read_text().splitlines()

@@ -138,8 +138,9 @@ class FollowUpWorker:
             newest.c.recipient_id == deliveries.c.recipient_id,
         )
         older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
-        query = select(deliveries).where(older, deliveries.c.state.in_(MAY_HAVE_IT), ~told).limit(CHUNK)
-        rows = (await session.execute(query)).all()
+        # The newest first, over all chunks: a follow-up belongs in the thread of everything that its reader has.
+        query = select(deliveries).where(older, deliveries.c.state.in_(MAY_HAVE_IT), ~told)
+        rows = (await session.execute(query.order_by(deliveries.c.revision.desc()).limit(CHUNK))).all()
         if not rows:
             return 0
         doubtful = [row.id for row in rows if row.state == UNCERTAIN]

@@ -1,0 +1,308 @@
+"""Budkavle as its operators run it: real processes with settings in their environment, on both deployments.
+
+`Distributed` is three services as processes of their own, any number of replicas each, a PostgreSQL database each, RabbitMQ
+between them and a reverse proxy in front. `Standalone` is one process with its data in one directory. A test sees
+both alike: `url` is the origin, `kill`, `end` and `start` act on a service by name (in Standalone every service is the
+one process). Mail goes through `mail_link`, whose other end the test chooses. All calls block: in an async test use
+asyncio.to_thread.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2
+import psycopg
+
+from tests.servers.origin import Origin
+from tests.servers.postgres import create_database, drop_database, plain, shared_postgres_url
+from tests.servers.process import ServerProcess
+from tests.servers.proxy import TcpProxy
+from tests.servers.run import claim_port, run_directory
+
+SERVICES = ("content", "subscriptions", "distributor")
+ADMIN_KEY = "tests-admin-key"
+SENDER = "nyheter@forbundet.example"
+SMTP_CONNECTIONS = 4
+START_LIMIT_S = 60.0
+
+
+class Replica:
+    """One process, with its port and its log."""
+
+    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], directory: Path, port: int) -> None:
+        self.name = name
+        self.port = port
+        self.log = directory / f"{name}.log"
+        own = {**env, "BUDKAVLE_PORT": str(self.port), "BUDKAVLE_INSTANCE": name}
+        self._process = ServerProcess(command, self.log, env=own, cwd=directory)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    def start(self) -> None:
+        """Returns when it says that it is ready."""
+        self._process.start(self._ready, within=START_LIMIT_S)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        """SIGTERM, and time to finish what is in hand."""
+        self._process.end(signal.SIGTERM, within=25)
+
+    def _ready(self) -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+
+
+class Deployment:
+    """What the two have in common. `standing` are those that run now, for the report of a failed test."""
+
+    kind: str
+    standing: ClassVar[list["Deployment"]] = []
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.kind}-", dir=run_directory()))
+        self.mail_link = TcpProxy()
+        self.replicas: dict[str, list[Replica]] = {}
+        self._settings = dict(settings or {})
+
+    @property
+    def url(self) -> str:
+        """The origin: site, pages and APIs of all services."""
+        raise NotImplementedError
+
+    def client(self) -> httpx2.AsyncClient:
+        """An API client with the administrator's key."""
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60)
+
+    def open(self) -> None:
+        """Migrate, then start every replica."""
+        self.mail_link.start()
+        self._open()
+        self.standing.append(self)
+
+    def close(self) -> None:
+        """End every process and take the databases away."""
+        with contextlib.suppress(ValueError):
+            self.standing.remove(self)
+        for replica in self.every_replica():
+            if replica.running:
+                replica.kill()
+        self._close()
+        self.mail_link.stop()
+
+    def start(self, service: str) -> None:
+        """Start what of the service does not run."""
+        _all_at_once([replica.start for replica in self._of(service) if not replica.running])
+
+    def kill(self, service: str) -> None:
+        """SIGKILL to every replica of the service."""
+        for replica in self._of(service):
+            replica.kill()
+
+    def end(self, service: str) -> None:
+        """SIGTERM to every replica of the service; returns when they have ended."""
+        _all_at_once([replica.end for replica in self._of(service)])
+
+    def pids(self, service: str) -> list[int]:
+        return [replica.pid for replica in self._of(service) if replica.running]
+
+    def every_replica(self) -> list[Replica]:
+        return [replica for service in dict.fromkeys(self.replicas) for replica in self.replicas[service]]
+
+    def logs(self) -> dict[str, str]:
+        """What every process has said so far."""
+        replicas = {replica.name: replica for replica in self.every_replica()}
+        return {name: replica.log.read_text(errors="replace") for name, replica in replicas.items()}
+
+    def log_lines(self) -> Iterator[dict[str, Any]]:
+        """The JSON lines of all logs."""
+        for text in self.logs().values():
+            for line in text.splitlines():
+                if line.startswith("{"):
+                    yield json.loads(line)
+
+    def unfinished(self) -> dict[str, int]:
+        """What lies in the services' databases and should not once all is quiet; empty then."""
+        questions = {
+            "outbox": "SELECT count(*) FROM outbox WHERE published_at IS NULL",
+            "dead letters": "SELECT count(*) FROM dead_letters",
+        }
+        asked = {
+            f"{service}: {what}": self.ask(service, sql) for service in SERVICES for what, sql in questions.items()
+        }
+        leased = "SELECT count(*) FROM deliveries WHERE state IN ('leased', 'planned', 'deferred')"
+        asked["distributor: open deliveries"] = self.ask("distributor", leased)
+        return {what: answer[0][0] for what, answer in asked.items() if answer[0][0]}
+
+    def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
+        """Rows from a service's database: for choosing moments, and for what must not be left behind."""
+        raise NotImplementedError
+
+    def _of(self, service: str) -> list[Replica]:
+        return self.replicas[service]
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+    def _environment(self, **settings: str) -> dict[str, str]:
+        common = {
+            "PUBLIC_URL": self.url,
+            "SECRET_KEYS": "0123456789abcdef0123456789abcdef",
+            "ADMIN_KEY": ADMIN_KEY,
+            "HOST": "127.0.0.1",
+            "LOG_FORMAT": "json",
+            "SENDER": SENDER,
+            "ORGANISATION": "Samordningsförbundet i Kalmar län",
+            "POSTAL_ADDRESS": "Box 1, 391 20 Kalmar",
+            "FACEBOOK_URL": "https://www.facebook.com/forbundet.example",
+            "SMTP_URL": f"smtp://127.0.0.1:{self.mail_link.port}?starttls=never",
+            "SMTP_CONNECTIONS": str(SMTP_CONNECTIONS),
+            "SMTP_TIMEOUT_S": "20",
+            "WEBHOOK_ALLOW_LOOPBACK": "true",
+        }
+        told = {**common, **self._settings, **settings}
+        surroundings = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return {**surroundings, **{f"BUDKAVLE_{name}": value for name, value in told.items()}}
+
+
+class Distributed(Deployment):
+    """Three services on RabbitMQ and PostgreSQL. `modes` are the commands of each service's replicas."""
+
+    kind = "rabbitmq-postgresql"
+
+    def __init__(
+        self,
+        amqp_url: str,
+        *,
+        modes: Sequence[str] = ("run",),
+        settings: Mapping[str, str] | None = None,
+        linked: Sequence[str] = (),
+    ) -> None:
+        """The services named in `linked` reach the broker through a proxy, `broker_links[service]`."""
+        super().__init__(settings)
+        broker = httpx2.URL(amqp_url)
+        self.namespace = f"t{secrets.token_hex(6)}"
+        self.amqp_url = str(broker.copy_merge_params({"namespace": self.namespace}))
+        self.broker_links = {service: TcpProxy(broker.port or 5672) for service in linked}
+        self.origin = Origin()
+        self._modes = modes
+        self._databases: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        return self.origin.url
+
+    def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(plain(self._databases[service]), autocommit=True) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    def _open(self) -> None:
+        self.origin.start()
+        for link in self.broker_links.values():
+            link.start()
+        server = shared_postgres_url()
+        self._databases = {service: create_database(server) for service in SERVICES}
+        _all_at_once([lambda service=service: self._migrate(service) for service in SERVICES])
+        for service in SERVICES:
+            self.replicas[service] = [
+                self._replica(service, mode, number) for number, mode in enumerate(self._modes, start=1)
+            ]
+            self.origin.replicas[service] = [
+                replica.port
+                for replica, mode in zip(self.replicas[service], self._modes, strict=True)
+                if mode != "work"
+            ]
+        _all_at_once([replica.start for replica in self.every_replica()])
+
+    def _close(self) -> None:
+        self.origin.stop()
+        for link in self.broker_links.values():
+            link.stop()
+        for url in self._databases.values():
+            drop_database(url, shared_postgres_url())
+
+    def _replica(self, service: str, mode: str, number: int) -> Replica:
+        command = [sys.executable, "-m", service, mode]
+        return Replica(f"{service}-{number}", command, self._environment_of(service), self.directory, claim_port())
+
+    def _migrate(self, service: str) -> None:
+        command = [sys.executable, "-m", service, "migrate"]
+        done = subprocess.run(
+            command, env=self._environment_of(service), cwd=self.directory, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{service} migrate: {done.stderr[-3000:]}"
+
+    def _environment_of(self, service: str) -> dict[str, str]:
+        broker = httpx2.URL(self.amqp_url)
+        if service in self.broker_links:
+            broker = broker.copy_with(host="127.0.0.1", port=self.broker_links[service].port)
+        return self._environment(DATABASE_URL=self._databases[service], BROKER_URL=str(broker))
+
+
+class Standalone(Deployment):
+    """One process, SQLite, the embedded bus."""
+
+    kind = "standalone"
+
+    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(settings)
+        self.data = self.directory / "data"
+        self._port = claim_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self._port}"
+
+    def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(self.database(service), timeout=10)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def database(self, name: str) -> Path:
+        """The file of a service, or (`bus`) of the embedded bus."""
+        return self.data / f"{name}.sqlite3"
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Nobody else writes in the file meanwhile."""
+        with contextlib.closing(sqlite3.connect(self.database(name), timeout=10, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
+    def _open(self) -> None:
+        command = [str(Path(sys.executable).with_name("budkavle")), "up"]
+        replica = Replica("standalone", command, self._environment(DATA_DIR=str(self.data)), self.directory, self._port)
+        self.replicas = dict.fromkeys(SERVICES, [replica])
+        replica.start()
+
+    def _close(self) -> None:
+        """Its files go with the run's directory."""
+
+
+def _all_at_once(acts: Sequence[Any]) -> None:
+    with ThreadPoolExecutor(max_workers=max(len(acts), 1)) as pool:
+        for done in [pool.submit(act) for act in acts]:
+            done.result()

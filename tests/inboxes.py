@@ -1,0 +1,107 @@
+"""What lies in the recipients' inboxes: the mails that a sink took, read as a mailbox provider would read them."""
+
+import hashlib
+from dataclasses import dataclass
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesHeaderParser, BytesParser
+from functools import cached_property
+from pathlib import Path
+
+from tests.servers.sink import SinkProcess
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message with its envelope. Two copies of it are two of these."""
+
+    to: str
+    message_id: str
+    sha256: str
+    content: bytes
+    dot_at: float
+    answered_at: float | None
+
+    @cached_property
+    def headers(self) -> EmailMessage:
+        parsed = BytesHeaderParser(policy=policy.default).parsebytes(self.content)
+        assert isinstance(parsed, EmailMessage)
+        return parsed
+
+    @cached_property
+    def message(self) -> EmailMessage:
+        parsed = BytesParser(policy=policy.default).parsebytes(self.content)
+        assert isinstance(parsed, EmailMessage)
+        return parsed
+
+    def header(self, name: str) -> str:
+        return str(self.headers[name] or "")
+
+    @property
+    def item(self) -> str:
+        return self.header("X-Budkavle-Item")
+
+    @property
+    def revision(self) -> int:
+        return int(self.header("X-Budkavle-Revision"))
+
+    def part(self, kind: str) -> str:
+        """The text of its `plain` or `html` part, with plain line ends."""
+        body = self.message.get_body((kind,))
+        assert body is not None, f"no {kind} part"
+        text = body.get_content()
+        assert isinstance(text, str)
+        return text.replace("\r\n", "\n")
+
+
+class Inboxes:
+    """A sink that stores what it takes. `mails` are all that it saw the final dot of."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self._store = directory / "mails"
+        self._store.mkdir(parents=True, exist_ok=True)
+        self.sink = SinkProcess(directory, "--store", str(self._store), *options)
+        self._contents: dict[str, bytes] = {}
+        self._files: set[Path] = set()
+
+    @property
+    def port(self) -> int:
+        return self.sink.port
+
+    def start(self) -> None:
+        self.sink.start()
+
+    def stop(self) -> None:
+        self.sink.stop()
+
+    @property
+    def mails(self) -> list[Mail]:
+        lines = self.sink.mails
+        self._read_files({line.sha256 for line in lines})
+        return [
+            Mail(
+                line.rcpt[0],
+                line.message_id or "",
+                line.sha256,
+                self._contents[line.sha256],
+                line.dot_at,
+                line.answered_at,
+            )
+            for line in lines
+        ]
+
+    @property
+    def count(self) -> int:
+        return len(self.sink.mails)
+
+    def of(self, item: str) -> list[Mail]:
+        return [mail for mail in self.mails if mail.item == item]
+
+    def _read_files(self, logged: set[str]) -> None:
+        """A file that is not logged yet may be half written: it is read again the next time."""
+        for file in set(self._store.glob("*.eml")) - self._files:
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in logged:
+                self._contents[digest] = content
+                self._files.add(file)

@@ -1,0 +1,39 @@
+"""Deployments for journeys: real processes, a sink for the mail, a receiver for the webhooks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deployments import Deployment, Distributed, Standalone
+from tests.failing import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.inboxes import Inboxes
+from tests.servers.rabbitmq import shared_amqp_url
+from tests.servers.receiver import HttpReceiver
+
+
+@pytest.fixture
+def inboxes(tmp_path: Path) -> Iterator[Inboxes]:
+    inboxes = Inboxes(tmp_path)
+    inboxes.start()
+    yield inboxes
+    inboxes.stop()
+
+
+@pytest.fixture
+def intranets() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(params=[Distributed.kind, Standalone.kind])
+def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
+    """Both deployments; the distributed one with two replicas of each service."""
+    two_replicas = request.param == Distributed.kind
+    made = Distributed(shared_amqp_url(), modes=("run", "run")) if two_replicas else Standalone()
+    made.mail_link.target = inboxes.port
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
