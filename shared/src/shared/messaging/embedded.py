@@ -16,6 +16,7 @@ import fcntl
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue, matc
 
 log = structlog.get_logger()
 
-BATCH = 20
+BATCH = 50
 """Messages leased at once. Few, because their bodies are held in memory and a crash hands them out once more."""
 
 POLL_S = 1.0
@@ -213,7 +214,17 @@ class EmbeddedBus:
             self._answers.acknowledge(row["id"])
             return
         again = self._clock.now() + timedelta(seconds=outcome.delay_s * self._retry_pace)
-        self._answers.put_back(row["id"], row["attempt"] + int(outcome.counts), again)
+        attempt = row["attempt"] + int(outcome.counts)
+        self._answers.put_back(row["id"], _Again(attempt, again, self._wakes[row["queue"]]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """When a message is due once more, and whom to tell that it waits."""
+
+    attempt: int
+    due_at: datetime
+    wake: asyncio.Event
 
 
 class _Answers:
@@ -225,7 +236,7 @@ class _Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._done: list[int] = []
-        self._again: dict[int, tuple[int, datetime]] = {}
+        self._again: dict[int, _Again] = {}
         self._news = asyncio.Event()
         self._clean = asyncio.Event()
         self._clean.set()
@@ -238,8 +249,8 @@ class _Answers:
         self._done.append(row_id)
         self._tell()
 
-    def put_back(self, row_id: int, attempt: int, due_at: datetime) -> None:
-        self._again[row_id] = (attempt, due_at)
+    def put_back(self, row_id: int, again: _Again) -> None:
+        self._again[row_id] = again
         self._tell()
 
     async def written(self) -> None:
@@ -274,18 +285,19 @@ class _Answers:
         async with self._database.transaction() as session:
             await _record(session, done, again)
         del self._done[: len(done)]
-        for row_id in again:
+        for row_id, waiting in again.items():
             del self._again[row_id]
+            waiting.wake.set()
         if not self._done and not self._again:
             self._clean.set()
 
 
-async def _record(session: AsyncSession, done: list[int], again: dict[int, tuple[int, datetime]]) -> None:
+async def _record(session: AsyncSession, done: list[int], again: dict[int, _Again]) -> None:
     if done:
         await session.execute(delete(queued).where(queued.c.id.in_(done)))
-    for row_id, (attempt, due_at) in again.items():
-        waiting = update(queued).where(queued.c.id == row_id)
-        await session.execute(waiting.values(leased=False, deaths=0, attempt=attempt, due_at=due_at))
+    for row_id, waiting in again.items():
+        row = update(queued).where(queued.c.id == row_id)
+        await session.execute(row.values(leased=False, deaths=0, attempt=waiting.attempt, due_at=waiting.due_at))
 
 
 def _safe_together(head: list[tuple[int, int]]) -> list[int]:
