@@ -54,6 +54,7 @@ def create_app(service: str, title: str, *, settings: Settings, database: Databa
         docs_url=None,
         redoc_url=None,
         strict_content_type=True,
+        generate_unique_id_function=lambda route: route.name,  # generated clients call functions by these names
     )
     app.state.service = service
     app.state.settings = settings
@@ -78,20 +79,35 @@ class EdgeMiddleware:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         trail = accepted(headers.get(CORRELATION_HEADER.encode()), headers.get(b"traceparent"))
-        started = time.perf_counter()
+        began_at = time.perf_counter()
+        answered = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
+                answered = True
                 _add_headers(message, trail.correlation_id)
-                self._observe(scope, message["status"], time.perf_counter() - started)
+                self._observe(scope, message["status"], time.perf_counter() - began_at)
             await send(message)
 
         with correlated(trail):
-            await self._app(scope, receive, send_with_headers)
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except Exception as error:
+                if answered:
+                    raise
+                await _answer_crash(error, scope, receive, send_with_headers)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         request_seconds.labels(self._service, scope["method"], route, str(status)).observe(seconds)
+
+
+async def _answer_crash(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer here what Starlette would answer outside of us, without headers and without the correlation id."""
+    handler = scope["app"].exception_handlers[Exception]
+    response: Response = await handler(Request(scope, receive), error)
+    await response(scope, receive, send)
 
 
 def _add_headers(message: Message, correlation_id: str) -> None:
