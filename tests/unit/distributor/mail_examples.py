@@ -1,8 +1,10 @@
-"""Items, requests and dispatches for the tests of mail."""
+"""Items, requests and dispatches for the tests of mail, and a reader of what becomes of them."""
 
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+import mailparser
 
 from distributor.channels import Content, Dispatch
 from distributor.settings import DistributorSettings
@@ -133,3 +135,17 @@ def dispatch(content: Content | None = None, **changes: Any) -> Dispatch:
         "one_click_url": f"{ORIGIN}/avregistrera/" + "o" * 60,
     }
     return Dispatch(**{**told, **changes})
+
+
+def parsed(data: bytes) -> Any:
+    return mailparser.parse_from_bytes(data)
+
+
+def text_of(data: bytes) -> str:
+    (text,) = parsed(data).text_plain
+    return text.replace("\r\n", "\n")
+
+
+def html_of(data: bytes) -> str:
+    (html,) = parsed(data).text_html
+    return html.replace("\r\n", "\n")

@@ -14,7 +14,6 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import html5lib
-import mailparser
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
@@ -25,11 +24,14 @@ from tests.unit.distributor.mail_examples import (
     ITEM_ID,
     ORIGIN,
     dispatch,
+    html_of,
     item,
     of_item,
     of_request,
+    parsed,
     report,
     settings,
+    text_of,
 )
 
 from distributor.mail import composer as composing
@@ -69,20 +71,6 @@ ALL = [
 @pytest.fixture(scope="module")
 def composer():
     return Composer(settings())
-
-
-def parsed(data):
-    return mailparser.parse_from_bytes(data)
-
-
-def text_of(data):
-    (text,) = parsed(data).text_plain
-    return text.replace("\r\n", "\n")
-
-
-def html_of(data):
-    (html,) = parsed(data).text_html
-    return html.replace("\r\n", "\n")
 
 
 def example(name, locale=Locale.SV):
@@ -222,6 +210,15 @@ def test_contents_that_differ_never_share_a_frame(composer):
 
 
 # What it says
+
+
+def test_a_corrected_text_tells_both_days(composer):
+    later = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+    content = of_item(item(revision=2, revised_at=later), note=NOTE)
+    data = composer.compose(dispatch(content, form=Form.CORRECTION, audience=Audience.NEWSROOM)).data
+
+    for part in (text_of(data), html_of(data)):
+        assert "Publicerat 22 november 2026" in part and "Rättat 23 november 2026" in part
 
 
 def test_press_has_the_whole_text_first_ready_to_copy(composer):
