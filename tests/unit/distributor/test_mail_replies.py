@@ -46,6 +46,8 @@ TABLE = [
     # ... but for the size that MAIL declares
     ("mail", 552, "5.3.4 Message size exceeds fixed limit", FAILED, CONTENT, True),
     ("mail", 552, "too big", FAILED, CONTENT, True),
+    ("mail", 553, "5.6.7 Non-ASCII addresses not permitted", FAILED, CONTENT, True),
+    ("mail", 452, "4.3.4 Message too big for now", DEFERRED, SYSTEM, False),
     # The recipient
     ("rcpt", 550, "5.1.1 User unknown", BOUNCED, RECIPIENT, True),
     ("rcpt", 550, "5.2.1 Mailbox disabled", BOUNCED, RECIPIENT, True),

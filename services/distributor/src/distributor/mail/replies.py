@@ -83,8 +83,8 @@ def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdic
         return UNCERTAIN if phase is Phase.DOT else _of_relay(phase)
     if phase is Phase.DOT and 200 <= code < 300:
         return SENT
-    if phase is Phase.MAIL and (code == TOO_BIG or enhanced[2:] in CONTENT_DETAILS):
-        return CONTENT_REFUSED  # RFC 1870: the answer to the SIZE that we declared
+    if phase is Phase.MAIL and code >= 500 and (code == TOO_BIG or _about_content(enhanced[2:])):
+        return CONTENT_REFUSED  # the answer to this mail's own SIZE or SMTPUTF8 (RFC 1870, RFC 6531)
     if phase in OPENING or code == SERVICE_CLOSING:
         return _of_relay(phase)
     if 400 <= code < 500:
@@ -123,7 +123,7 @@ def _permanent(phase: Phase, code: int, detail: str, text: str) -> Verdict:  # n
 
 
 def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0911 - one case a line
-    if detail in CONTENT_DETAILS or detail.startswith("6."):
+    if _about_content(detail):
         return CONTENT_REFUSED
     if detail == FULL_MAILBOX:  # RFC 3463: "should be used as a persistent transient failure"
         return RECIPIENT_LATER
@@ -136,6 +136,10 @@ def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0
     if detail.startswith(("7.", "4.")) or phase is Phase.RCPT:
         return RELAY_LATER
     return CONTENT_REFUSED
+
+
+def _about_content(detail: str) -> bool:
+    return detail in CONTENT_DETAILS or detail.startswith("6.")
 
 
 def enhanced_status(text: str) -> str:
