@@ -6,12 +6,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring, upsert
 from shared.ids import derived_id, new_id
+from subscriptions.addresses import Address
 from subscriptions.models import Departure, Group, Organisation, OrganisationKind, Role, Subscriber, rank_of
 
 
@@ -50,6 +51,13 @@ async def insert_subscriber(session: AsyncSession, values: dict[str, Any]) -> UU
     insert = insert_ignoring(session, Subscriber.__table__, ["address_key"])  # type: ignore[arg-type]
     found: UUID | None = await session.scalar(insert.values(values).returning(Subscriber.id))
     return found
+
+
+async def move_address(session: AsyncSession, subscriber_id: UUID, address: Address) -> None:
+    """Write the address; `IntegrityError` where it is somebody else's. The object in hand is the caller's to change."""
+    moved = update(Subscriber).where(Subscriber.id == subscriber_id)
+    values = {"address": address.text, "address_key": address.key}
+    await session.execute(moved.values(values).execution_options(synchronize_session=False))
 
 
 async def subscriber(session: AsyncSession, subscriber_id: UUID) -> Subscriber | None:

@@ -85,15 +85,15 @@ async def _change_address(session: AsyncSession, person: Person, patch: Subscrib
     if patch.address is None:
         return
     address, subscriber = read_address(patch.address), person.subscriber
+    try:
+        async with session.begin_nested():
+            await people.move_address(session, subscriber.id, address)
+    except IntegrityError:
+        await _refuse_taken(session, address)
     if address.key != subscriber.address_key:
         subscriber.suppressed_at = None
         subscriber.generation += 1
     subscriber.address, subscriber.address_key = address.text, address.key
-    try:
-        async with session.begin_nested():
-            await session.flush()
-    except IntegrityError:
-        await _refuse_taken(session, address)
 
 
 def _change_row(person: Person, patch: SubscriberPatch, at: datetime) -> None:

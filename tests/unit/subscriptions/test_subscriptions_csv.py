@@ -1,0 +1,105 @@
+"""Lists of people as they come out of spreadsheets, good and bad."""
+
+import io
+
+import pytest
+
+from shared.contracts.news import Audience, Locale
+from subscriptions import csv_reading
+
+POLITICIAN = Audience.POLITICIAN
+HEADER = "E-post;Namn;Fullmäktige;Kommun;Mandat från;Mandat till;Språk\n"
+ANNA = "anna@kalmar.example;Anna Åberg;Kommunfullmäktige;Kalmar;2026-10-15;2030-10-14;sv\n"
+
+
+def read(text: str | bytes, audience: Audience = POLITICIAN, encoding: str = "utf-8") -> csv_reading.Reading:
+    raw = text if isinstance(text, bytes) else text.encode(encoding)
+    return csv_reading.read(io.BytesIO(raw), audience)
+
+
+def faults(reading: csv_reading.Reading) -> list[tuple[int, str, str]]:
+    assert all(error.message and error.message_sv for error in reading.errors)
+    return [(error.line, error.column, error.code) for error in reading.errors]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_encodings(encoding: str, line_end: str) -> None:
+    reading = read((HEADER + ANNA).replace("\n", line_end), encoding=encoding)
+    assert faults(reading) == []
+    [row] = reading.rows
+    assert (row.name, row.place, row.locale) == ("Anna Åberg", "Kommunfullmäktige", Locale.SV)
+    assert row.municipalities == {"0880"}
+    assert str(row.mandate_until) == "2030-10-14"
+
+
+def test_commas_english_names_and_quotes() -> None:
+    text = 'email,name,organization,municipalities\r\n"A@Kalmar.Example","Ek, Anna",Council,"Nybro, 0885"\r\n'
+    [row] = read(text).rows
+    assert (row.address.text, row.address.key) == ("A@kalmar.example", "a@kalmar.example")
+    assert (row.name, row.municipalities) == ("Ek, Anna", {"0881", "0885"})
+
+
+def test_every_fault_is_named_by_line_and_column() -> None:
+    text = HEADER + (
+        "anna@kalmar;;Kommunfullmäktige;Kalmar;;;sv\n"
+        "bo@kalmar.example;;;Stockholm;2026-13-01;;de\n"
+        "\n"
+        'eva@kalmar.example;"Eva\nBerg";Kommunfullmäktige;0880;2030-01-01;2026-01-01;\n'
+        "dan@kalmar.example;Dan\n"
+        "ok@kalmar.example;;Kommunfullmäktige;;;;\n"
+    )
+    reading = read(text)
+    assert sorted(faults(reading)) == sorted(
+        [
+            (2, "email", "invalid_email"),
+            (3, "locale", "unknown_locale"),
+            (3, "organisation", "missing_value"),
+            (3, "municipality", "unknown_municipality"),
+            (3, "mandate_from", "invalid_date"),
+            (5, "mandate_until", "mandate_ends_before_it_begins"),
+            (7, "", "wrong_number_of_values"),
+        ]
+    )
+    assert reading.count == 5
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00", "not_csv"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "not_csv"),
+        ((HEADER + ANNA).encode("utf-16"), "wrong_encoding"),
+        (b"email;fullm\x81ktige\n", "wrong_encoding"),
+        (b"email;organisation\na@b.example;\0\n", "wrong_encoding"),
+        (b"", "empty_file"),
+        (b"email;shoe size;organisation\n", "unknown_column"),
+        (b"email;e-post;organisation\n", "duplicate_column"),
+        (b"email;name\n", "missing_column"),
+        (b"name;organisation\n", "missing_column"),
+    ],
+)
+def test_files_that_are_no_list(raw: bytes, code: str) -> None:
+    assert faults(read(raw)) == [(1, "", code)]
+
+
+def test_a_quote_that_never_ends() -> None:
+    assert faults(read(HEADER + 'a@kalmar.example;"Anna;K;;;;\nb@kalmar.example;;K;;;;\n'))[0][2] == "malformed_csv"
+
+
+def test_lines_that_contradict_or_repeat_each_other() -> None:
+    text = HEADER + ANNA + ANNA + "ANNA@kalmar.example;Anna Berg;Regionfullmäktige;;;;sv\n"
+    assert faults(read(text)) == [(3, "email", "duplicate_line"), (4, "name", "conflicting_lines")]
+    papers = "email;redaktion;bevakar\na@barometern.example;Barometern;Kalmar\nb@barometern.example;barometern;Nybro\n"
+    assert faults(read(papers, Audience.NEWSROOM)) == [(3, "municipality", "conflicting_lines")]
+
+
+def test_a_formula_is_no_address_and_a_name_stays_text() -> None:
+    reading = read(HEADER + "=cmd();=1+1;Kommunfullmäktige;;;;\nb@kalmar.example;=1+1;Kommunfullmäktige;;;;\n")
+    assert faults(reading) == [(2, "email", "invalid_email")]
+    assert reading.rows[0].name == "=1+1"
+
+
+def test_errors_are_listed_up_to_a_limit() -> None:
+    reading = read(HEADER + "x;;K;;;;\n" * 600)
+    assert (len(reading.errors), reading.errors_left_out) == (500, 100)
