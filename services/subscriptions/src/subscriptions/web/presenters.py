@@ -57,7 +57,7 @@ class Preferences:
     topics: Sequence[Choice]
     municipalities: Sequence[Choice]
     paused_until: str
-    is_paused: bool
+    paused_to: datetime | None
     has_stopped: bool
     is_suppressed: bool
 
@@ -89,7 +89,7 @@ def preferences(
             for code, name in sorted(MUNICIPALITIES.items(), key=lambda entry: entry[1])
         ],
         paused_until=typed.paused_until,
-        is_paused=stopped_until is not None and stopped_until != FOR_EVER,
+        paused_to=None if stopped_until == FOR_EVER else stopped_until,
         has_stopped=person.subscriber.unsubscribed_at is not None,
         is_suppressed=person.subscriber.suppressed_at is not None,
     )
