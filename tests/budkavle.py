@@ -25,6 +25,10 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
     def out(self) -> str:
         return self._printed.read_text(encoding="utf-8")
 
@@ -62,4 +66,4 @@ class Process:
             await self._process.wait()
 
     def site(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=f"http://localhost:{self.port}", timeout=30)
+        return httpx2.AsyncClient(base_url=self.url, timeout=30)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from playwright.async_api import Browser
 from tests.budkavle import BUDKAVLE, Process
 
 import standalone
@@ -38,7 +39,7 @@ async def caught(site: httpx2.AsyncClient) -> list[dict[str, Any]]:
     return mails
 
 
-async def test_the_demo_reaches_everyone_shows_it_and_ends_cleanly(budkavle: Process) -> None:
+async def test_the_demo_reaches_everyone_shows_it_and_ends_cleanly(budkavle: Process, browser: Browser) -> None:
     await budkavle.start("demo")
     await budkavle.says(READY)
     out = budkavle.out
@@ -56,8 +57,40 @@ async def test_the_demo_reaches_everyone_shows_it_and_ends_cleanly(budkavle: Pro
         await a_mail_leads_to_the_preference_page(site, mails[0]["id"])
         for path in ("/healthz", "/readyz", "/metrics", "/mailbox", "/feed.atom", "/demo/static/samverkan.png"):
             assert (await site.get(path)).status_code == 200, path
+    await a_reader_opens_a_mail_and_follows_its_link(browser, budkavle.url)
+    for path in ("/mailbox", "/mailbox/1", "/mailbox/1?view=headers", "/mailbox/1?view=source", "/demo/intranet"):
+        await it_fits_a_narrow_screen(browser, budkavle.url + path)
     assert await budkavle.ended(signal.SIGINT, within=20) == 0
     assert budkavle.err == ""
+
+
+async def a_reader_opens_a_mail_and_follows_its_link(browser: Browser, url: str) -> None:
+    context = await browser.new_context(locale="sv-SE", java_script_enabled=False)
+    page = await context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{url}/mailbox")
+    await page.locator(".mail-list a").first.click()
+    frame = page.frame_locator(".mail-frame")
+    heading = await frame.locator("h1").inner_text()
+    assert heading in await page.locator("h1").inner_text()
+    async with context.expect_page() as opening:
+        await frame.locator("a[href*='/nyheter/']").first.click()
+    item = await opening.value
+    assert await item.locator("h1").inner_text() == heading
+    assert all(each.startswith(url) for each in asked), asked
+    await context.close()
+
+
+async def it_fits_a_narrow_screen(browser: Browser, address: str) -> None:
+    context = await browser.new_context(viewport={"width": 320, "height": 640})
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    await page.goto(address)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320, address
+    assert complaints == [], address
+    await context.close()
 
 
 async def the_site_shows_the_items(site: httpx2.AsyncClient, out: str) -> None:
