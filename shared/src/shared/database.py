@@ -183,13 +183,16 @@ def is_transient(error: BaseException) -> bool:
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=pool_size)
+        engine = create_async_engine(
+            url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=pool_size, hide_parameters=True
+        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     return create_async_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text goes to the log, and parameters hold addresses
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_WAIT_S,
