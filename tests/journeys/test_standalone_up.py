@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 from tests.budkavle import BUDKAVLE, Process
 from tests.eventually import eventually
+from tests.servers.smtp import SmtpServer
 
 from shared.database import Database
 from shared.messaging.outbox import outbox, redirect
@@ -139,6 +140,27 @@ async def test_a_mended_dead_letter_is_handled_while_everything_runs(budkavle: P
         status, _, err = await command(budkavle, "dead", "replay", letter["id"])
         assert status == 1
         assert "replayed before" in err
+
+
+async def test_with_a_mail_server_named_mail_goes_there_and_there_is_no_mailbox(
+    budkavle: Process, tmp_path: Path, smtp_server: SmtpServer
+) -> None:
+    await budkavle.start("up", BUDKAVLE_SMTP_URL=smtp_server.url, BUDKAVLE_ADMIN_KEY="a-key-of-my-own")
+    await budkavle.says("Everything is kept in")
+    assert "/mailbox" not in budkavle.out
+    assert "a-key-of-my-own" not in budkavle.out
+    people = tmp_path / "politiker.csv"
+    people.write_text(PEOPLE)
+    status, _, err = await command(budkavle, "import", people, "--audience", "politician", "--key", "a-key-of-my-own")
+    assert status == 0, err
+    async with budkavle.site() as site:
+        site.headers["Authorization"] = "Bearer a-key-of-my-own"
+        await publish(site, ITEM)
+        await eventually(lambda: smtp_server.accepted, within=30)
+        assert [mail.recipients for mail in smtp_server.accepted] == [("zahra.tallryd@nybro.example",)]
+        assert (await site.get("/mailbox")).status_code == 404
+        assert (await site.get("/mailbox.json")).status_code == 404
+        assert (await site.get("/demo/intranet")).status_code == 404
 
 
 async def break_a_message(content: Path) -> dict[str, Any]:
