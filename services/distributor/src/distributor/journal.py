@@ -91,7 +91,10 @@ class Journal:
     async def _commit(self, turns: Sequence[_Turn], ended: Sequence[Ended]) -> set[UUID]:
         wanted = [turn.wanted.id for turn in turns if turn.wanted is not None]
         granted: set[UUID] = set()
-        async with self._database.transaction(quiet=not ended) as session:
+        # Only a bounce leaves something for others to do at once (its event); what is due later is polled for. Waking
+        # everybody after every handful of mails would cost more than the mails.
+        quiet = all(one.verdict.state is not BOUNCED for one in ended)
+        async with self._database.transaction(quiet=quiet) as session:
             if ended:
                 await self._record(session, ended)
             if wanted:
