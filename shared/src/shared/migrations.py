@@ -1,7 +1,8 @@
 """
 Runs a service's migrations. Each service has a folder of its own and a version table in its own database.
 
-Replicas that start together take turns: on PostgreSQL by an advisory lock, on SQLite by the file's own.
+Replicas that start together take turns: on PostgreSQL by an advisory lock, on SQLite by the file's own. All pending
+migrations are one transaction, on SQLite too: a start that is killed half-way leaves the database as it was.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, create_engine, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
 
 from shared import idempotency, keys  # noqa: F401 - their tables are part of the plumbing
 from shared.database import plumbing, sync_url
@@ -35,7 +36,7 @@ def upgrade(folder: Path, database_url: str) -> None:
 def run(metadata: MetaData) -> None:
     """What a service's `env.py` calls: apply the pending migrations for `metadata` and the plumbing."""
     settings: Any = context.config
-    engine = create_engine(settings.attributes["url"])
+    engine = _engine(settings.attributes["url"])
     try:
         with engine.connect() as connection:
             _take_turn(connection)
@@ -44,6 +45,7 @@ def run(metadata: MetaData) -> None:
                 target_metadata=[metadata, plumbing],
                 render_as_batch=True,
                 compare_type=True,
+                transactional_ddl=True,
                 user_module_prefix="",
             )
             with context.begin_transaction():
@@ -51,6 +53,23 @@ def run(metadata: MetaData) -> None:
             connection.commit()
     finally:
         engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    event.listen(engine, "connect", _leave_begin_to_us)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _leave_begin_to_us(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # pysqlite by itself would run DDL outside any transaction
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _take_turn(connection: Connection) -> None:
