@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience, Locale
@@ -58,8 +58,18 @@ async def import_file(
             await _Import(session, audience, report, at, writes=False).carry_out(reading.rows)
     else:
         async with database.transaction() as session:
+            await _prefer_indexes(session, database)
             await _Import(session, audience, report, at, writes=True).carry_out(reading.rows)
     return report
+
+
+async def _prefer_indexes(session: AsyncSession, database: Database) -> None:
+    """
+    PostgreSQL plans for the tables as they were last analysed: filling empty ones, it would read them whole for every
+    foreign key (measured: 150 s for 100,000 lines instead of a fraction). For this transaction it uses the indexes.
+    """
+    if not database.is_sqlite:
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
 
 
 class _Import:
@@ -121,7 +131,7 @@ class _Import:
         self, newcomers: list[dict[str, Any]], roles: list[dict[str, Any]], changed: list[dict[str, Any]]
     ) -> None:
         if newcomers:
-            await self._session.execute(Subscriber.__table__.insert(), newcomers)  # type: ignore[attr-defined]
+            await people.put_subscribers(self._session, newcomers)
         await people.put_roles(self._session, roles)
         for values in changed:
             mine = Subscriber.id == values.pop("id")

@@ -53,6 +53,12 @@ async def insert_subscriber(session: AsyncSession, values: dict[str, Any]) -> UU
     return found
 
 
+async def put_subscribers(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Write new subscribers, many at a time (`RETURNING` makes it one statement)."""
+    table: Any = Subscriber.__table__
+    (await session.execute(table.insert().returning(Subscriber.id), list(rows))).all()
+
+
 async def move_address(session: AsyncSession, subscriber_id: UUID, address: Address) -> None:
     """Write the address; `IntegrityError` where it is somebody else's. The object in hand is the caller's to change."""
     moved = update(Subscriber).where(Subscriber.id == subscriber_id)
@@ -124,7 +130,8 @@ async def put_roles(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> No
         return
     insert = upsert(session, Role.__table__)  # type: ignore[arg-type]
     newer = {name: insert.excluded[name] for name in ("municipalities", "mandate_from", "mandate_until")}
-    await session.execute(insert.on_conflict_do_update(index_elements=["id"], set_=newer), list(rows))
+    upserting = insert.on_conflict_do_update(index_elements=["id"], set_=newer).returning(Role.id)
+    (await session.execute(upserting, list(rows))).all()  # RETURNING makes it one statement for many rows
 
 
 async def remove_role(session: AsyncSession, subscriber_id: UUID, audience: Audience) -> None:
