@@ -295,7 +295,7 @@ class Standalone(Deployment):
     def _open(self) -> None:
         command = [str(Path(sys.executable).with_name("budkavle")), "up"]
         replica = Replica("standalone", command, self._environment(DATA_DIR=str(self.data)), self.directory, self._port)
-        self.replicas = dict.fromkeys(SERVICES, [replica])
+        self.replicas = {service: [replica] for service in SERVICES}
         replica.start()
 
     def _close(self) -> None:

@@ -1,10 +1,11 @@
 """What lies in the recipients' inboxes: the mails that a sink took, read as a mailbox provider would read them."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from email import policy
 from email.message import EmailMessage
-from email.parser import BytesHeaderParser, BytesParser
+from email.parser import BytesParser
 from functools import cached_property
 from pathlib import Path
 
@@ -23,35 +24,35 @@ class Mail:
     answered_at: float | None
 
     @cached_property
-    def headers(self) -> EmailMessage:
-        parsed = BytesHeaderParser(policy=policy.default).parsebytes(self.content)
-        assert isinstance(parsed, EmailMessage)
-        return parsed
-
-    @cached_property
     def message(self) -> EmailMessage:
         parsed = BytesParser(policy=policy.default).parsebytes(self.content)
         assert isinstance(parsed, EmailMessage)
         return parsed
 
     def header(self, name: str) -> str:
-        return str(self.headers[name] or "")
+        return str(self.message[name] or "")
 
-    @property
+    @cached_property
     def item(self) -> str:
-        return self.header("X-Budkavle-Item")
+        """Its id, found without parsing: there are thousands of mails."""
+        found = re.search(rb"^X-Budkavle-Item: (\S+)\r$", self.content, re.MULTILINE)
+        return found[1].decode() if found else ""
 
-    @property
+    @cached_property
     def revision(self) -> int:
-        return int(self.header("X-Budkavle-Revision"))
+        found = re.search(rb"^X-Budkavle-Revision: (\d+)\r$", self.content, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    @cached_property
+    def parts(self) -> list[tuple[str, str]]:
+        """Type and text, with plain line ends, of each part."""
+        return [
+            (part.get_content_type(), part.get_content().replace("\r\n", "\n")) for part in self.message.iter_parts()
+        ]
 
     def part(self, kind: str) -> str:
-        """The text of its `plain` or `html` part, with plain line ends."""
-        body = self.message.get_body((kind,))
-        assert body is not None, f"no {kind} part"
-        text = body.get_content()
-        assert isinstance(text, str)
-        return text.replace("\r\n", "\n")
+        """The text of its `plain` or `html` part."""
+        return next(text for type_, text in self.parts if type_ == f"text/{kind}")
 
 
 class Inboxes:
@@ -63,6 +64,7 @@ class Inboxes:
         self.sink = SinkProcess(directory, "--store", str(self._store), *options)
         self._contents: dict[str, bytes] = {}
         self._files: set[Path] = set()
+        self._mails: list[Mail] = []
 
     @property
     def port(self) -> int:
@@ -78,7 +80,7 @@ class Inboxes:
     def mails(self) -> list[Mail]:
         lines = self.sink.mails
         self._read_files({line.sha256 for line in lines})
-        return [
+        self._mails += [
             Mail(
                 line.rcpt[0],
                 line.message_id or "",
@@ -87,8 +89,9 @@ class Inboxes:
                 line.dot_at,
                 line.answered_at,
             )
-            for line in lines
+            for line in lines[len(self._mails) :]
         ]
+        return list(self._mails)
 
     @property
     def count(self) -> int:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.deployments import Deployment, Distributed, Standalone
-from tests.failing import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.failing import pytest_runtest_makereport
 from tests.inboxes import Inboxes
 from tests.servers.rabbitmq import shared_amqp_url
 from tests.servers.receiver import HttpReceiver
+
+__all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture

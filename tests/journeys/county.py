@@ -327,7 +327,7 @@ def places() -> dict[str, tuple[str, tuple[str, ...]]]:
         **{f"Redaktion {number}": ("newsroom", _coverage(number)) for number in range(20)},
         **{f"Kommunfullmäktige {name}": ("council", ()) for name in MUNICIPALITIES.values()},
         **{f"Samverkansgrupp {name}": ("group", (code,)) for code, name in MUNICIPALITIES.items()},
-        **{name: ("agency", ()) for name in AGENCIES},
+        **dict.fromkeys(AGENCIES, ("agency", ())),
     }
 
 

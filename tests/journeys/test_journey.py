@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import httpx2
 from standardwebhooks import Webhook
-
 from tests.deployments import Deployment
 from tests.desk import SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually

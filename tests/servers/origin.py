@@ -4,7 +4,6 @@ A replica that refuses the connection is passed over, as nginx and Caddy do; a r
 twice. It runs in a thread of its own.
 """
 
-import asyncio
 from itertools import count
 
 from aiohttp import ClientSession, TCPConnector, web
@@ -62,7 +61,7 @@ class Origin(ThreadedServer):
                 return await self._ask(ports[(first + place) % len(ports)], request, body)
             except ClientConnectorError:
                 continue
-            except (ClientError, asyncio.TimeoutError):
+            except (TimeoutError, ClientError):
                 return web.Response(status=502, text="The service broke off.")
         return web.Response(status=503, text="No replica answers.")
 

@@ -1,0 +1,98 @@
+"""Killed at each step: nothing lost, nobody unexpected, repeats bounded and alike, the ledger equal to what was seen."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from tests.deployments import Standalone
+from tests.eventually import eventually
+from tests.inboxes import Inboxes
+from tests.resilience.scene import (
+    EVERYBODY,
+    FIELDS,
+    RESENT_WITHIN_S,
+    Scene,
+    check_ledger,
+    check_once_each,
+    check_settled,
+    now,
+)
+
+BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
+
+
+async def test_content_between_commit_and_publish(scene: Scene) -> None:
+    item = await scene.desk.draft(FIELDS)
+    with scene.bus_stopped("content"):
+        await scene.desk.publish(item)
+        await scene.kill("content")
+    assert scene.inboxes.count == 0
+    await scene.start("content")
+    await scene.desk.reached(item)
+    assert check_once_each(scene.inboxes.of(item), EVERYBODY) == 0
+    await check_ledger(scene, item)
+    await check_settled(scene)
+
+
+async def test_subscriptions_in_the_middle_of_a_fan_out(scene: Scene) -> None:
+    if isinstance(scene.deployment, Standalone):
+        item = await _killed_while_planning(scene)
+    else:
+        link = scene.broker_link("subscriptions")
+        passed = link.when(BATCH_OF_NEWS, link.hold, nth=2)
+        item = await scene.publish()
+        await eventually(passed.is_set, within=20)
+        await scene.kill("subscriptions")
+        link.cut()
+        link.release()
+    await scene.start("subscriptions")
+    await scene.desk.reached(item)
+    check_once_each(scene.inboxes.of(item), EVERYBODY, kills=scene.kills)
+    await check_ledger(scene, item)
+    await check_settled(scene)
+
+
+async def _killed_while_planning(scene: Scene) -> str:
+    """Standalone has one process; it dies as soon as a second batch is planned."""
+    item = await scene.publish()
+    batches = f"SELECT count(*) FROM fanout_batches WHERE item_id = '{item.replace('-', '')}'"
+    await eventually(lambda: scene.deployment.ask("subscriptions", batches)[0][0] >= 2, every=0.002)
+    await scene.kill("subscriptions")
+    return item
+
+
+async def test_distributor_between_accept_and_send(scene: Scene) -> None:
+    scene.deployment.mail_link.close()
+    item = await scene.publish()
+    await scene.until_planned(item)
+    await scene.kill("distributor")
+    scene.deployment.mail_link.lead_to(scene.inboxes.port)
+    await scene.start("distributor")
+    await scene.desk.reached(item)
+    assert check_once_each(scene.inboxes.of(item), EVERYBODY) == 0
+    await check_ledger(scene, item)
+    await check_settled(scene)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_distributor_in_the_middle_of_a_drain(
+    scene: Scene, new_inboxes: Callable[..., Inboxes], tmp_path: Path, moment: Literal["before", "after"]
+) -> None:
+    """Killed by the mail server itself, between the final dot and its 250 or just after the 250."""
+    pids = tmp_path / "pids"
+    pids.write_text(" ".join(map(str, scene.deployment.pids("distributor"))))
+    options = ("--kill-pid-file", str(pids), "--kill-at", "300", "--kill-when", moment, "--delay", "0.005")
+    scene.inboxes = new_inboxes(scene.deployment, *options)
+    item = await scene.publish()
+    await eventually(lambda: not scene.deployment.pids("distributor"), within=30)
+    killed_at = now()
+    await scene.kill("distributor")
+    await scene.start("distributor")
+    await scene.desk.reached(item, within=RESENT_WITHIN_S + 30)
+    mails = scene.inboxes.of(item)
+    repeats = check_once_each(mails, EVERYBODY, kills=1)
+    assert repeats >= (moment == "before")  # the doubtful one came again
+    assert max(mail.dot_at for mail in mails) - killed_at < RESENT_WITHIN_S
+    await check_ledger(scene, item)
+    await check_settled(scene)

@@ -1,0 +1,136 @@
+"""A correction or withdrawal that comes while the first revision is on its way, or before it: nobody gets the faulty
+revision once it took effect, and everybody who got it is told."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from tests.deployments import Standalone
+from tests.inboxes import Inboxes, Mail
+from tests.resilience.scene import (
+    BODY_MARK,
+    EVERYBODY,
+    FIELDS,
+    NEWSROOMS,
+    Scene,
+    check_nobody_after,
+    check_once_each,
+    check_settled,
+    now,
+)
+
+SLOWLY = ("--delay", "0.02")  # 200 mails a second over four connections: a drain takes six seconds
+CHANGES = {"title": "Fler i arbete, rättad", "body": f"{BODY_MARK} med rätta siffror."}
+
+
+async def test_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
+    item = await scene.publish()
+    await scene.until_received(150)
+    await scene.desk.correct(item, CHANGES, "Siffran var fel.")
+    took_effect_at = now()
+    await scene.desk.reached(item)
+    mails = scene.inboxes.of(item)
+    check_nobody_after(mails, 1, took_effect_at)
+    faulty, right = _by_revision(mails, 1), _by_revision(mails, 2)
+    assert 150 <= len(faulty) < len(EVERYBODY)
+    check_once_each([mail for mail in mails if mail.revision == 2], EVERYBODY)
+    for mailbox, mail in right.items():
+        _check_corrected(mail, faulty.get(mailbox))
+    await _check_told(scene, item, "se.budkavle.news.corrected.v1")
+    await check_settled(scene)
+
+
+async def test_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
+    item = await scene.publish()
+    await scene.until_received(150)
+    await scene.desk.withdraw(item, "Fel underlag.")
+    took_effect_at = now()
+    reach = await scene.desk.reached(item)
+    mails = scene.inboxes.of(item)
+    check_nobody_after(mails, 1, took_effect_at)
+    faulty, taken_back = _by_revision(mails, 1), _by_revision(mails, 2)
+    assert 150 <= len(faulty) < len(EVERYBODY)
+    assert set(taken_back) == set(faulty)  # those who got it are told, and nobody else hears of it
+    assert len(mails) == 2 * len(faulty)
+    assert all(taken_back[box].header("In-Reply-To") == mail.message_id for box, mail in faulty.items())
+    assert reach["total"]["cancelled"] == reach["total"]["planned"] - reach["total"]["sent"]
+    await _check_told(scene, item, "se.budkavle.news.withdrawn.v1")
+    await check_settled(scene)
+
+
+async def test_corrected_before_anybody_was_found(scene: Scene) -> None:
+    item = await scene.desk.draft(FIELDS)
+    async with _subscriptions_stopped(scene):
+        await scene.desk.publish(item)
+        await scene.desk.correct(item, CHANGES, "Siffran var fel.")
+    await scene.desk.reached(item)
+    mails = scene.inboxes.of(item)
+    check_once_each(mails, EVERYBODY)
+    assert {mail.revision for mail in mails} == {2}
+    for mail in mails:
+        _check_corrected(mail, None)
+    await check_settled(scene)
+
+
+async def test_withdrawn_before_anybody_was_found(scene: Scene) -> None:
+    item = await scene.desk.draft(FIELDS)
+    async with _subscriptions_stopped(scene):
+        await scene.desk.publish(item)
+        await scene.desk.withdraw(item, "Fel underlag.")
+    reach = await scene.desk.reached(item)
+    assert reach["fanout"]["cut_short"]
+    assert scene.inboxes.of(item) == []
+    await check_settled(scene)
+
+
+async def test_withdrawn_in_the_middle_of_a_fan_out(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    """The first mails are out and later batches still to be planned."""
+    scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
+    item = await scene.publish()
+    await scene.until_received(1)
+    await scene.desk.withdraw(item, "Fel underlag.")
+    took_effect_at = now()
+    await scene.desk.reached(item)
+    mails = scene.inboxes.of(item)
+    check_nobody_after(mails, 1, took_effect_at)
+    assert set(_by_revision(mails, 2)) == set(_by_revision(mails, 1))
+    assert len(mails) == 2 * len(_by_revision(mails, 1))
+    await check_settled(scene)
+
+
+@asynccontextmanager
+async def _subscriptions_stopped(scene: Scene) -> AsyncIterator[None]:
+    """Its process, or, where that is everybody's, its database."""
+    if isinstance(scene.deployment, Standalone):
+        with scene.deployment.locked("subscriptions"):
+            yield
+        return
+    await scene.end("subscriptions")
+    yield
+    await scene.start("subscriptions")
+
+
+def _check_corrected(mail: Mail, original: Mail | None) -> None:
+    """Who had the faulty one gets a correction in its thread; who had not gets the right text as if nothing had been."""
+    text = mail.part("plain")
+    assert CHANGES["title"] in text
+    assert (BODY_MARK in text) == (mail.to in NEWSROOMS)
+    if original is None:
+        assert mail.header("Subject") == CHANGES["title"]
+        assert not mail.header("In-Reply-To")
+    else:
+        assert mail.header("Subject") == f"Rättelse: {CHANGES['title']}"
+        assert mail.header("In-Reply-To") == original.message_id
+        assert "Siffran var fel." in text
+
+
+def _by_revision(mails: list[Mail], revision: int) -> dict[str, Mail]:
+    return {mail.to: mail for mail in mails if mail.revision == revision}
+
+
+async def _check_told(scene: Scene, item: str, kind: str) -> None:
+    """The intranet, which had the first revision at once, was told as well."""
+    bodies = [request.body.decode() for request in scene.intranet.requests if item in request.body.decode()]
+    assert len(bodies) == 2
+    assert kind in bodies[1]
