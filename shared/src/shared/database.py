@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from shared.clock import Clock, SystemClock
@@ -128,9 +128,9 @@ class Database:
         async with self._writer or nullcontext():
             async with self._sessions() as session:
                 session.info["writes"] = True
-                await session.connection(execution_options={"budkavle_writes": True})
+                connection = await session.connection(execution_options={"budkavle_writes": True})
                 yield session
-                await session.commit()
+                await _commit(session, connection)
         if not quiet:
             self.wake()
 
@@ -154,6 +154,18 @@ class Database:
     async def dispose(self) -> None:
         """Close all connections. Without it aiosqlite's thread keeps the process alive."""
         await self.engine.dispose()
+
+
+async def _commit(session: AsyncSession, connection: AsyncConnection) -> None:
+    """
+    Commit, and throw the connection away where that fails: SQLite keeps a transaction open whose COMMIT was refused,
+    SQLAlchemy does not roll it back, and the pool would hand it to the next in line.
+    """
+    try:
+        await session.commit()
+    except BaseException:
+        await connection.invalidate()
+        raise
 
 
 def insert_ignoring(session: AsyncSession, table: Table, index: Sequence[str] | None = None) -> Any:

@@ -157,6 +157,9 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
+    if isinstance(error.body, bytes) and error.body and any(detail["loc"] == ("body",) for detail in details):
+        # FastAPI parses JSON alone, and hands a body of any other type to the model as it came.
+        return response(Problem(415, detail="Send it as application/json."))
     if any(detail["type"] == "json_invalid" for detail in details):
         return response(Problem(400, "malformed_json", str(details[0].get("ctx", {}).get("error", ""))))
     return response(Problem(422, errors=[field_error(detail) for detail in details]))

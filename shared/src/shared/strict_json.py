@@ -8,12 +8,15 @@ takes no NUL in a text. Each of them is answered with 400 or 422 and the reason.
 import json
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import problems
 from shared.problems import FieldError, Problem
 
 MAX_BODY_BYTES = 2_000_000
+MAX_OTHER_BYTES = 21_000_000
+"""Of what is not JSON: an import of 20 MB and what a form wraps it in. Nothing is read without a limit."""
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
@@ -26,8 +29,11 @@ class StrictJsonMiddleware:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _is_json(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if not _is_json(scope):
+            await self._app(scope, _limited(receive), send)
             return
         try:
             body = await self._read(receive)
@@ -119,6 +125,20 @@ def _is_json(scope: Scope) -> bool:
             kind = value.split(b";")[0].strip().lower()
             return bool(kind == b"application/json" or kind.endswith(b"+json"))
     return False
+
+
+def _limited(receive: Receive) -> Receive:
+    read = 0
+
+    async def limited() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > MAX_OTHER_BYTES:
+            raise HTTPException(413)
+        return message
+
+    return limited
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
