@@ -57,7 +57,7 @@ def configure(*, service: str, log_format: str = "json", level: str = "info") ->
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
-    final = [*([] if log_format == "console" else [structlog.processors.format_exc_info]), _without_addresses, renderer]
+    final = [structlog.processors.format_exc_info, _without_addresses, renderer]
     structlog.configure(
         processors=[*shared_chain, *final],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -82,6 +82,18 @@ def _route_standard_library(chain: list[Any], final: list[Any], level: int) -> N
 def _without_addresses(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blot out anything that looks like a mail address, however it came into a line (an exception's text, say)."""
     for key, value in event.items():
-        if isinstance(value, str) and "@" in value:
-            event[key] = ADDRESS.sub("[address]", value)
+        event[key] = value if key in ("exc_info", "_record") else _blotted(value)
     return event
+
+
+def _blotted(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return ADDRESS.sub("[address]", value) if "@" in value else value
+    if isinstance(value, dict):
+        return {_blotted(key): _blotted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_blotted(inner) for inner in value]
+    shown = repr(value)
+    return ADDRESS.sub("[address]", shown) if "@" in shown else value

@@ -5,6 +5,7 @@ Catalogues are `locale/en.po` files beside the templates that use them; they are
 no binary file lies in the repository.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -15,6 +16,8 @@ from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 
 from shared.contracts.news import Locale
+
+QUALITY = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
 
 
 @lru_cache
@@ -41,17 +44,16 @@ def combined(folders: Sequence[Path], locale: Locale) -> Translations:
 
 
 def preferred(accept_language: str | None) -> Locale:
-    """The reader's language, from an `Accept-Language` header (RFC 9110, section 12.5.4)."""
-    ranked = sorted((_weighted(part) for part in (accept_language or "").split(",")), reverse=True)
-    for weight, tag in ranked:
-        if weight > 0 and tag[:2] in tuple(Locale):
-            return Locale(tag[:2])
+    """The reader's language, from an `Accept-Language` header (RFC 9110, section 12.5.4); of equals the first."""
+    weighted = [_weighted(part) for part in (accept_language or "").split(",")]
+    for weight, language in sorted(weighted, key=lambda one: -one[0]):
+        if weight > 0 and language in tuple(Locale):
+            return Locale(language)
     return Locale.SV
 
 
 def _weighted(part: str) -> tuple[float, str]:
-    tag, _, quality = part.strip().lower().partition(";q=")
-    try:
-        return (float(quality) if quality else 1.0), tag
-    except ValueError:
-        return 0.0, tag
+    tag, _, parameter = part.lower().partition(";")
+    language = tag.strip().partition("-")[0]
+    found = QUALITY.fullmatch(parameter.strip())
+    return (float(found[1]) if found else 0.0 if parameter else 1.0), language
