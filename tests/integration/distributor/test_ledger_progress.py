@@ -3,9 +3,13 @@
 import json
 from uuid import uuid4
 
+import pytest
+from sqlalchemy import update
 from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
 
+from distributor import ledger, progress
 from distributor.channels import Fault, Outcome
+from distributor.ledger import deliveries
 from distributor.progress import ProgressWorker
 from distributor.states import BOUNCED, SENT
 from shared.contracts.delivery import DeliveryProgress, DeliveryState
@@ -65,3 +69,18 @@ async def test_what_a_later_revision_took_over_is_told_apart(room: Room) -> None
         (1, DeliveryState.CANCELLED, True, 2),
         (2, DeliveryState.PLANNED, False, 2),
     }
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+async def test_a_change_that_commits_after_the_last_count_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = snapshot(uuid4())
+    await room.hear(batch(item, people(1)))
+    worker = ProgressWorker(room.database, CLOCK)
+    async with room.database.transaction() as session:
+        await session.execute(update(deliveries).values(state=SENT, next_attempt_at=None))
+        await ledger.progress_due(session, [item.item_id], CLOCK.now())  # it is due already
+        await worker.tell(item.item_id)
+        await worker.tell(item.item_id)
+    monkeypatch.setattr(progress, "LAST_LOOK_S", 0.0)
+    assert await worker.step()
+    assert {one.state for one in (await told(room))[-1].deliveries} == {DeliveryState.SENT}

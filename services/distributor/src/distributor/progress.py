@@ -1,8 +1,8 @@
 """Tells content how far each item has come: numbered snapshots of counts, never deltas.
 
-An item whose rows changed is due; it is counted, told, and counted again after a pause until two counts agree, so
-that the last change is never missed, whichever transaction it committed in. Counting a large item takes long, so the
-pause grows with it.
+An item whose rows changed is due; it is counted, told, and counted again after a pause until two counts agree. A
+transaction that found the item due, and commits only when it has been counted for the last time, is seen by one look
+more, when every such transaction must have ended. Counting a large item takes long, so the pause grows with it.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ POLL_S = 0.25
 PAUSE_S = 1.0
 SHARE_OF_TIME = 20
 """Counting may take a twentieth of the time at most."""
+LAST_LOOK_S = 35.0
+"""Longer than a handler may take."""
 
 
 class ProgressWorker:
@@ -37,6 +39,8 @@ class ProgressWorker:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._at_rest: dict[UUID, float] = {}
+        """Items whose two last counts agreed, and when (monotonic): in that order."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until `stop`."""
@@ -50,14 +54,24 @@ class ProgressWorker:
             due = items.c.progress_due_at <= self._database.now()
             item_id = await session.scalar(select(items.c.id).where(due).order_by(items.c.progress_due_at).limit(1))
         if item_id is None:
+            item_id = self._at_rest_long_enough()
+        if item_id is None:
             return False
         await self.tell(item_id)
         return True
+
+    def _at_rest_long_enough(self) -> UUID | None:
+        oldest = next(iter(self._at_rest.items()), None)
+        if oldest is None or time.monotonic() - oldest[1] < LAST_LOOK_S:
+            return None
+        self._at_rest.pop(oldest[0])
+        return oldest[0]
 
     async def tell(self, item_id: UUID) -> None:
         """Emit a snapshot unless it says what the last one said."""
         started = time.monotonic()
         async with self._database.reading() as session:
+            due_at = await session.scalar(select(items.c.progress_due_at).where(items.c.id == item_id))
             counts = await _delivery_counts(session, item_id)
             left_out = await _exclusion_counts(session, item_id)
         pause = timedelta(seconds=max(PAUSE_S, SHARE_OF_TIME * (time.monotonic() - started)))
@@ -65,13 +79,17 @@ class ProgressWorker:
         async with self._database.transaction(quiet=True) as session:
             row = (await session.execute(select(items).where(items.c.id == item_id).with_for_update())).one()
             changed = row.progress_digest != digest
-            values: dict[str, Any] = {"progress_due_at": self._clock.now() + pause if changed else None}
+            rest = None if row.progress_due_at == due_at else row.progress_due_at  # somebody asked meanwhile
+            values: dict[str, Any] = {"progress_due_at": self._clock.now() + pause if changed else rest}
             if changed:
                 values |= {"progress_digest": digest, "progress_sequence": row.progress_sequence + 1}
                 await self._emit(session, item_id, row.progress_sequence + 1, counts, left_out)
             await session.execute(update(items).where(items.c.id == item_id).values(values))
+        self._at_rest.pop(item_id, None)
         if changed:
             self._database.wake()
+        elif due_at is not None:
+            self._at_rest[item_id] = time.monotonic()
 
     async def _emit(
         self,
