@@ -20,6 +20,7 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -79,43 +80,46 @@ class DeliveryWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`; then finish what has begun and let go of the rest."""
-        self._journal.owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
         self._clear.set()
-        await self._hold()
+        await self._take_name()
         background = [asyncio.create_task(work) for work in (self._journal.run(), self._renew(), self._feed(stop))]
         slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._sender.slots)]
         try:
-            await asyncio.gather(*slots)
+            await _ended(slots, background)
         finally:
             for task in (*slots, *background):
                 task.cancel()
             await asyncio.gather(*slots, *background, return_exceptions=True)
+            if stop.is_set():  # else this worker is started again, with the same sender
+                await self._sender.close()
             await self._let_go()
 
     async def _slot(self, stop: asyncio.Event) -> None:
         finished: tuple[Row[Any], Outcome] | None = None
         while True:
-            row = self._next_at_hand() if finished else await self._next(stop)
+            row = self._next_at_hand(stop) if finished else await self._next(stop)
             if row is None and finished is None:
                 return
             granted = await self._journal.turn(finished, row)
             finished = (row, await self._send(row)) if row is not None and granted else None
 
-    def _next_at_hand(self) -> Row[Any] | None:
+    def _next_at_hand(self, stop: asyncio.Event) -> Row[Any] | None:
         """A row without waiting: an outcome in hand must be recorded now, not when there is more to do."""
         if self._claimed.qsize() <= self._sender.slots:
             self._hungry.set()
-        return None if self._claimed.empty() or not self._clear.is_set() else self._claimed.get_nowait()
+        if self._claimed.empty() or not self._clear.is_set() or stop.is_set():
+            return None
+        return self._claimed.get_nowait()
 
     async def _next(self, stop: asyncio.Event) -> Row[Any] | None:
         while not stop.is_set():
             self._hungry.set()
-            await self._clear.wait()
+            await _either(self._clear, stop)
             taking = asyncio.create_task(self._claimed.get())
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if taking.done():
+                if taking.done() and not stop.is_set():
                     return taking.result()
             finally:
                 taking.cancel()
@@ -125,10 +129,9 @@ class DeliveryWorker:
     async def _send(self, row: Row[Any]) -> Outcome:
         try:
             dispatch = await self._dispatch(row)
-            with correlation.correlated(
-                correlation.Correlation(dispatch.content.correlation_id, dispatch.content.traceparent)
-            ):
-                outcome = await self._sender.send(dispatch)
+            trail = correlation.Correlation(dispatch.content.correlation_id, dispatch.content.traceparent)
+            with correlation.correlated(trail):
+                outcome = replace(await self._sender.send(dispatch), trail=trail)
         except Exception as error:
             log.error("channel_failed", delivery_id=str(row.id), channel=row.channel, exc_info=error)
             outcome = Outcome(DEFERRED, reply=f"internal error: {type(error).__name__}", phase="internal")
@@ -162,6 +165,8 @@ class DeliveryWorker:
         while not stop.is_set():
             await self._hungry.wait()
             self._hungry.clear()
+            if self._claimed.qsize() > self._sender.slots:  # as while the channel pauses: enough is at hand
+                continue
             self._woken.clear()
             if not await self._claim():
                 await _first(self._woken, POLL_S)
@@ -221,21 +226,45 @@ class DeliveryWorker:
         while True:
             await asyncio.sleep(leases.RENEW_EVERY_S)
             try:
-                if not await self._hold():
+                if not await self._hold(self._journal.owner):
                     log.warning("sender_lease_lost", owner=self._journal.owner)
-                    self._journal.owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
-                    await self._hold()
+                    await self._take_name()
             except Exception as error:  # noqa: BLE001 - tried again in a moment
                 log.warning("sender_lease_not_renewed", error=type(error).__name__)
 
-    async def _hold(self) -> bool:
+    async def _take_name(self) -> None:
+        """Be a new owner; its lease stands before anything is claimed in its name."""
+        owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
+        await self._hold(owner)
+        self._journal.owner = owner
+
+    async def _hold(self, owner: str) -> bool:
         async with self._database.transaction(quiet=True) as session:
-            return await leases.hold(session, self._database, self._journal.owner)
+            return await leases.hold(session, self._database, owner)
 
     async def _let_go(self) -> None:
-        await self._sender.close()
         async with self._database.transaction(quiet=True) as session:
             await leases.let_go(session, self._journal.owner)
+
+
+async def _ended(slots: Sequence[asyncio.Task[None]], background: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the slots. A task that fails ends the wait: without the journal, say, they would wait for ever."""
+    left: set[asyncio.Task[None]] = {*slots, *background}
+    while not all(slot.done() for slot in slots):
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
+    if first.is_set() or second.is_set():
+        return
+    waits = [asyncio.create_task(event.wait()) for event in (first, second)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def _first(event: asyncio.Event, timeout_s: float) -> None:
