@@ -355,7 +355,8 @@ async def test_press_goes_before_a_digest_under_way(room: Room) -> None:
     await room.hear(batch(snapshot(uuid4()), people(100), lane=Lane.DIGEST))
     await room.hear(batch(snapshot(uuid4()), people(3), lane=Lane.PRESS, form=Form.PRESS))
     await room.drain()
-    assert [d.lane for d in room.sender.dispatched[:3]] == [Lane.PRESS] * 3
+    first = [d.lane for d in room.sender.dispatched[:4]]  # a slot that began before may be slower than the next
+    assert first.count(Lane.PRESS) == 3
 
 
 async def test_two_sender_processes_share_the_work(room: Room) -> None:

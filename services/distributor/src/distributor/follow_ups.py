@@ -86,11 +86,14 @@ class FollowUpWorker:
             if item is None:
                 return False
             now = self._clock.now()
-            touched = await self._call_off(session, item, now) + await self._tell(session, item, now)
+            touched = await self._look(session, item, now)
+            busy = not touched and await self._under_way(session, item)
+            if not touched and not busy:  # what was on its way at the first look may have arrived before the question
+                touched = await self._look(session, item, now)
             if touched:
                 await progress_due(session, [item.id], now)
             else:
-                await self._settle(session, item, now)
+                await self._settle(session, item, now + LOOK_AGAIN if busy else None)
         if touched:
             self._database.wake()
             log.info("item_followed_up", item_id=str(item.id), revision=item.revision, deliveries=touched)
@@ -106,6 +109,9 @@ class FollowUpWorker:
         )
         row = (await session.execute(query)).first()
         return DueItem(*row) if row else None
+
+    async def _look(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
+        return await self._call_off(session, item, now) + await self._tell(session, item, now)
 
     async def _call_off(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
         """Cancel what has not begun; plan it anew after a correction."""
@@ -189,13 +195,15 @@ class FollowUpWorker:
             "changed_at": now,
         }
 
-    async def _settle(self, session: AsyncSession, item: DueItem, now: datetime) -> None:
-        """Nothing to do at the moment: look again soon while something older is on its way out, else be done."""
+    async def _under_way(self, session: AsyncSession, item: DueItem) -> bool:
+        """Whether something older is on its way out, or may come to be."""
         older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
         under_way = or_(deliveries.c.state == LEASED, deliveries.c.next_attempt_at.is_not(None))
-        busy = await session.scalar(select(exists().where(older, under_way)))
-        due = now + LOOK_AGAIN if busy else None
-        await session.execute(update(items).where(items.c.id == item.id).values(follow_ups_due_at=due))
+        return bool(await session.scalar(select(exists().where(older, under_way))))
+
+    async def _settle(self, session: AsyncSession, item: DueItem, due_at: datetime | None) -> None:
+        """Nothing to do at the moment: look again at `due_at`, or be done."""
+        await session.execute(update(items).where(items.c.id == item.id).values(follow_ups_due_at=due_at))
 
 
 def _once_each(rows: Sequence[Row[Any]]) -> list[Row[Any]]:

@@ -71,8 +71,8 @@ class Handlers:
         await self._keep(session, received.event.item, "", withdrawn=False)
         endpoints = await matching(session, received.event.item)
         now = self._clock.now()
-        await ledger.accept_endpoints(session, received.event.item, endpoints, now)
         await ledger.progress_due(session, [received.event.item.item_id], now)
+        await ledger.accept_endpoints(session, received.event.item, endpoints, now)
 
     async def on_news_corrected(self, session: AsyncSession, received: Received[NewsCorrected]) -> None:
         """From this commit on, no older revision begins; the follow-up worker does the rest."""

@@ -9,6 +9,7 @@ exactly those are in doubt, and none of the others.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distributor import leases, ledger
 from distributor.channels import Outcome
 from distributor.leases import Ended
-from distributor.retry_policy import decide, jittered
+from distributor.retry_policy import Verdict, decide, jittered
 from distributor.states import BOUNCED, SENT
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced
+from shared.correlation import correlated, current
 from shared.database import Database
 from shared.messaging.outbox import emit
 
@@ -103,12 +105,13 @@ class Journal:
 
     async def _record(self, session: AsyncSession, ended: Sequence[Ended]) -> None:
         now = self._clock.now()
-        await leases.record(session, self.owner, ended, now)
+        await leases.record(session, ended, now)
         subjects = {one.row.subject_id for one in ended if one.row.subject_kind == "item"}
         await ledger.progress_due(session, subjects, now)
         for one in ended:
             if one.verdict.state is BOUNCED:
-                await self._tell_bounce(session, one)
+                with correlated(one.outcome.trail or current()):
+                    await self._tell_bounce(session, one)
 
     async def _tell_bounce(self, session: AsyncSession, ended: Ended) -> None:
         row = ended.row
@@ -127,15 +130,21 @@ class Journal:
         )
         wait = jittered(verdict.wait, self._retry_scale) if verdict.wait is not None else None
         if verdict.state is not SENT:
-            log.info(
-                "delivery_attempt_ended",
-                delivery_id=str(row.id),
-                attempt=row.tries + 1,
-                state=str(verdict.state),
-                code=outcome.code,
-                enhanced=outcome.enhanced,
-                phase=outcome.phase,
-                fault=str(outcome.fault),
-                wait_s=int(wait.total_seconds()) if wait else None,
-            )
+            with correlated(outcome.trail or current()):
+                _tell(row, outcome, verdict, wait)
         return Ended(row, outcome, verdict, wait)
+
+
+def _tell(row: Row[Any], outcome: Outcome, verdict: Verdict, wait: timedelta | None) -> None:
+    """What was sent is told by the ledger; a log line is for what was not."""
+    log.info(
+        "delivery_attempt_ended",
+        delivery_id=str(row.id),
+        attempt=row.tries + 1,
+        state=str(verdict.state),
+        code=outcome.code,
+        enhanced=outcome.enhanced,
+        phase=outcome.phase,
+        fault=str(outcome.fault),
+        wait_s=int(wait.total_seconds()) if wait else None,
+    )

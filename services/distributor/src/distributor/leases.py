@@ -12,14 +12,28 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Table, and_, bindparam, case, delete, exists, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.channels import Outcome
-from distributor.ledger import attempts, deliveries, items, released
+from distributor.ledger import PERSONAL, attempts, barred, deliveries, items, progress_due, released
 from distributor.models import SenderLease
 from distributor.retry_policy import Verdict
-from distributor.states import LANE_OF_RANK, LEASED, UNCERTAIN
+from distributor.states import CANCELLED, LANE_OF_RANK, LEASED, UNCERTAIN
 from shared.contracts.delivery import Channel
 from shared.database import Database, Instant, insert_ignoring, upsert
 
@@ -83,19 +97,32 @@ async def claim(
 async def begin(session: AsyncSession, database: Database, owner: str, ids: Sequence[UUID]) -> set[UUID]:
     """Mark deliveries as on their way out; returns those that may go.
 
-    Here a stop, a correction or a withdrawal has its last word: it has called the row off, or made its revision old.
-    What may not go is put aside for the follow-up worker.
+    Here a stop, a correction or a withdrawal has its last word: it has called the row off, or made its revision old,
+    or was written while the row was, so that neither saw the other. What is old is put aside for the follow-up worker.
     """
     mine = and_(deliveries.c.id.in_(ids), deliveries.c.lease_owner == owner, deliveries.c.state == LEASED)
     old = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
-    going = update(deliveries).where(mine, ~old).values(begun_at=database.now()).returning(deliveries.c.id)
-    begun = set(await session.scalars(going))
+    going = update(deliveries).where(mine, ~old, ~barred(database.now())).values(begun_at=database.now())
+    begun = set(await session.scalars(going.returning(deliveries.c.id)))
     left = [key for key in ids if key not in begun]
     if left:
         mine_left = and_(deliveries.c.id.in_(left), deliveries.c.lease_owner == owner, deliveries.c.state == LEASED)
+        await _stop(session, database, mine_left)
         back = {"state": deliveries.c.leased_from, "lease_owner": None, "begun_at": None, "leased_from": ""}
-        await session.execute(update(deliveries).where(mine_left).values(back))
+        due_at = case((old, null()), else_=database.now())  # not old: its stop ended in this moment
+        await session.execute(update(deliveries).where(mine_left).values(back | {"next_attempt_at": due_at}))
     return begun
+
+
+async def _stop(session: AsyncSession, database: Database, mine: ColumnElement[bool]) -> None:
+    """Call off what a stop covers. What is in doubt stays so, and is not repeated."""
+    at = await _instant(session, database)
+    in_doubt = deliveries.c.leased_from == UNCERTAIN
+    off = released(at) | {"state": case((in_doubt, UNCERTAIN.value), else_=CANCELLED.value), "ended_reason": "stopped"}
+    for erased in (True, False):
+        values = off | dict.fromkeys(PERSONAL) | {"ended_reason": "erased"} if erased else off
+        stopped = update(deliveries).where(mine, barred(at, erased=erased)).values(values)
+        await progress_due(session, await session.scalars(stopped.returning(deliveries.c.subject_id)), at)
 
 
 _RECORD = (
@@ -120,19 +147,22 @@ _RECORD = (
 )
 
 
-async def record(session: AsyncSession, owner: str, ended: Sequence[Ended], at: datetime) -> None:
-    """Write down how attempts ended: one row each, and the delivery's new state where the lease is still ours."""
+async def record(session: AsyncSession, ended: Sequence[Ended], at: datetime) -> None:
+    """Write down how attempts ended: one row each, and the delivery's new state where nobody has taken it over.
+
+    It was leased to whoever claimed it: a sender that has taken a new name since then may still tell of it.
+    """
     connection = await session.connection()
-    await connection.execute(_RECORD, [_changes(owner, one, at) for one in ended])
+    await connection.execute(_RECORD, [_changes(one, at) for one in ended])
     # A zombie's attempt may bear a number that whoever took over has used: theirs stands.
     await connection.execute(insert_ignoring(session, attempts), [_attempt(one, at) for one in ended])
 
 
-def _changes(owner: str, ended: Ended, at: datetime) -> dict[str, Any]:
+def _changes(ended: Ended, at: datetime) -> dict[str, Any]:
     row, outcome, verdict = ended.row, ended.outcome, ended.verdict
     return {
         "b_id": row.id,
-        "b_owner": owner,
+        "b_owner": row.lease_owner,
         "b_state": verdict.state,
         "b_reason": verdict.reason,
         "b_next": at + ended.wait if ended.wait is not None else None,

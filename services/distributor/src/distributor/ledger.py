@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
@@ -123,14 +123,16 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
     recipients: Sequence[Recipient] = batch.recipients
     if batch.subject_kind is SubjectKind.ITEM:
         await note_revision(session, batch.subject_id, batch.revision, withdrawn=False)
+        # Before the share lock: two batches that hold it and both want to write the row would wait for each other.
+        await progress_due(session, [batch.subject_id], at)
         newest = await newest_of(session, batch.subject_id)
+        if newest.revision > 1:
+            recipients = await _without_earlier(session, batch)
         if newest.withdrawn:
             ended = "withdrawn"
-        elif newest.revision > batch.revision:
-            recipients = await _without_earlier(session, batch)
+        else:
             revision = newest.revision
         await _keep_exclusions(session, batch.subject_id, batch.exclusions, at)
-        await progress_due(session, [batch.subject_id], at)
     barred = await _barred(session, batch, recipients, at)
     rows = [
         _row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
@@ -161,7 +163,7 @@ async def accept_endpoints(
 
 
 async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[Recipient]:
-    """Those who have no row of this item yet: the others were reached by an earlier copy of this batch."""
+    """Those who have no row of this item yet: the others were reached by an earlier batch, or a copy of this one."""
     ids = [recipient.recipient_id for recipient in batch.recipients]
     query = select(deliveries.c.recipient_id).where(
         deliveries.c.subject_id == batch.subject_id,
@@ -197,6 +199,18 @@ async def _barred(
 def covers(stop: Any, audience: str, at: datetime) -> bool:
     """Whether a stop keeps something from a recipient in this audience at this time."""
     return stop.audience in ("", audience) and (stop.until is None or stop.until > at)
+
+
+def barred(at: Any, *, erased: bool = False) -> ColumnElement[bool]:
+    """Whether a stop that is in force at `at` (with `erased`: an erasure) covers the delivery."""
+    theirs = and_(stops.c.recipient_id == deliveries.c.recipient_id, deliveries.c.channel == Channel.MAIL)
+    if erased:
+        return exists().where(theirs, stops.c.erased)
+    in_force = and_(stops.c.stopped, or_(stops.c.until.is_(None), stops.c.until > at))
+    covering = and_(in_force, or_(stops.c.audience == "", stops.c.audience == deliveries.c.audience))
+    return exists().where(
+        theirs, or_(stops.c.erased, and_(covering, deliveries.c.lane != LANE_RANK[Lane.TRANSACTIONAL]))
+    )
 
 
 def _row(batch: MailRequested, recipient: Recipient, revision: int, ended: str, at: datetime) -> dict[str, Any]:
@@ -305,8 +319,9 @@ async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
 
 
 def not_begun() -> Any:
-    """Nothing of it can have left us."""
-    return or_(deliveries.c.state.in_(UNSENT), and_(deliveries.c.state == LEASED, deliveries.c.begun_at.is_(None)))
+    """Nothing of it can have left us. What waits to be repeated in doubt may have, the first time."""
+    waits = and_(deliveries.c.begun_at.is_(None), deliveries.c.leased_from != UNCERTAIN)
+    return or_(deliveries.c.state.in_(UNSENT), and_(deliveries.c.state == LEASED, waits))
 
 
 def released(at: datetime) -> dict[str, Any]:
@@ -319,8 +334,11 @@ async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
     row = (await session.execute(select(deliveries).where(deliveries.c.id == key))).first()
     if row is None:
         raise UnknownDelivery(str(key))
-    newest = select(func.coalesce(func.max(items.c.newest_revision), row.revision)).where(items.c.id == row.subject_id)
-    current = deliveries.c.revision >= newest.scalar_subquery()
+    newest = 0
+    if row.subject_kind == SubjectKind.ITEM:
+        await progress_due(session, [row.subject_id], at)
+        newest = (await newest_of(session, row.subject_id)).revision
+    current = deliveries.c.revision >= newest
     reachable = or_(deliveries.c.channel == Channel.WEBHOOK, deliveries.c.address.is_not(None))
     again = (
         update(deliveries)
@@ -330,14 +348,21 @@ async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
     )
     if (await session.execute(again)).first() is None:
         raise NotRetriable(row.state)
-    if row.subject_kind == SubjectKind.ITEM:
-        await progress_due(session, [row.subject_id], at)
 
 
-SCRUB = (
-    update(deliveries)
-    .where(deliveries.c.changed_at < bindparam("before", type_=deliveries.c.changed_at.type))
-    .where(deliveries.c.address.is_not(None), deliveries.c.next_attempt_at.is_(None), deliveries.c.state != LEASED)
-    .values(dict.fromkeys(PERSONAL))
-)
-"""Retention: drops what is personal from deliveries that ended before `before`."""
+async def scrub(session: AsyncSession, *, after: UUID | None, before: datetime, limit: int) -> UUID | None:
+    """Go through the ledger's next `limit` rows; returns the id to go on after, or `None` at the end.
+
+    Drops what is personal from deliveries that ended before `before` (retention), and from those of the erased, whose
+    rows a batch or a follow-up may have written in the same moment. By stretches: the ledger may hold millions.
+    """
+    walk = select(deliveries.c.id).order_by(deliveries.c.id).limit(limit)
+    stretch = deliveries.c.id > after if after else true()
+    ids = list(await session.scalars(walk.where(stretch)))
+    if ids:
+        at_rest = and_(deliveries.c.next_attempt_at.is_(None), deliveries.c.state != LEASED)
+        ended = and_(deliveries.c.changed_at < before, at_rest)
+        personal = update(deliveries).where(stretch, deliveries.c.id <= ids[-1], deliveries.c.address.is_not(None))
+        forgotten = or_(ended, barred(before, erased=True))
+        await session.execute(personal.where(forgotten).values(dict.fromkeys(PERSONAL)))
+    return ids[-1] if len(ids) == limit else None

@@ -5,15 +5,17 @@ process lives.
 """
 
 import asyncio
+import time
 from collections import Counter
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
 from distributor import leases
-from distributor.ledger import SCRUB, progress_due
+from distributor.ledger import progress_due, scrub
 from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
@@ -24,6 +26,10 @@ log = structlog.get_logger()
 SWEEP_EVERY_S = 5.0
 SCRUB_EVERY = timedelta(hours=1)
 CHUNK = 500
+STRETCH = 1000
+"""Rows that one sweep looks at for what need not be kept: 17 million a day."""
+UNSEEING_S = 10.0
+"""After so long without a sweep the database was away, and no sender could renew its lease either."""
 STUCK_AFTER = timedelta(seconds=60)
 
 uncertain_total = Metric("budkavle_deliveries_uncertain_total", "Deliveries in doubt after a sender's death")
@@ -41,19 +47,26 @@ class RecoveryWorker:
         self._repeat_doubtful = settings.uncertain == "repeat"
         self._kept = timedelta(days=settings.personal_data_days)
         self._scrubbed_at: datetime | None = None
+        self._scrubbed_to: UUID | None = None
+        self._swept_at: float | None = None
         self._stuck = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop`."""
         while not stop.is_set():
+            await self._let_others_renew(stop)
             while await self.take_over():
                 pass
             await self._tidy()
             await self._look_for_stuck()
-            try:
-                await asyncio.wait_for(stop.wait(), SWEEP_EVERY_S)
-            except TimeoutError:
-                continue
+            self._swept_at = time.monotonic()
+            await _pause(stop, SWEEP_EVERY_S)
+
+    async def _let_others_renew(self, stop: asyncio.Event) -> None:
+        """When the database comes back, senders with mail on its way out shall not be taken for dead."""
+        if self._swept_at is not None and time.monotonic() - self._swept_at > UNSEEING_S:
+            await self._database.ping()
+            await _pause(stop, leases.RENEW_EVERY_S + 1)
 
     async def take_over(self) -> int:
         """Free one chunk of what dead senders held; returns how many."""
@@ -69,12 +82,15 @@ class RecoveryWorker:
 
     async def _tidy(self) -> None:
         now = self._clock.now()
-        if self._scrubbed_at is not None and now - self._scrubbed_at < SCRUB_EVERY:
+        rested = self._scrubbed_at is None or now - self._scrubbed_at >= SCRUB_EVERY
+        if self._scrubbed_to is None and not rested:
             return
         async with self._database.transaction(quiet=True) as session:
             await leases.forget_dead(session, self._database)
-            await session.execute(SCRUB, {"before": now - self._kept})
-        self._scrubbed_at = now
+            to = await scrub(session, after=self._scrubbed_to, before=now - self._kept, limit=STRETCH)
+        self._scrubbed_to = to
+        if to is None:
+            self._scrubbed_at = now
 
     async def _look_for_stuck(self) -> None:
         async with self._database.reading() as session:
@@ -86,3 +102,10 @@ class RecoveryWorker:
         if stuck and not self._stuck:
             log.error("deliveries_stuck", waited_s=int(waited.total_seconds()), reason="no sender is running")
         self._stuck = stuck
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
