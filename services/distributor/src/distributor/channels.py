@@ -13,6 +13,7 @@ from uuid import UUID
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import Form, Lane, RequestContent, SubjectKind
 from shared.contracts.news import Audience, ItemSnapshot, Locale
+from shared.correlation import Correlation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +79,7 @@ class Outcome:
     recipient's fault) or uncertain (the receiver may have it). `code` is the SMTP reply or HTTP status, `enhanced`
     the RFC 3463 status, `reply` the receiver's own words with its queue id (at most 4 kB). `counts` is false when
     nothing was tried on this delivery's own account (the relay could not be reached): the retry schedule does not
-    advance.
+    advance. `trail` binds what is logged of it to the editor's click; senders leave it alone.
     """
 
     state: DeliveryState
@@ -90,6 +91,7 @@ class Outcome:
     retry_after: timedelta | None = None
     counts: bool = True
     duration: timedelta = field(default=timedelta(0))
+    trail: Correlation | None = field(default=None, compare=False)
 
 
 class Sender(Protocol):
