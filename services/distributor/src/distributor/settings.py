@@ -5,6 +5,7 @@ import ssl
 from pydantic import Field, SecretStr, field_validator
 
 from distributor.mail.addresses import InvalidAddress, wire_address
+from distributor.mail.dkim import parse_keys
 from distributor.mail.relay_url import RelayUrl
 from distributor.webhooks.addresses import AddressPolicy, parse_networks
 from shared.settings import OrganisationSettings
@@ -29,6 +30,7 @@ class DistributorSettings(OrganisationSettings):
     smtp_ehlo_name: str = Field(
         default="", pattern=r"^[A-Za-z0-9.\-\[\]:]*$", description="this host's name to the relay"
     )
+    dkim_keys: str = Field(default="", description="selector=/path/key.pem, comma between; empty: the relay signs")
     webhook_slots: int = Field(default=32, ge=1, le=500)
     webhook_allow_loopback: bool = Field(default=False, description="for the demo and the tests")
     webhook_allowed_networks: str = Field(default="", description="private networks of intranets, comma between")
@@ -59,6 +61,12 @@ class DistributorSettings(OrganisationSettings):
     @classmethod
     def _known_relay(cls, value: SecretStr) -> SecretStr:
         RelayUrl.parse(value.get_secret_value())
+        return value
+
+    @field_validator("dkim_keys")
+    @classmethod
+    def _usable_keys(cls, value: str) -> str:
+        parse_keys(value)
         return value
 
     @field_validator("smtp_ca_file", "webhook_ca_file")

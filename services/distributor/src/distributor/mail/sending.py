@@ -5,19 +5,25 @@ Promises the port's promise: an outcome for every dispatch, whatever a receiver 
 final dot was written and no usable answer came.
 """
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 from distributor.channels import Dispatch, Fault, Outcome
+from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
+from distributor.mail.dkim import DkimSigner, parse_keys
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, printable
-from distributor.mail.smtp import Ending, RelaySettings, SmtpRelay
+from distributor.mail.smtp import Composed, Ending, RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
 
 INVALID_ADDRESS = "invalid_address"
+SIGNING_THREADS = 2
 
 
 class MailSender:
@@ -28,6 +34,8 @@ class MailSender:
     def __init__(self, settings: DistributorSettings) -> None:
         self.slots = settings.smtp_connections
         self._composer = Composer(settings)
+        self._signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="dkim")
+        self._signer = DkimSigner(sender_domain(settings), keys) if (keys := parse_keys(settings.dkim_keys)) else None
         self._relay = SmtpRelay(
             RelaySettings(
                 url=RelayUrl.parse(settings.smtp_url.get_secret_value()),
@@ -43,7 +51,7 @@ class MailSender:
         """Send one mail and say how it ended."""
         began = time.monotonic()
         try:
-            mail = self._composer.compose(dispatch)
+            mail = await self._signed(self._composer.compose(dispatch), dispatch)
         except Unsendable as refusal:
             return _unsendable(str(refusal))
         ending = await self._relay.transmit(mail)
@@ -52,6 +60,20 @@ class MailSender:
     async def close(self) -> None:
         """Hang up."""
         await self._relay.close()
+        self._signers.shutdown(wait=False)
+
+    async def _signed(self, mail: Composed, dispatch: Dispatch) -> Composed:
+        """Sign beside the event loop: `cryptography` lets go of the interpreter while it computes."""
+        if self._signer is None:
+            return mail
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._signers, self._signer.sign, mail.data, dispatch.planned_at)
+        return replace(mail, data=data)
+
+
+def sender_domain(settings: DistributorSettings) -> str:
+    """The domain of the From address: the one that a signature must be of (DMARC, alignment)."""
+    return wire_address(settings.sender).text.rpartition("@")[2]
 
 
 def outcome(ending: Ending, duration: timedelta) -> Outcome:
