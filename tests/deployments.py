@@ -184,7 +184,7 @@ class Deployment:
             "WEBHOOK_ALLOW_LOOPBACK": "true",
         }
         told = {**common, **self._settings, **settings}
-        surroundings = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        surroundings = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         return {**surroundings, **{f"BUDKAVLE_{name}": value for name, value in told.items()}}
 
 

@@ -3,19 +3,16 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
-from tests.deployments import ADMIN_KEY, Deployment, Distributed, Standalone
-from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk
+from tests.deployments import Deployment, Distributed, Standalone
+from tests.desk import Desk
 from tests.failing import pytest_runtest_makereport
 from tests.inboxes import Inboxes
-from tests.resilience.scene import Scene, people_file
+from tests.resilience.scene import SETTINGS, Scene, populate
 from tests.servers.rabbitmq import shared_amqp_url
 from tests.servers.receiver import HttpReceiver
 
 __all__ = ["pytest_runtest_makereport"]
-
-SETTINGS = {"RETRY_SCALE": "0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +34,6 @@ def deployment(request: pytest.FixtureRequest, intranet: HttpReceiver) -> Iterat
         yield made
     finally:
         made.close()
-
-
-def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
-    """Bring the people and one endpoint in."""
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    with httpx2.Client(base_url=deployment.url, headers=headers, timeout=60) as api:
-        for audience in ("newsroom", "politician", "public"):
-            upload = {"file": (f"{audience}.csv", people_file(audience), "text/csv")}
-            answer = api.post(f"{SUBSCRIPTIONS}/imports", files=upload, data={"audience": audience})
-            assert answer.status_code == 200, answer.text
-        endpoint = {
-            "name": "Intranätet",
-            "organisation": "Kommunen",
-            "contact_email": "webb@kommun.example",
-            "url": intranet.url("/hook"),
-            "audiences": ["public"],
-        }
-        assert api.post(f"{DISTRIBUTOR}/endpoints", json=endpoint).status_code == 201
 
 
 @pytest.fixture

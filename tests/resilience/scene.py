@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tests.deployments import SMTP_CONNECTIONS, Deployment, Distributed, Standalone
-from tests.desk import Desk, Json
+import httpx2
+from tests.deployments import ADMIN_KEY, SMTP_CONNECTIONS, Deployment, Distributed, Standalone
+from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
 from tests.servers.proxy import TcpProxy
@@ -32,6 +33,7 @@ NEWSROOMS = [f"desk{number}@tidning.example" for number in range(10)]
 POLITICIANS = [f"ledamot{number}@fullmaktige.example" for number in range(40)]
 PUBLIC = [f"folk{number}@folk.example" for number in range(1150)]
 EVERYBODY = frozenset((*NEWSROOMS, *POLITICIANS, *PUBLIC))  # in five batches
+SETTINGS = {"RETRY_SCALE": "0.1"}
 TAKES_EFFECT_S = 2.0
 RESENT_WITHIN_S = 60.0
 
@@ -45,7 +47,6 @@ class Scene:
     inboxes: Inboxes
     intranet: HttpReceiver
     kills: int = 0
-    published_at: dict[str, float] = field(default_factory=dict)
 
     async def publish(self) -> str:
         item = await self.desk.draft(FIELDS)
@@ -137,6 +138,24 @@ def check_nobody_after(mails: Sequence[Mail], revision: int, took_effect_at: flo
 
 def now() -> float:
     return time.time()
+
+
+def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
+    """Bring the people and one endpoint in."""
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with httpx2.Client(base_url=deployment.url, headers=headers, timeout=60) as api:
+        for audience in ("newsroom", "politician", "public"):
+            upload = {"file": (f"{audience}.csv", people_file(audience), "text/csv")}
+            answer = api.post(f"{SUBSCRIPTIONS}/imports", files=upload, data={"audience": audience})
+            assert answer.status_code == 200, answer.text
+        endpoint = {
+            "name": "Intranätet",
+            "organisation": "Kommunen",
+            "contact_email": "webb@kommun.example",
+            "url": intranet.url("/hook"),
+            "audiences": ["public"],
+        }
+        assert api.post(f"{DISTRIBUTOR}/endpoints", json=endpoint).status_code == 201
 
 
 def people_file(audience: str) -> bytes:

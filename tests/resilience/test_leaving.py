@@ -1,0 +1,78 @@
+"""Who leaves between the match and the sending gets nothing: not by the mailbox provider's button, a pause or an erasure."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+from tests.desk import SUBSCRIPTIONS
+from tests.inboxes import Inboxes, Mail
+from tests.resilience.scene import EVERYBODY, TAKES_EFFECT_S, Scene, check_once_each, check_settled
+
+BY_FORM, BY_MULTIPART, BY_PAUSE, BY_ERASURE = (f"folk{number}@folk.example" for number in (10, 11, 12, 13))
+
+
+async def test_left_while_the_mail_server_was_away(scene: Scene) -> None:
+    first = await scene.publish()
+    await scene.desk.reached(first)
+    mails = {mail.to: mail for mail in scene.inboxes.of(first)}
+    scene.deployment.mail_link.close()
+    second = await scene.publish()
+    await scene.until_planned(second)
+    await press_the_button(mails[BY_FORM])
+    await press_the_button(mails[BY_MULTIPART], multipart=True)
+    await _pause(scene, BY_PAUSE)
+    await _erase(scene, BY_ERASURE)
+    scene.deployment.mail_link.lead_to(scene.inboxes.port)
+    reach = await scene.desk.reached(second)
+    check_once_each(scene.inboxes.of(second), EVERYBODY - {BY_FORM, BY_MULTIPART, BY_PAUSE, BY_ERASURE})
+    assert reach["total"]["cancelled"] == 4
+    await check_settled(scene)
+
+
+async def test_left_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    """Each leaves when half of the others have it: nobody has it two seconds later who had not got it before."""
+    first = await scene.publish()
+    await scene.desk.reached(first)
+    mails = {mail.to: mail for mail in scene.inboxes.of(first)}
+    scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.02")
+    second = await scene.publish()
+    await scene.until_received(200)
+    have_it = {mail.to for mail in scene.inboxes.of(second)}
+    leaving = sorted(address for address in mails if address not in have_it and "folk" in address)[-20:]
+    left_at = {}
+    for address in leaving:
+        await press_the_button(mails[address])
+        left_at[address] = time.time()
+    await scene.desk.reached(second)
+    got = {mail.to: mail.dot_at for mail in scene.inboxes.of(second)}
+    assert set(mails) - set(got) <= set(leaving)
+    assert all(got[address] < left_at[address] + TAKES_EFFECT_S for address in leaving if address in got)
+    assert len(set(leaving) - set(got)) >= 10
+    await check_settled(scene)
+
+
+async def press_the_button(mail: Mail, *, multipart: bool = False) -> None:
+    """As a mailbox provider does it (RFC 8058): a POST with the header's own words, no cookie, no redirect."""
+    found = re.fullmatch(r"<(\S+)>", mail.header("List-Unsubscribe"))
+    assert found is not None
+    name, _, value = mail.header("List-Unsubscribe-Post").partition("=")
+    async with httpx2.AsyncClient(timeout=30) as provider:
+        body = {"files": {name: (None, value)}} if multipart else {"data": {name: value}}
+        answer = await provider.post(found[1], **body)  # type: ignore[arg-type]
+    assert answer.status_code == 200, answer.text
+
+
+async def _pause(scene: Scene, address: str) -> None:
+    until = datetime.now(UTC) + timedelta(days=30)
+    await scene.desk.change_subscriber(await _id_of(scene, address), {"paused_until": until.isoformat()})
+
+
+async def _erase(scene: Scene, address: str) -> None:
+    await scene.desk.call("DELETE", f"{SUBSCRIPTIONS}/subscribers/{await _id_of(scene, address)}")
+
+
+async def _id_of(scene: Scene, address: str) -> str:
+    people = await scene.desk.all_pages(f"{SUBSCRIPTIONS}/subscribers")
+    return next(person["id"] for person in people if person["address"] == address)
