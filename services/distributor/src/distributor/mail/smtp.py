@@ -178,6 +178,10 @@ class Connection:
         return self._spoilt(self._heard(Phase.DATA, response.code, response.message))
 
     def _heard(self, phase: Phase, code: int, text: str) -> Ending:
+        if self._protocol._buffer:  # noqa: SLF001 - it would be taken for the answer to the next command
+            self._fit = False
+            if phase is not Phase.DOT:
+                return Ending(phase, None, printable(f"unintelligible: more than one answer, first {code} {text}"))
         if not 200 <= code < 600:  # aiosmtplib takes any number for a code
             return self._spoilt(Ending(phase, None, printable(f"unintelligible: {code} {text}")))
         ending = Ending(phase, code, text)
