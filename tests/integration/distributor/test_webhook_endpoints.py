@@ -15,7 +15,8 @@ from tests.servers.receiver import HANG, Answer, HttpReceiver, redirect
 
 from distributor.app import build
 from distributor.settings import DistributorSettings
-from distributor.webhooks.endpoints import disable_gone, matching
+from distributor.webhooks.endpoints import disable, matching
+from distributor.webhooks.models import DisabledReason
 from shared import keys
 from shared.clock import SystemClock
 from shared.contracts.news import Audience
@@ -202,8 +203,8 @@ async def test_disabling_by_hand_and_enabling_again(api: httpx2.AsyncClient, dat
     on = (await api.patch(url, json={"state": "enabled"}, headers=any_version)).json()
     assert (on["state"], on["disabled_reason"]) == ("enabled", None)
     async with database.transaction() as session:
-        assert await disable_gone(session, UUID(endpoint_id), CLOCK.now())
-        assert not await disable_gone(session, UUID(endpoint_id), CLOCK.now())
+        assert await disable(session, UUID(endpoint_id), DisabledReason.GONE, CLOCK.now())
+        assert not await disable(session, UUID(endpoint_id), DisabledReason.GONE, CLOCK.now())
     gone = (await api.get(url)).json()
     assert (gone["state"], gone["disabled_reason"], gone["version"]) == ("disabled", "gone", 4)
 

@@ -14,6 +14,7 @@ from distributor.webhooks.signing import (
     key_of,
     new_secret,
     signed_headers,
+    signer,
 )
 
 BODY = '{"lead":"Åtta av tio går vidare"}'.encode()
@@ -21,7 +22,7 @@ BODY = '{"lead":"Åtta av tio går vidare"}'.encode()
 
 def test_the_library_verifies_every_active_secret() -> None:
     newest, older, stranger = new_secret(), new_secret(), new_secret()
-    headers = signed_headers("delivery-1", datetime.now(UTC), BODY, [newest, older])
+    headers = signed_headers("delivery-1", datetime.now(UTC), BODY, [signer(newest), signer(older)])
     for secret in (newest, older):
         assert Webhook(secret).verify(BODY, headers) == {"lead": "Åtta av tio går vidare"}
     with pytest.raises(WebhookVerificationError):
@@ -36,7 +37,7 @@ def test_the_same_as_the_library_signs_whatever_the_time_zone() -> None:
     secret, at = new_secret(), datetime(2026, 11, 22, 12, 0, 0, 900_000, tzinfo=UTC)
     expected = Webhook(secret).sign("m", at, BODY.decode())
     for zone in (UTC, timezone(timedelta(hours=1))):
-        headers = signed_headers("m", at.astimezone(zone), BODY, [secret])
+        headers = signed_headers("m", at.astimezone(zone), BODY, [signer(secret)])
         assert headers["webhook-signature"] == expected
         assert headers["webhook-timestamp"] == "1795348800"
 
@@ -45,7 +46,7 @@ def test_a_known_signature() -> None:
     """The example of the Standard Webhooks reference implementations."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     at = datetime.fromtimestamp(1614265330, UTC)
-    headers = signed_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [secret])
+    headers = signed_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [signer(secret)])
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 

@@ -11,13 +11,20 @@ from distributor.progress import ProgressWorker
 from distributor.recovery import RecoveryWorker
 from distributor.settings import DistributorSettings
 from distributor.webhooks import api as webhooks_api
+from distributor.webhooks import page as endpoint_page
+from distributor.webhooks.care import EndpointCareWorker
+from distributor.webhooks.contact_mail import ContactMail
+from distributor.webhooks.links import EndpointLinks
 from distributor.webhooks.sending import WebhookSender
 from shared.clock import Clock, SystemClock
 from shared.database import Database
 from shared.http import create_app
 from shared.service import Service
+from shared.tokens import TokenSigner
+from shared.web.pages import Pages, install_error_pages
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+HERE = Path(__file__).parent
+MIGRATIONS = HERE / "migrations"
 PATHS = ("/intranat", "/api/distributor")
 
 
@@ -25,9 +32,14 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
     """The distributor, ready to be started."""
     clock = clock or SystemClock()
     database = Database(settings.database_url, clock=clock)
+    links = EndpointLinks(settings.public_url, TokenSigner([key.get_secret_value() for key in settings.secret_keys]))
     app = create_app("distributor", "Budkavle distributor", settings=settings, database=database, clock=clock)
     app.include_router(api.router)
     app.include_router(webhooks_api.router)
+    app.include_router(endpoint_page.router)
+    app.state.endpoint_links = links
+    app.state.pages = Pages(settings, HERE / "webhooks")
+    install_error_pages(app, app.state.pages)
     senders = (MailSender(settings), WebhookSender(settings, database, clock))
     return Service(
         name="distributor",
@@ -43,5 +55,6 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
             FollowUpWorker(database, clock),
             ProgressWorker(database, clock),
             RecoveryWorker(database, clock, settings),
+            EndpointCareWorker(database, clock, ContactMail(links)),
         ],
     )

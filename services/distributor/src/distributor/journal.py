@@ -22,6 +22,7 @@ from distributor.channels import Outcome
 from distributor.leases import Ended
 from distributor.retry_policy import Verdict, decide, jittered
 from distributor.states import BOUNCED, SENT
+from distributor.webhooks import health
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced
 from shared.correlation import correlated, current
@@ -106,6 +107,7 @@ class Journal:
     async def _record(self, session: AsyncSession, ended: Sequence[Ended]) -> None:
         now = self._clock.now()
         await leases.record(session, ended, now)
+        await health.note(session, ended, now)
         subjects = {one.row.subject_id for one in ended if one.row.subject_kind == "item"}
         await ledger.progress_due(session, subjects, now)
         for one in ended:

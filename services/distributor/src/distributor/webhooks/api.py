@@ -17,26 +17,30 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.settings import DistributorSettings
-from distributor.webhooks import endpoints, trial
-from distributor.webhooks.models import Endpoint
+from distributor.webhooks import endpoints, health, history, trial
+from distributor.webhooks.models import Algorithm, Endpoint, EndpointHealth, EndpointState
 from distributor.webhooks.schemas import (
+    EndpointAttempt,
     EndpointChange,
     EndpointCreated,
     EndpointDetail,
     EndpointIn,
     EndpointView,
+    HealthView,
+    Recovered,
+    RecoverIn,
     SecretCreated,
     SecretIn,
     SecretView,
     TrialResult,
 )
 from distributor.webhooks.sending import seal_of
-from distributor.webhooks.signing import InvalidSecret, SecretUnreadable, key_of
+from distributor.webhooks.signing import InvalidSecret, SecretUnreadable, key_of, new_secret, public_key_of
 from distributor.webhooks.urls import UrlNotAllowed, checked_url
 from shared import paging
 from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
-from shared.keys import Reader, Writer
+from shared.keys import Publisher, Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented, invalid
 
@@ -81,7 +85,8 @@ async def list_endpoints(
     rows = await endpoints.page(session, after=paging.decode(cursor), limit=limit + 1)
     following = paging.encode(rows[limit - 1].id) if len(rows) > limit else None
     paging.link_next(request, response, following)
-    return Page(data=[EndpointView.model_validate(row) for row in rows[:limit]], next_cursor=following)
+    fares = await health.of(session, [row.id for row in rows])
+    return Page(data=[_view(row, fares[row.id]) for row in rows[:limit]], next_cursor=following)
 
 
 @router.get("/{endpoint_id}", responses=documented(401, 403, 404, 422))
@@ -132,13 +137,16 @@ async def rotate_secret(
 ) -> Response:
     """Make a new secret. The older ones sign beside it until `overlap_h` hours have passed."""
     at, settings = _now(request), _settings(request)
+    if body.secret and body.algorithm is Algorithm.ED25519:
+        raise invalid("/secret", "invalid_secret", "An Ed25519 key is always ours.", "En Ed25519-nyckel gör alltid vi.")
     overlap = timedelta(hours=body.overlap_h)
 
     async def work() -> Answer:
         await _existing(session, endpoint_id)
-        secret = _secret(body.secret)
+        secret = _secret(body.secret) or new_secret(body.algorithm)
         rotated = endpoints.rotate(session, endpoint_id, secret, overlap=overlap, seal=seal_of(settings), at=at)
-        return Answer(SecretCreated(id=await _fresh(rotated), created_at=at, retires_at=None), 201)
+        public = {"algorithm": body.algorithm, "public_key": public_key_of(secret)}
+        return Answer(SecretCreated(id=await _fresh(rotated), **public, created_at=at, retires_at=None), 201)
 
     answer = await once(session, key, at, work)
     return await _showing_secret(session, answer, settings)
@@ -146,12 +154,45 @@ async def rotate_secret(
 
 @router.post("/{endpoint_id}/test", responses=documented(401, 403, 404, 422))
 async def try_endpoint(request: Request, endpoint_id: UUID, _caller: Writer) -> TrialResult:
-    """Send a test webhook now and say what came back. The ledger is not touched, nor is the endpoint."""
+    """Send a test webhook now and say what came back. The ledger is not touched; an answer of 2xx ends a series of
+    failures.
+    """
     state = request.app.state
     result = await trial.run(endpoint_id, settings=_settings(request), database=state.database, clock=state.clock)
     if result is None:
         raise Problem(404, "unknown_endpoint")
     return result
+
+
+@router.get("/{endpoint_id}/attempts", responses=documented(401, 403, 404, 422))
+async def list_attempts(
+    request: Request,
+    response: Response,
+    endpoint_id: UUID,
+    session: Reading,
+    _caller: Reader,
+    cursor: Cursor = None,
+    limit: Limit = 10,
+) -> Page[EndpointAttempt]:
+    """The last tries to reach the endpoint, newest first."""
+    await _existing(session, endpoint_id)
+    rows = await history.attempts(session, endpoint_id, before=history.decode(cursor), limit=limit + 1)
+    following = history.encode(rows[limit - 1]) if len(rows) > limit else None
+    paging.link_next(request, response, following)
+    return Page(data=[EndpointAttempt.model_validate(row._asdict()) for row in rows[:limit]], next_cursor=following)
+
+
+@router.post("/{endpoint_id}/recover", status_code=202, responses=documented(400, 401, 403, 404, 409, 422))
+async def recover_endpoint(
+    request: Request, endpoint_id: UUID, body: RecoverIn, session: Writing, _caller: Publisher
+) -> Recovered:
+    """Send everything once more that failed, or was put off, since then; nothing older than an item's newest revision.
+    Asking twice sends once.
+    """
+    endpoint = await _existing(session, endpoint_id)
+    if endpoint.state == EndpointState.DISABLED:
+        raise Problem(409, "endpoint_disabled", "Nothing is sent to a disabled endpoint; enable it first.")
+    return Recovered(replanned=await history.recover(session, endpoint_id, body.since, _now(request)))
 
 
 def _now(request: Request) -> datetime:
@@ -243,7 +284,13 @@ async def _answered(session: AsyncSession, response: Response, endpoint: Endpoin
 async def _detail(session: AsyncSession, endpoint: Endpoint, at: datetime) -> EndpointDetail:
     secrets = await endpoints.secrets_of(session, endpoint.id, at)
     shown = [SecretView.model_validate(secret) for secret in secrets]
-    return EndpointDetail(**EndpointView.model_validate(endpoint).model_dump(), secrets=shown)
+    fares = await health.of(session, [endpoint.id])
+    return EndpointDetail(**_view(endpoint, fares[endpoint.id]).model_dump(), secrets=shown)
+
+
+def _view(endpoint: Endpoint, fares: EndpointHealth) -> EndpointView:
+    kept = {name: getattr(endpoint, name) for name in EndpointView.model_fields if name != "health"}
+    return EndpointView(**kept, health=HealthView.model_validate(fares))
 
 
 async def _showing_secret(session: AsyncSession, answer: Response, settings: DistributorSettings) -> Response:
@@ -252,7 +299,8 @@ async def _showing_secret(session: AsyncSession, answer: Response, settings: Dis
     secret_id = UUID(shown["secrets"][0]["id"] if "secrets" in shown else shown["id"])
     sealed = await endpoints.sealed_secret(session, secret_id)
     try:
-        shown["secret"] = seal_of(settings).open(sealed) if sealed else None
+        secret = seal_of(settings).open(sealed) if sealed else None
+        shown["secret"] = None if secret and public_key_of(secret) else secret
     except SecretUnreadable:
         shown["secret"] = None
     kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}

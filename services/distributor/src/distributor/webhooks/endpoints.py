@@ -4,17 +4,26 @@ Every function works in the transaction it is given and may run twice: names and
 (unique index), and a change asks for the version that it was made from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor.webhooks.models import DisabledReason, Endpoint, EndpointSecret, EndpointState, meets
-from distributor.webhooks.signing import Seal, digest, new_secret
+from distributor.webhooks import health
+from distributor.webhooks.models import (
+    DisabledReason,
+    Endpoint,
+    EndpointHealth,
+    EndpointSecret,
+    EndpointState,
+    meets,
+)
+from distributor.webhooks.signing import Seal, algorithm_of, digest, new_secret, public_key_of
 from shared.contracts.news import ItemSnapshot
 from shared.database import insert_ignoring
 from shared.ids import new_id
@@ -59,20 +68,20 @@ async def matching(session: AsyncSession, item: ItemSnapshot) -> list[UUID]:
     return list(found)
 
 
-async def target(session: AsyncSession, endpoint_id: UUID, at: datetime) -> Target | None:
-    """Where and how to reach an endpoint now, or `None` when there is none."""
-    rows = (
-        await session.execute(
-            select(Endpoint.url, Endpoint.state, EndpointSecret.sealed)
-            .outerjoin(EndpointSecret, (EndpointSecret.endpoint_id == Endpoint.id) & _signing(at))
-            .where(Endpoint.id == endpoint_id)
-            .order_by(EndpointSecret.id.desc())
-        )
-    ).all()
-    if not rows:
-        return None
-    enabled = rows[0].state == EndpointState.ENABLED
-    return Target(rows[0].url, enabled, tuple(row.sealed for row in rows if row.sealed is not None))
+async def targets(session: AsyncSession, endpoint_ids: Collection[UUID], at: datetime) -> dict[UUID, Target]:
+    """Where and how to reach these endpoints now; those that are gone are left out."""
+    rows = await session.execute(
+        select(Endpoint.id, Endpoint.url, Endpoint.state, EndpointSecret.sealed)
+        .outerjoin(EndpointSecret, (EndpointSecret.endpoint_id == Endpoint.id) & _signing(at))
+        .where(Endpoint.id.in_(endpoint_ids))
+        .order_by(EndpointSecret.id.desc())
+    )
+    sealed: dict[UUID, list[str]] = defaultdict(list)
+    found = {}
+    for row in rows:
+        sealed[row.id] += [row.sealed] if row.sealed is not None else []
+        found[row.id] = (row.url, row.state == EndpointState.ENABLED)
+    return {key: Target(url, enabled, tuple(sealed[key])) for key, (url, enabled) in found.items()}
 
 
 async def find(session: AsyncSession, endpoint_id: UUID) -> Endpoint | None:
@@ -103,6 +112,8 @@ async def register(session: AsyncSession, wanted: Mapping[str, Any], secret: str
     endpoint = Endpoint(id=new_id(), **wanted, state=EndpointState.ENABLED, created_at=at, updated_at=at)
     session.add(endpoint)
     await session.flush()
+    session.add(EndpointHealth(endpoint_id=endpoint.id))
+    await session.flush()
     await _keep_secret(session, endpoint.id, secret, seal=seal, at=at)
     return endpoint.id
 
@@ -117,7 +128,14 @@ async def change(
     asked = update(Endpoint).where(Endpoint.id == endpoint_id)
     if version is not None:
         asked = asked.where(Endpoint.version == version)
-    return await _touched(session, asked.values(**values, version=Endpoint.version + 1, updated_at=at))
+    if "contact_email" in values:  # the links in the earlier contact's mails are not the new one's to inherit
+        moved = Endpoint.contact_email != values["contact_email"]
+        values["generation"] = Endpoint.generation + case((moved, 1), else_=0)
+    if not await _touched(session, asked.values(**values, version=Endpoint.version + 1, updated_at=at)):
+        return False
+    if values.get("state") == EndpointState.ENABLED:
+        await health.begin_anew(session, endpoint_id)
+    return True
 
 
 async def remove(session: AsyncSession, endpoint_id: UUID, *, version: int | None) -> bool:
@@ -126,15 +144,15 @@ async def remove(session: AsyncSession, endpoint_id: UUID, *, version: int | Non
     return await _touched(session, asked if version is None else asked.where(Endpoint.version == version))
 
 
-async def disable_gone(session: AsyncSession, endpoint_id: UUID, at: datetime) -> bool:
-    """Stop sending to an endpoint that answered 410; false when it was stopped or deleted before."""
+async def disable(session: AsyncSession, endpoint_id: UUID, reason: DisabledReason, at: datetime) -> bool:
+    """Stop sending to an endpoint; false when it was stopped or deleted before."""
     return await _touched(
         session,
         update(Endpoint)
         .where(Endpoint.id == endpoint_id, ENABLED)
         .values(
             state=EndpointState.DISABLED,
-            disabled_reason=DisabledReason.GONE,
+            disabled_reason=reason,
             version=Endpoint.version + 1,
             updated_at=at,
         ),
@@ -144,7 +162,7 @@ async def disable_gone(session: AsyncSession, endpoint_id: UUID, at: datetime) -
 async def rotate(
     session: AsyncSession, endpoint_id: UUID, secret: str, *, overlap: timedelta, seal: Seal, at: datetime
 ) -> UUID:
-    """Add a secret and let the others retire after `overlap`; returns its id.
+    """Add a secret and let the others of its kind retire after `overlap`; returns its id.
 
     Raises `SecretReused` or `TooManySecrets`. The endpoint's row is taken first, so that rotations queue up.
     """
@@ -152,10 +170,12 @@ async def rotate(
     await session.execute(taken.values(version=Endpoint.version + 1, updated_at=at))
     await session.execute(delete(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id, ~_signing(at)))
     mine = EndpointSecret.endpoint_id == endpoint_id
+    secret = secret or new_secret()
     kept = await session.scalar(select(func.count()).select_from(EndpointSecret).where(mine))
     if overlap and (kept or 0) >= MAX_SECRETS:
         raise TooManySecrets
     end = at + overlap
+    mine = mine & (EndpointSecret.algorithm == algorithm_of(secret))
     later = or_(EndpointSecret.retires_at.is_(None), EndpointSecret.retires_at > end)
     await session.execute(update(EndpointSecret).where(mine, later).values(retires_at=end))
     return await _keep_secret(session, endpoint_id, secret, seal=seal, at=at)
@@ -168,6 +188,8 @@ async def _keep_secret(session: AsyncSession, endpoint_id: UUID, secret: str, *,
         "endpoint_id": endpoint_id,
         "sealed": seal.close(secret),
         "sha256": digest(secret),
+        "algorithm": algorithm_of(secret),
+        "public_key": public_key_of(secret),
         "created_at": at,
     }
     table: Any = EndpointSecret.__table__

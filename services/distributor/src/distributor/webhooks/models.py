@@ -26,10 +26,26 @@ class EndpointState(StrEnum):
 
 
 class DisabledReason(StrEnum):
-    """Who disabled an endpoint: a person, or its own answer 410."""
+    """Who disabled an endpoint: a person, its own answer 410, or five days of nothing but failures."""
 
     BY_HAND = "by_hand"
     GONE = "gone"
+    FAILING = "failing"
+
+
+class Told(StrEnum):
+    """What the contact was told last by mail; nothing while all is well."""
+
+    NOTHING = ""
+    FAILING = "failing"
+    DISABLED = "disabled"
+
+
+class Algorithm(StrEnum):
+    """How a secret signs: `v1` (HMAC-SHA256, both sides hold it) or `v1a` (Ed25519, we alone hold it)."""
+
+    HMAC = "hmac"
+    ED25519 = "ed25519"
 
 
 class CodeSet(TypeDecorator[frozenset[str]]):
@@ -71,12 +87,29 @@ class Endpoint(Base):
     state: Mapped[str] = mapped_column(String(10))
     disabled_reason: Mapped[str | None] = mapped_column(String(20))
     version: Mapped[int] = mapped_column(default=1)
+    generation: Mapped[int] = mapped_column(default=1, doc="of the links to the endpoint's page: older ones are dead")
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
 
+class EndpointHealth(Base):
+    """How an endpoint has answered of late. Beside the endpoint, so that outcomes change neither it nor its version."""
+
+    __tablename__ = "endpoint_health"
+
+    endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    failures: Mapped[int] = mapped_column(default=0, doc="in a row, over all deliveries")
+    failing_since: Mapped[datetime | None] = mapped_column(doc="the first of them")
+    works: Mapped[bool | None] = mapped_column(doc="the last attempt was answered 2xx; unknown before the first")
+    last_success_at: Mapped[datetime | None]
+    last_attempt_at: Mapped[datetime | None]
+    last_status: Mapped[int | None] = mapped_column(doc="HTTP status of the last attempt, if there was an answer")
+    last_phase: Mapped[str] = mapped_column(String(20), default="", doc="how far the last attempt came")
+    told: Mapped[str] = mapped_column(String(10), default="")
+
+
 class EndpointSecret(Base):
-    """A signing secret. During a rotation there are several, and each signs until it `retires_at`."""
+    """A signing secret. During a rotation there are several of a kind, and each signs until it `retires_at`."""
 
     __tablename__ = "endpoint_secrets"
 
@@ -84,5 +117,7 @@ class EndpointSecret(Base):
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
     sealed: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    algorithm: Mapped[str] = mapped_column(String(10), default=Algorithm.HMAC)
+    public_key: Mapped[str | None] = mapped_column(Text, doc="of an Ed25519 key: `whpk_…`, for anybody to see")
     created_at: Mapped[datetime]
     retires_at: Mapped[datetime | None]

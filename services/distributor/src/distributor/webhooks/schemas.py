@@ -6,9 +6,11 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from distributor.schemas import AttemptView
 from distributor.webhooks.client import Why
-from distributor.webhooks.models import DisabledReason, EndpointState
+from distributor.webhooks.models import Algorithm, DisabledReason, EndpointState, Told
 from shared.contracts.delivery import DeliveryState
+from shared.contracts.mail import Form
 from shared.contracts.news import Audience
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
@@ -99,8 +101,11 @@ class EndpointChange(RequestModel):
 
 
 class SecretIn(RequestModel):
-    """A new secret. The others go on signing for `overlap_h` hours, so that the receiver can change in peace."""
+    """A new secret. Others of its kind sign for `overlap_h` hours more, so that the receiver can change in peace."""
 
+    algorithm: Algorithm = Field(
+        default=Algorithm.HMAC, description="`ed25519` signs beside the HMAC secret; its key is always ours"
+    )
     secret: SecretText = Field(default="", json_schema_extra=_without_default)
     overlap_h: int = Field(default=24, ge=0, le=MAX_OVERLAP_H)
 
@@ -111,8 +116,24 @@ class SecretView(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
+    algorithm: Algorithm
+    public_key: str | None = Field(description="`whpk_…`, verifies the `v1a` signatures of an Ed25519 key")
     created_at: AwareDatetime
     retires_at: AwareDatetime | None
+
+
+class HealthView(BaseModel):
+    """How an endpoint has answered of late."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    works: bool | None = Field(description="whether the last attempt was answered 2xx; null before the first")
+    failures: int = Field(description="attempts in a row that failed, over all deliveries")
+    failing_since: AwareDatetime | None
+    last_success_at: AwareDatetime | None = Field(description="to ten seconds")
+    last_attempt_at: AwareDatetime | None = Field(description="to ten seconds while all goes well")
+    last_status: int | None = Field(description="HTTP status of the last attempt, if there was an answer")
+    told: Told = Field(description="what we mailed to the contact last")
 
 
 class EndpointView(BaseModel):
@@ -130,6 +151,7 @@ class EndpointView(BaseModel):
     topics: Annotated[frozenset[str], Sorted]
     state: EndpointState
     disabled_reason: DisabledReason | None
+    health: HealthView
     version: int
     created_at: AwareDatetime
     updated_at: AwareDatetime
@@ -150,7 +172,9 @@ class EndpointCreated(EndpointDetail):
 class SecretCreated(SecretView):
     """A new secret, shown here and never again."""
 
-    secret: str | None = Field(default=None, description="null when a replay comes after the secret was rotated")
+    secret: str | None = Field(
+        default=None, description="null for an Ed25519 key, and when a replay comes after the secret was rotated"
+    )
 
 
 class TrialResult(BaseModel):
@@ -161,3 +185,24 @@ class TrialResult(BaseModel):
     failure: Why | None = Field(description="why there was no answer")
     reply: str = Field(description="the first 4 kB of the answer, or what went wrong, in words")
     duration_ms: int
+
+
+class EndpointAttempt(AttemptView):
+    """One try to reach the endpoint, with the first 4 kB of its answer."""
+
+    delivery_id: UUID
+    item_id: UUID
+    revision: int
+    form: Form
+
+
+class RecoverIn(RequestModel):
+    """Since when."""
+
+    since: AwareDatetime = Field(description="everything that has failed, or was put off, after this instant")
+
+
+class Recovered(BaseModel):
+    """What `recover` did."""
+
+    replanned: int = Field(description="deliveries that go out once more; none when asked again at once")

@@ -23,7 +23,9 @@ from distributor.webhooks import endpoints
 from distributor.webhooks.body import CONTENT_TYPE, news_body
 from distributor.webhooks.client import Answer, Silence, WebhookClient, Why
 from distributor.webhooks.endpoints import Target
+from distributor.webhooks.models import DisabledReason
 from distributor.webhooks.signing import Seal, SecretUnreadable, signed_headers
+from distributor.webhooks.targets import TargetBook
 from shared.clock import Clock
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.database import Database
@@ -70,6 +72,7 @@ class WebhookSender:
         self._clock = clock
         self._seal = seal_of(settings)
         self._client = client or new_client(settings)
+        self._targets = TargetBook(database, clock)
         self._crowds: dict[UUID, Crowd] = {}
 
     async def send(self, dispatch: Dispatch) -> Outcome:
@@ -87,11 +90,11 @@ class WebhookSender:
             )
 
     async def close(self) -> None:
+        await self._targets.close()
         await self._client.close()
 
     async def _deliver(self, dispatch: Dispatch) -> Outcome:
-        async with self._database.reading() as session:
-            target = await endpoints.target(session, dispatch.recipient_id, self._clock.now())
+        target = await self._targets.find(dispatch.recipient_id)
         if target is None or not target.enabled:
             words = "the endpoint is deleted" if target is None else "the endpoint is disabled"
             return Outcome(DeliveryState.FAILED, reply=words, phase="prepare")
@@ -106,14 +109,15 @@ class WebhookSender:
 
     async def _post(self, dispatch: Dispatch, target: Target) -> Outcome:
         body = news_body(dispatch.content, dispatch.form, dispatch.planned_at)
-        secrets = [self._seal.open(sealed) for sealed in target.sealed]
-        headers = signed_headers(str(dispatch.delivery_id), self._clock.now(), body, secrets)
+        signers = [self._seal.signer(sealed) for sealed in target.sealed]
+        headers = signed_headers(str(dispatch.delivery_id), self._clock.now(), body, signers)
         answer = await self._client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)
         return classified(answer, self._clock.now())
 
     async def _disable(self, endpoint_id: UUID) -> None:
         async with self._database.transaction() as session:
-            disabled = await endpoints.disable_gone(session, endpoint_id, self._clock.now())
+            disabled = await endpoints.disable(session, endpoint_id, DisabledReason.GONE, self._clock.now())
+        self._targets.forget(endpoint_id)
         if disabled:
             log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason="gone")
 

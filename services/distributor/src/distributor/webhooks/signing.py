@@ -1,6 +1,8 @@
 """Signs webhooks by the Standard Webhooks specification, and makes, checks and seals the secrets that sign.
 
-A secret is `whsec_` and the base64 of 24 to 64 random bytes. It must be readable in order to sign, so it is stored
+A secret is `whsec_` and the base64 of 24 to 64 random bytes; it signs as `v1`, HMAC-SHA256. An endpoint may have an
+Ed25519 key beside it, `whsk_` and the base64 of seed and public key, which signs the same content as `v1a`: whoever
+has its public half (`whpk_`) can verify and cannot sign. Both must be readable in order to sign, so they are stored
 sealed (Fernet: AES-128-CBC and HMAC-SHA256) with a key derived from the installation's secret keys: the newest seals,
 all open. A key may leave that list when every secret sealed under it has been rotated.
 
@@ -11,18 +13,30 @@ import binascii
 import hmac
 import secrets
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from distributor.webhooks.models import Algorithm
+
 PREFIX = "whsec_"
+PRIVATE_PREFIX, PUBLIC_PREFIX = "whsk_", "whpk_"
 MIN_BYTES, MAX_BYTES = 24, 64
+SEED_BYTES = 32
 PURPOSE = b"budkavle endpoint secrets v1"
 """Binds the derived key to this use: the same secret keys sign the links in mails."""
+
+KEPT_KEYS = 2048
+"""Opened secrets that are kept in memory: opening one costs as much as sending to it."""
+
+Signer = Callable[[bytes], str]
+"""From the signed content to one signature with its version."""
 
 
 class InvalidSecret(ValueError):
@@ -33,13 +47,17 @@ class SecretUnreadable(Exception):
     """A stored secret was sealed under a key that is no longer in the installation's list."""
 
 
-def new_secret() -> str:
+def new_secret(algorithm: Algorithm = Algorithm.HMAC) -> str:
     """A fresh secret of 256 bits."""
-    return PREFIX + b64encode(secrets.token_bytes(32)).decode()
+    if algorithm is Algorithm.HMAC:
+        return PREFIX + b64encode(secrets.token_bytes(32)).decode()
+    key = Ed25519PrivateKey.generate()
+    raw = key.private_bytes_raw() + key.public_key().public_bytes_raw()
+    return PRIVATE_PREFIX + b64encode(raw).decode()
 
 
 def key_of(secret: str) -> bytes:
-    """The key inside a secret, or `InvalidSecret`."""
+    """The key inside a `whsec_` secret, or `InvalidSecret`."""
     if not secret.startswith(PREFIX):
         raise InvalidSecret(f"A secret begins with {PREFIX}.")
     try:
@@ -51,20 +69,41 @@ def key_of(secret: str) -> bytes:
     return key
 
 
+def algorithm_of(secret: str) -> Algorithm:
+    """How a secret of ours signs."""
+    return Algorithm.ED25519 if secret.startswith(PRIVATE_PREFIX) else Algorithm.HMAC
+
+
+def public_key_of(secret: str) -> str | None:
+    """What verifies a `whsk_` key's signatures, as `whpk_…`; there is none for a `whsec_` secret."""
+    if algorithm_of(secret) is Algorithm.HMAC:
+        return None
+    return PUBLIC_PREFIX + b64encode(_private_key(secret).public_key().public_bytes_raw()).decode()
+
+
 def digest(secret: str) -> str:
     """What tells two secrets apart without telling either."""
-    return sha256(key_of(secret)).hexdigest()
+    hashed = key_of(secret) if algorithm_of(secret) is Algorithm.HMAC else secret.encode()
+    return sha256(hashed).hexdigest()
 
 
-def signed_headers(message_id: str, at: datetime, body: bytes, active: Sequence[str]) -> dict[str, str]:
+def signer(secret: str) -> Signer:
+    """Signs by `secret`, which is taken apart once."""
+    if algorithm_of(secret) is Algorithm.ED25519:
+        private = _private_key(secret)
+        return lambda content: f"v1a,{b64encode(private.sign(content)).decode()}"
+    key = key_of(secret)
+    return lambda content: f"v1,{b64encode(hmac.digest(key, content, 'sha256')).decode()}"
+
+
+def signed_headers(message_id: str, at: datetime, body: bytes, active: Sequence[Signer]) -> dict[str, str]:
     """The three headers of the specification, with one signature for each active secret, newest first."""
     timestamp = str(int(at.timestamp()))
     content = f"{message_id}.{timestamp}.".encode() + body
-    signatures = (b64encode(hmac.digest(key_of(secret), content, "sha256")).decode() for secret in active)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+        "webhook-signature": " ".join(sign(content) for sign in active),
     }
 
 
@@ -73,6 +112,7 @@ class Seal:
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._box = MultiFernet([Fernet(_derived(key)) for key in secret_keys])
+        self._signers = lru_cache(KEPT_KEYS)(self._signer)
 
     def close(self, secret: str) -> str:
         return self._box.encrypt(secret.encode()).decode()
@@ -83,6 +123,18 @@ class Seal:
             return self._box.decrypt(sealed).decode()
         except InvalidToken as error:
             raise SecretUnreadable from error
+
+    def signer(self, sealed: str) -> Signer:
+        """What signs by a sealed secret, or `SecretUnreadable`."""
+        return self._signers(sealed)
+
+    def _signer(self, sealed: str) -> Signer:
+        return signer(self.open(sealed))
+
+
+def _private_key(secret: str) -> Ed25519PrivateKey:
+    raw = b64decode(secret.removeprefix(PRIVATE_PREFIX))
+    return Ed25519PrivateKey.from_private_bytes(raw[:SEED_BYTES])
 
 
 def _derived(key: str) -> bytes:

@@ -1,7 +1,8 @@
 """Tries an endpoint out at an operator's word: one webhook, signed like all others, that tells of no item.
 
-It writes nothing: neither the ledger nor the endpoint's state, whatever the answer. It ends within the timeout of
-webhooks. A disabled endpoint may be tried too, since that is how one learns whether to enable it.
+It touches neither the ledger nor the endpoint. Only an answer of 2xx is noted: it ends a series of failures, so that
+whoever mended something sees it at once. It ends within the timeout of webhooks. A disabled endpoint may be tried too,
+since that is how one learns whether to enable it.
 """
 
 from datetime import timedelta
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from distributor.channels import Outcome
 from distributor.settings import DistributorSettings
-from distributor.webhooks import endpoints
+from distributor.webhooks import endpoints, health
 from distributor.webhooks.body import CONTENT_TYPE, trial_body
 from distributor.webhooks.client import Answer, Silence, Why
 from distributor.webhooks.endpoints import Target
@@ -18,6 +19,7 @@ from distributor.webhooks.sending import classified, new_client, seal_of, unread
 from distributor.webhooks.signing import SecretUnreadable, signed_headers
 from shared import correlation
 from shared.clock import Clock
+from shared.contracts.delivery import DeliveryState
 from shared.database import Database
 from shared.ids import new_id
 
@@ -27,14 +29,18 @@ async def run(
 ) -> TrialResult | None:
     """Send a test webhook and say what came back; `None` when there is no such endpoint."""
     async with database.reading() as session:
-        target = await endpoints.target(session, endpoint_id, clock.now())
+        target = (await endpoints.targets(session, [endpoint_id], clock.now())).get(endpoint_id)
     if target is None:
         return None
     try:
         answer = await _post(endpoint_id, target, settings, clock)
     except SecretUnreadable:
         return _shown(unreadable(), None)
-    return _shown(classified(answer, clock.now()), answer.why if isinstance(answer, Silence) else None)
+    outcome = classified(answer, clock.now())
+    if outcome.state is DeliveryState.SENT and target.enabled:
+        async with database.transaction() as session:
+            await health.succeeded(session, {endpoint_id: outcome.code}, clock.now())
+    return _shown(outcome, answer.why if isinstance(answer, Silence) else None)
 
 
 def _shown(outcome: Outcome, failure: Why | None) -> TrialResult:
@@ -50,6 +56,6 @@ def _shown(outcome: Outcome, failure: Why | None) -> TrialResult:
 async def _post(endpoint_id: UUID, target: Target, settings: DistributorSettings, clock: Clock) -> Answer | Silence:
     at, seal = clock.now(), seal_of(settings)
     body = trial_body(endpoint_id, at, correlation.current().correlation_id)
-    headers = signed_headers(str(new_id()), at, body, [seal.open(sealed) for sealed in target.sealed])
+    headers = signed_headers(str(new_id()), at, body, [seal.signer(sealed) for sealed in target.sealed])
     async with new_client(settings) as client:
         return await client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)

@@ -109,6 +109,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("disabled_reason", sa.String(length=20), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("created_at", Instant(timezone=True), nullable=False),
         sa.Column("updated_at", Instant(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
@@ -155,11 +156,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_sender_leases")),
     )
     op.create_table(
+        "endpoint_health",
+        sa.Column("endpoint_id", sa.Uuid(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failing_since", Instant(timezone=True), nullable=True),
+        sa.Column("works", sa.Boolean(), nullable=True),
+        sa.Column("last_success_at", Instant(timezone=True), nullable=True),
+        sa.Column("last_attempt_at", Instant(timezone=True), nullable=True),
+        sa.Column("last_status", sa.Integer(), nullable=True),
+        sa.Column("last_phase", sa.String(length=20), nullable=False),
+        sa.Column("told", sa.String(length=10), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_endpoint_health_endpoint_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", name=op.f("pk_endpoint_health")),
+    )
+    op.create_table(
         "endpoint_secrets",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("endpoint_id", sa.Uuid(), nullable=False),
         sa.Column("sealed", sa.Text(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("algorithm", sa.String(length=10), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(timezone=True), nullable=False),
         sa.Column("retires_at", Instant(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
@@ -263,6 +282,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_endpoint_secrets_endpoint_id"))
 
     op.drop_table("endpoint_secrets")
+    op.drop_table("endpoint_health")
     op.drop_table("sender_leases")
     op.drop_table("recipient_stops")
     with op.batch_alter_table("items", schema=None) as batch_op:

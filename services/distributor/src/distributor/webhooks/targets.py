@@ -1,0 +1,70 @@
+"""Reads where endpoints are, many at a time, and remembers it for half a second.
+
+Whoever asks while a read is being prepared shares it, so that a burst to a thousand endpoints costs some thirty reads,
+and a burst to one of them none. An endpoint that was disabled, deleted, moved or given a new secret is treated as such
+within `FRESH_S` everywhere.
+"""
+
+import asyncio
+import time
+from uuid import UUID
+
+from distributor.webhooks import endpoints
+from distributor.webhooks.endpoints import Target
+from shared.clock import Clock
+from shared.database import Database
+
+FRESH_S = 0.5
+KEPT = 4096
+
+
+class TargetBook:
+    """One sender's knowledge of the endpoints."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[UUID, tuple[float, Target | None]] = {}
+        self._asked: dict[UUID, asyncio.Future[Target | None]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    async def find(self, endpoint_id: UUID) -> Target | None:
+        """The endpoint as it is, or was half a second ago; `None` when it is deleted."""
+        read_at, target = self._known.get(endpoint_id, (0.0, None))
+        if read_at and time.monotonic() - read_at < FRESH_S:
+            return target
+        asked = self._asked.get(endpoint_id)
+        if asked is None:
+            asked = self._asked[endpoint_id] = asyncio.get_running_loop().create_future()
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
+        return await asyncio.shield(asked)
+
+    def forget(self, endpoint_id: UUID) -> None:
+        """Read it anew the next time."""
+        self._known.pop(endpoint_id, None)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Until nobody asks any more. What goes wrong is everybody's who asked."""
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                await self._answer(asked)
+            except Exception as error:  # noqa: BLE001 - handed on
+                for waiting in asked.values():
+                    waiting.set_exception(error)
+
+    async def _answer(self, asked: dict[UUID, asyncio.Future[Target | None]]) -> None:
+        read_at = time.monotonic()
+        async with self._database.reading() as session:
+            found = await endpoints.targets(session, list(asked), self._clock.now())
+        if len(self._known) > KEPT:
+            self._known.clear()
+        for key, waiting in asked.items():
+            self._known[key] = (read_at, found.get(key))
+            waiting.set_result(found.get(key))
