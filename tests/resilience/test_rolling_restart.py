@@ -1,0 +1,86 @@
+"""A new version is rolled out replica by replica in the middle of a fan-out: no mail twice, no call fails."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.deployments import SERVICES, Deployment, Distributed, Replica
+from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS
+from tests.inboxes import Inboxes
+from tests.resilience.scene import (
+    EVERYBODY,
+    FIELDS,
+    SETTINGS,
+    Scene,
+    check_ledger,
+    check_once_each,
+    check_settled,
+    populate,
+)
+from tests.servers.rabbitmq import shared_amqp_url
+from tests.servers.receiver import HttpReceiver
+
+MODES = ("run", "serve", "work")  # two replicas of each service: the second as two processes
+DRAINED_WITHIN_S = 10.0
+CALLS = (
+    ("GET", "/api/content/v1/items", None),
+    ("GET", f"{SUBSCRIPTIONS}/subscribers?limit=1", None),
+    ("GET", f"{DISTRIBUTOR}/deliveries?limit=1", None),
+    ("GET", "/", None),
+    ("POST", "/api/content/v1/items", {**FIELDS, "title": "Ett utkast"}),
+    ("POST", f"{SUBSCRIPTIONS}/audience-preview", {"audiences": ["public"]}),
+)
+
+
+@pytest.fixture(scope="module")
+def deployment(intranet: HttpReceiver) -> Iterator[Deployment]:
+    made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
+    try:
+        made.open()
+        populate(made, intranet)
+        yield made
+    finally:
+        made.close()
+
+
+async def test_no_mail_twice_and_no_call_fails(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.05")  # the drain lasts as long as the rolling
+    first = await scene.publish()
+    await scene.until_received(20)
+    rolled = asyncio.Event()
+    calling = asyncio.create_task(_call_until(scene, rolled))
+    slowest = 0.0
+    for number in range(len(MODES)):
+        replicas = [scene.deployment.replicas[service][number] for service in SERVICES]
+        slowest = max(slowest, *await asyncio.gather(*map(_restarted, replicas)))
+    second = await scene.publish()
+    rolled.set()
+    statuses = await calling
+    assert len(statuses) > 50
+    assert set(statuses) <= {200, 201}, sorted(statuses)
+    assert slowest < DRAINED_WITHIN_S
+    for item in (first, second):
+        await scene.desk.reached(item, within=120)
+        assert check_once_each(scene.inboxes.of(item), EVERYBODY) == 0
+        await check_ledger(scene, item)
+    await check_settled(scene)
+
+
+async def _restarted(replica: Replica) -> float:
+    """SIGTERM and start again; gives the seconds that it took to end."""
+    began = time.monotonic()
+    await asyncio.to_thread(replica.end)
+    ended = time.monotonic()
+    await asyncio.to_thread(replica.start)
+    return ended - began
+
+
+async def _call_until(scene: Scene, rolled: asyncio.Event) -> list[int]:
+    """One call after another, as editors and administrators go on working."""
+    statuses = []
+    while not rolled.is_set():
+        for method, path, body in CALLS:
+            answer = await scene.desk.api.request(method, path, json=body)
+            statuses.append(answer.status_code)
+    return statuses
