@@ -1,0 +1,49 @@
+"""What has arrived at the sink since a moment: read as it grows, with the sink's own instants."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.sink import SinkProcess
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Mails accepted (250 given), by recipient, with the unix time of each."""
+
+    accepted_at: dict[str, float]
+
+    @property
+    def first(self) -> float:
+        return min(self.accepted_at.values())
+
+    @property
+    def last(self) -> float:
+        return max(self.accepted_at.values())
+
+
+class Arrivals:
+    """Begin one before the mails are asked for."""
+
+    def __init__(self, sink: SinkProcess) -> None:
+        self._log: Path = sink.log
+        self._offset = self._log.stat().st_size if self._log.exists() else 0
+
+    def wait(self, count: int, *, within: float, every: float = 0.1) -> Arrived:
+        """Until `count` mails are accepted, each to another recipient and none twice."""
+        deadline = time.monotonic() + within
+        arrived = 0
+        lines: list[bytes] = []
+        with self._log.open("rb") as log:
+            log.seek(self._offset)
+            while arrived < count:
+                block = log.read()
+                lines.append(block)
+                arrived += block.count(b"\n")
+                assert time.monotonic() < deadline, f"{arrived} of {count} mails arrived within {within:g} s"
+                time.sleep(0 if block else every)
+        found = [json.loads(line) for line in b"".join(lines).splitlines() if line]
+        accepted = {line["rcpt"][0]: line["answered_at"] for line in found}
+        assert len(accepted) == len(found) == count, f"{len(found)} mails to {len(accepted)} recipients, not {count}"
+        return Arrived(accepted)

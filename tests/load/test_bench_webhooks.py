@@ -1,0 +1,121 @@
+"""How fast webhooks go out: ours, signed, with the guard and the ledger on, against bare loops. `make bench`.
+
+All post the same 2 kB to the same receiver, 32 in flight, from one process. The bare loops sign too; they keep no
+ledger, judge no address, limit no answer and retry nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+import httpx2
+import pytest
+from tests.load.conftest import Table
+from tests.load.hook_ledger import HookLedger, snapshot
+from tests.load.hook_sink import hook_sink
+from tests.servers.postgres import create_database, drop_database, shared_postgres_url
+
+from distributor.channels import Content
+from distributor.webhooks.body import CONTENT_TYPE, news_body
+from distributor.webhooks.signing import new_secret, signed_headers, signer
+from shared.clock import SystemClock
+from shared.contracts.mail import Form, SubjectKind
+
+pytestmark = pytest.mark.bench
+
+CLOCK = SystemClock()
+IN_FLIGHT = 32
+ENDPOINTS = 640
+ITEMS = 10
+HOOKS = ENDPOINTS * ITEMS
+RUNS = 5
+OF_AIOHTTP, OF_HTTPX2 = 0.8, 10.0
+MANY_ENDPOINTS, ALL_TOLD_S = 1_000, 2.0
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with hook_sink(tmp_path_factory.mktemp("hooks")) as (base, _):
+        yield base
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/distributor.sqlite3"
+        return
+    request.getfixturevalue("durable_postgres")
+    server = shared_postgres_url()
+    url = create_database(server)
+    yield url
+    drop_database(url, server)
+
+
+def requests() -> tuple[bytes, Callable[[int], dict[str, str]]]:
+    item = snapshot()
+    body = news_body(Content(SubjectKind.ITEM, item.item_id, 1, item), Form.NEWS, CLOCK.now())
+    signers = [signer(new_secret())]
+    return body, lambda number: {
+        **signed_headers(f"d-{number}", CLOCK.now(), body, signers),
+        "Content-Type": CONTENT_TYPE,
+    }
+
+
+async def rate(post: Callable[[int], Awaitable[None]], count: int) -> float:
+    """Requests a second, `IN_FLIGHT` at a time."""
+    numbers = iter(range(count))
+
+    async def slot() -> None:
+        for number in numbers:
+            await post(number)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(slot() for _ in range(IN_FLIGHT)))
+    return count / (time.perf_counter() - began)
+
+
+async def plain_aiohttp(base: str, count: int) -> float:
+    body, headers = requests()
+    async with aiohttp.ClientSession() as session:
+
+        async def post(number: int) -> None:
+            async with session.post(f"{base}/hook/{number % ENDPOINTS}", data=body, headers=headers(number)) as answer:
+                assert answer.status == 200
+                await answer.read()
+
+        return await rate(post, count)
+
+
+async def plain_httpx2(base: str, count: int) -> float:
+    body, headers = requests()
+    async with httpx2.AsyncClient(trust_env=False, limits=httpx2.Limits(max_connections=IN_FLIGHT)) as client:
+
+        async def post(number: int) -> None:
+            answer = await client.post(f"{base}/hook/{number % ENDPOINTS}", content=body, headers=headers(number))
+            assert answer.status_code == 200
+
+        return await rate(post, count)
+
+
+async def test_webhooks_a_second(ledger_url: str, receiver: str, table: Table) -> None:
+    kind = ledger_url.partition(":")[0].partition("+")[0]
+    hooks = HookLedger(ledger_url)
+    await hooks.plan(await hooks.register(receiver, ENDPOINTS), ITEMS)
+    await hooks.drain()
+    ours, bare = [], []
+    for run in range(RUNS):
+        for contender in (0, 1) if run % 2 else (1, 0):
+            if contender:
+                bare.append(await plain_aiohttp(receiver, HOOKS))
+            else:
+                await hooks.begin_again()
+                ours.append(HOOKS / await hooks.drain())
+    slow = await plain_httpx2(receiver, HOOKS // 8)
+    await hooks.database.dispose()
+    first, second = median(ours) / median(bare), median(ours) / slow
+    table.add(f"webhooks, {kind}", f"{median(ours):.0f}/s ({', '.join(f'{each:.0f}' for each in ours)})")
+    table.add("  plain aiohttp loop", f"{median(bare):.0f}/s; ours is {first:.2f} times (goal {OF_AIOHTTP})")
+    table.add("  plain httpx2 loop", f"{slow:.0f}/s; ours is {second:.1f} times (goal {OF_HTTPX2})")
