@@ -19,13 +19,16 @@ from tests.resilience.scene import (
     now,
 )
 
+TAKEN_BY_RELAY = "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL OR published_at IS NOT NULL"
 BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
 
 
 async def test_content_between_commit_and_publish(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     with scene.bus_stopped("content"):
+        taken = scene.deployment.ask("content", TAKEN_BY_RELAY)[0][0]
         await scene.desk.publish(item)
+        await eventually(lambda: scene.deployment.ask("content", TAKEN_BY_RELAY)[0][0] > taken)
         await scene.kill("content")
     assert scene.inboxes.count == 0
     await scene.start("content")
