@@ -168,6 +168,13 @@ async def _commit(session: AsyncSession, connection: AsyncConnection) -> None:
         raise
 
 
+async def instant(session: AsyncSession, clock: Clock) -> datetime:
+    """The present as a value, by the same clock as `Database.now()`: what is compared with it must be written by it."""
+    if session.get_bind().dialect.name == "sqlite":
+        return clock.now()
+    return (await session.execute(select(func.clock_timestamp(type_=Instant())))).scalar_one()
+
+
 def insert_ignoring(session: AsyncSession, table: Table, index: Sequence[str] | None = None) -> Any:
     """`INSERT … ON CONFLICT DO NOTHING`, which both databases know under another name."""
     build = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
@@ -178,6 +185,11 @@ def upsert(session: AsyncSession, table: Table) -> Any:
     """The dialect's own `INSERT`, for an `ON CONFLICT DO UPDATE` to be hung on."""
     build = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     return build(table)
+
+
+def lost_a_race(error: DBAPIError) -> bool:
+    """Whether two transactions met and this one had to give way (deadlock, serialization failure)."""
+    return getattr(error.orig, "sqlstate", None) in {"40P01", "40001"}
 
 
 def is_transient(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
+from distributor import journal, leases
 from distributor.channels import Fault, Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.ledger import NotRetriable, deliveries, retry_by_hand
@@ -405,3 +406,41 @@ async def test_a_database_that_goes_away_during_a_send_loses_no_outcome(room: Ro
 def test_the_ledger_is_unique_on_subject_revision_channel_and_recipient() -> None:
     unique = [[column.name for column in constraint.columns] for constraint in deliveries.constraints]
     assert ["subject_id", "revision", "channel", "recipient_id"] in unique
+
+
+async def test_a_follow_up_waits_until_the_news_itself_is_heard(room: Room) -> None:
+    """A batch of a newer revision may overtake the news of it; only the news knows what was wrong."""
+    item = snapshot(uuid4())
+    told = batch(item, people(1))
+    await room.hear(told)
+    await room.drain()
+    await room.hear(corrected(item))
+    await room.hear(batch(snapshot(item.item_id, 3, ItemState.CORRECTED), people(1)))
+    await room.follow_up()
+    await room.drain()
+    assert [d.form for d in room.sender.dispatched] == [Form.NEWS, Form.NEWS]
+    await room.hear(corrected(item, 3))
+    await room.follow_up()
+    await room.drain()
+    last = room.sender.dispatched[-1]
+    assert (last.form, last.content.revision, last.content.note) == (Form.CORRECTION, 3, "Siffran var fel.")
+    assert last.recipient_id == told.recipients[0].recipient_id
+
+
+async def test_words_that_the_database_refuses_hold_up_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = batch(snapshot(uuid4()), people(6))
+    bad = told.recipients[0].recipient_id
+    record = leases.record
+
+    async def refusing(session, ended, at):
+        if any(one.row.recipient_id == bad and one.outcome.reply for one in ended):
+            raise ValueError("not in this column")
+        await record(session, ended, at)
+
+    monkeypatch.setattr(leases, "record", refusing)
+    monkeypatch.setattr(journal, "REPEAT_AFTER_S", 0.001)
+    await room.hear(told)
+    await room.drain()
+    assert {row.state for row in await room.rows()} == {"sent"}
+    assert sorted(bool(tried.reply) for tried in await room.attempts()) == [False, *[True] * 5]
+    assert len(room.sender.dispatched) == 6

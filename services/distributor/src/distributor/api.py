@@ -12,6 +12,7 @@ from distributor.schemas import STATUS_OF, AttemptView, DeliveryDetail, Delivery
 from distributor.states import LANE_OF_RANK
 from shared import paging
 from shared.contracts.delivery import DeliveryState
+from shared.database import instant
 from shared.http import Reading, Writing
 from shared.keys import Publisher, Reader
 from shared.paging import Cursor, Limit, Page
@@ -55,7 +56,7 @@ async def get_delivery(delivery_id: UUID, session: Reading, _caller: Reader) -> 
 async def retry_delivery(request: Request, delivery_id: UUID, session: Writing, _caller: Publisher) -> DeliveryView:
     """Send a delivery that ended badly, or is held in doubt, once more. 409 for one that must not be sent again."""
     try:
-        await ledger.retry_by_hand(session, delivery_id, request.app.state.clock.now())
+        await ledger.retry_by_hand(session, delivery_id, await instant(session, request.app.state.clock))
     except UnknownDelivery as error:
         raise Problem(404, "unknown_delivery") from error
     except NotRetriable as error:

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.ledger import (
     PERSONAL,
+    contents,
     covers,
     deliveries,
     delivery_id,
@@ -38,7 +39,7 @@ from distributor.ledger import (
 from distributor.states import CANCELLED, LEASED, MAY_HAVE_IT, PLANNED, UNCERTAIN
 from shared.clock import Clock
 from shared.contracts.mail import Form
-from shared.database import Database, insert_ignoring
+from shared.database import Database, insert_ignoring, instant
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class FollowUpWorker:
             item = await self._due(session)
             if item is None:
                 return False
-            now = self._clock.now()
+            now = await instant(session, self._clock)
             touched = await self._look(session, item, now)
             busy = not touched and await self._under_way(session, item)
             if not touched and not busy:  # what was on its way at the first look may have arrived before the question
@@ -100,9 +101,12 @@ class FollowUpWorker:
         return True
 
     async def _due(self, session: AsyncSession) -> DueItem | None:
+        # A batch may tell of a revision before the news does; what was wrong with the last one, only the news says.
+        newest = (contents.c.subject_id == items.c.id, contents.c.revision == items.c.newest_revision)
+        heard = exists().where(*newest, contents.c.heard)
         query = (
             select(items.c.id, items.c.newest_revision, items.c.withdrawn)
-            .where(items.c.follow_ups_due_at <= self._database.now())
+            .where(items.c.follow_ups_due_at <= self._database.now(), heard)
             .order_by(items.c.follow_ups_due_at)
             .limit(1)
             .with_for_update(skip_locked=True)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distributor import ledger
 from distributor.webhooks.endpoints import matching
 from shared.clock import Clock
+from shared.contracts.envelope import Event
 from shared.contracts.mail import (
     MailRequested,
     RecipientErased,
@@ -17,9 +18,9 @@ from shared.contracts.mail import (
     SubjectKind,
 )
 from shared.contracts.news import ItemSnapshot, NewsCorrected, NewsPublished, NewsWithdrawn
-from shared.database import Database
+from shared.database import Database, instant
 from shared.messaging.bus import DeadLetter, Outcome
-from shared.messaging.consumer import Consumer, Received
+from shared.messaging.consumer import Consumer, Handler, Received
 from shared.messaging.topology import DISTRIBUTOR_MAIL_LANES, DISTRIBUTOR_NEWS, DISTRIBUTOR_RECIPIENTS
 
 
@@ -31,17 +32,17 @@ class Handlers:
 
     def consumers(self, database: Database) -> Sequence[Consumer]:
         """One consumer a queue."""
-        news = {
+        news: dict[type[Event], Handler] = {
             NewsPublished: self.on_news_published,
             NewsCorrected: self.on_news_corrected,
             NewsWithdrawn: self.on_news_withdrawn,
         }
-        recipients = {
+        recipients: dict[type[Event], Handler] = {
             RecipientStopped: self.on_recipient_stopped,
             RecipientResumed: self.on_recipient_resumed,
             RecipientErased: self.on_recipient_erased,
         }
-        mail = {MailRequested: self.on_mail_requested}
+        mail: dict[type[Event], Handler] = {MailRequested: self.on_mail_requested}
         return [
             Consumer(DISTRIBUTOR_NEWS, database, self._clock, news),
             Consumer(DISTRIBUTOR_RECIPIENTS, database, self._clock, recipients),
@@ -53,7 +54,7 @@ class Handlers:
         batch = received.event
         if (batch.item is None) == (batch.request is None) and batch.recipients:
             return DeadLetter("invalid_data", "a batch with recipients carries an item or a request, and not both")
-        now = self._clock.now()
+        now = await instant(session, self._clock)
         await ledger.keep_content(
             session,
             subject_kind=batch.subject_kind,
@@ -70,7 +71,7 @@ class Handlers:
         """Plan a webhook for every endpoint that the item is for."""
         await self._keep(session, received.event.item, "", withdrawn=False)
         endpoints = await matching(session, received.event.item)
-        now = self._clock.now()
+        now = await instant(session, self._clock)
         await ledger.progress_due(session, [received.event.item.item_id], now)
         await ledger.accept_endpoints(session, received.event.item, endpoints, now)
 
@@ -86,24 +87,24 @@ class Handlers:
         """Call off what has not begun, and remember it for what comes late."""
         event = received.event
         stop = _stop(event.recipient_id, event.audience, event.version, stopped=True, until=event.until)
-        await ledger.stop_recipient(session, stop, self._clock.now())
+        await ledger.stop_recipient(session, stop, await instant(session, self._clock))
 
     async def on_recipient_resumed(self, session: AsyncSession, received: Received[RecipientResumed]) -> None:
         """New batches count again; what was called off stays so."""
         event = received.event
         stop = _stop(event.recipient_id, event.audience, event.version, stopped=False)
-        await ledger.stop_recipient(session, stop, self._clock.now())
+        await ledger.stop_recipient(session, stop, await instant(session, self._clock))
 
     async def on_recipient_erased(self, session: AsyncSession, received: Received[RecipientErased]) -> None:
         """Forget everything personal, now and in whatever comes late."""
         event = received.event
         stop = _stop(event.recipient_id, None, event.version, stopped=True, erased=True)
-        await ledger.stop_recipient(session, stop, self._clock.now())
+        await ledger.stop_recipient(session, stop, await instant(session, self._clock))
         await ledger.erase_recipient(session, event.recipient_id)
 
     async def _take_back(self, session: AsyncSession, item: ItemSnapshot, note: str, *, withdrawn: bool) -> None:
         await self._keep(session, item, note, withdrawn=withdrawn)
-        now = self._clock.now()
+        now = await instant(session, self._clock)
         await ledger.follow_ups_due(session, item.item_id, now)
         await ledger.progress_due(session, [item.item_id], now)
 
@@ -116,7 +117,7 @@ class Handlers:
             item=item,
             note=note,
             authoritative=True,
-            at=self._clock.now(),
+            at=await instant(session, self._clock),
         )
         await ledger.note_revision(session, item.item_id, item.revision, withdrawn=withdrawn)
 

@@ -8,7 +8,7 @@ exactly those are in doubt, and none of the others.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ from distributor.webhooks import health
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced
 from shared.correlation import correlated, current
-from shared.database import Database
+from shared.database import Database, instant, is_transient
 from shared.messaging.outbox import emit
 
 log = structlog.get_logger()
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 LINGER_S = 0.002
 """Wait this long for the other slots before committing: saves commits, costs no one a noticeable delay."""
 REPEAT_AFTER_S = 0.5
+REFUSALS_BORNE = 3
 
 
 @dataclass(slots=True)
@@ -78,18 +79,32 @@ class Journal:
 
     async def _commit_until_done(self, turns: Sequence[_Turn]) -> None:
         """An outcome must not be lost to a database that is away for a while: come again until it is there."""
-        ended = [self._judge(*turn.finished) for turn in turns if turn.finished]
-        while True:
+        ended = {id(turn): self._judge(*turn.finished) for turn in turns if turn.finished}
+        refusals = 0
+        while refusals <= REFUSALS_BORNE:
             try:
-                granted = await self._commit(turns, ended)
+                _grant(turns, await self._commit(turns, [*ended.values()]))
             except Exception as error:  # noqa: BLE001 - see above
                 log.warning("outcomes_wait_for_database", turns=len(turns), error=type(error).__name__)
+                refusals += not is_transient(error)
                 await asyncio.sleep(REPEAT_AFTER_S)
             else:
-                for turn in turns:
-                    if not turn.granted.done():
-                        turn.granted.set_result(turn.wanted is not None and turn.wanted.id in granted)
                 return
+        for turn in turns:
+            await self._commit_alone(turn, ended.get(id(turn)))
+
+    async def _commit_alone(self, turn: _Turn, ended: Ended | None) -> None:
+        """One outcome that the database refuses for what it is must hold up no other. What it may refuse is the
+        receiver's words, so it is written without them; where that fails too, the worker starts anew.
+        """
+        try:
+            _grant([turn], await self._commit([turn], [ended] if ended else []))
+        except Exception as error:
+            if ended is None:
+                raise
+            log.error("reply_not_recorded", delivery_id=str(ended.row.id), error=type(error).__name__)
+            bare = replace(ended, outcome=replace(ended.outcome, reply="", enhanced="", phase=""))
+            _grant([turn], await self._commit([turn], [bare]))
 
     async def _commit(self, turns: Sequence[_Turn], ended: Sequence[Ended]) -> set[UUID]:
         wanted = [turn.wanted.id for turn in turns if turn.wanted is not None]
@@ -105,7 +120,7 @@ class Journal:
         return granted
 
     async def _record(self, session: AsyncSession, ended: Sequence[Ended]) -> None:
-        now = self._clock.now()
+        now = await instant(session, self._clock)
         await leases.record(session, ended, now)
         await health.note(session, ended, now)
         subjects = {one.row.subject_id for one in ended if one.row.subject_kind == "item"}
@@ -135,6 +150,12 @@ class Journal:
             with correlated(outcome.trail or current()):
                 _tell(row, outcome, verdict, wait)
         return Ended(row, outcome, verdict, wait)
+
+
+def _grant(turns: Sequence[_Turn], granted: set[UUID]) -> None:
+    for turn in turns:
+        if not turn.granted.done():
+            turn.granted.set_result(turn.wanted is not None and turn.wanted.id in granted)
 
 
 def _tell(row: Row[Any], outcome: Outcome, verdict: Verdict, wait: timedelta | None) -> None:

@@ -73,6 +73,7 @@ async def keep_content(
         "item": item.model_dump(mode="json") if item else None,
         "request": request.model_dump(mode="json") if request else None,
         "note": note,
+        "heard": authoritative,
         "correlation_id": trail.correlation_id,
         "traceparent": trail.traceparent,
         "created_at": at,
@@ -81,7 +82,7 @@ async def keep_content(
         await session.execute(insert_ignoring(session, contents).values(row))
         return
     statement = upsert(session, contents).values(row)
-    told = {name: statement.excluded[name] for name in ("item", "note", "correlation_id", "traceparent")}
+    told = {name: statement.excluded[name] for name in ("item", "note", "heard", "correlation_id", "traceparent")}
     await session.execute(statement.on_conflict_do_update(index_elements=["subject_id", "revision"], set_=told))
 
 

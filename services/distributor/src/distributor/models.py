@@ -47,6 +47,7 @@ class SubjectContent(Base):
     item: Mapped[dict[str, Any] | None]
     request: Mapped[dict[str, Any] | None]
     note: Mapped[str] = mapped_column(Text, default="")
+    heard: Mapped[bool] = mapped_column(default=False, doc="the news event itself has told of it, not only a batch")
     correlation_id: Mapped[str] = mapped_column(String(128), default="")
     traceparent: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]

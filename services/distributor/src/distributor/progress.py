@@ -20,7 +20,7 @@ from distributor.ledger import deliveries, exclusions, items
 from distributor.states import CANCELLED
 from shared.clock import Clock
 from shared.contracts.delivery import DeliveryCount, DeliveryProgress, ExclusionCount
-from shared.database import Database
+from shared.database import Database, instant
 from shared.messaging.outbox import emit
 
 POLL_S = 0.25
@@ -80,7 +80,9 @@ class ProgressWorker:
             row = (await session.execute(select(items).where(items.c.id == item_id).with_for_update())).one()
             changed = row.progress_digest != digest
             rest = None if row.progress_due_at == due_at else row.progress_due_at  # somebody asked meanwhile
-            values: dict[str, Any] = {"progress_due_at": self._clock.now() + pause if changed else rest}
+            values: dict[str, Any] = {
+                "progress_due_at": await instant(session, self._clock) + pause if changed else rest
+            }
             if changed:
                 values |= {"progress_digest": digest, "progress_sequence": row.progress_sequence + 1}
                 await self._emit(session, item_id, row.progress_sequence + 1, counts, left_out)
@@ -99,7 +101,7 @@ class ProgressWorker:
         counts: tuple[DeliveryCount, ...],
         left_out: tuple[ExclusionCount, ...],
     ) -> None:
-        now = self._clock.now()
+        now = await instant(session, self._clock)
         event = DeliveryProgress(
             item_id=item_id, sequence=sequence, counted_at=now, deliveries=counts, exclusions=left_out
         )

@@ -15,12 +15,13 @@ from typing import Any, Generic, TypeVar
 import structlog
 from prometheus_client import Counter
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import correlation
 from shared.clock import Clock
 from shared.contracts.envelope import Envelope, Event
-from shared.database import Database, is_transient
+from shared.database import Database, is_transient, lost_a_race
 from shared.messaging import dead_letters
 from shared.messaging.bus import Ack, DeadLetter, Incoming, Outcome, Retry
 from shared.messaging.topology import RETRY_DELAYS_S, Queue
@@ -40,6 +41,8 @@ HANDLING_LIMIT_S = 30.0
 """Longer than any statement may take. A handler that hangs would otherwise hold its queue up for ever."""
 PAUSE_S = 1.0
 """While the database is away every message of the queue would be sent round and round; this slows it down."""
+
+DEADLOCKS_BORNE = 3
 
 handled_total = Counter("budkavle_messages_total", "Messages by queue and outcome", ["queue", "outcome"])
 
@@ -113,12 +116,22 @@ class Consumer:
         except ValidationError as error:
             return DeadLetter(INVALID_DATA, _summary(error))
         try:
-            await self._transact(handler, Received(event, envelope))
+            await self._transact_again(handler, Received(event, envelope))
         except _Undone as undone:
             return _bounded(undone.outcome, incoming)
         except Exception as error:  # noqa: BLE001 - whatever it was, the message must not be lost
             return await self._after_failure(error, incoming)
         return Ack()
+
+    async def _transact_again(self, handler: Handler, received: Received[Event]) -> None:
+        """A deadlock has ended with its loser: doing the whole once more will pass."""
+        for _ in range(DEADLOCKS_BORNE):
+            try:
+                return await self._transact(handler, received)
+            except DBAPIError as error:
+                if not lost_a_race(error):
+                    raise
+        return await self._transact(handler, received)
 
     async def _transact(self, handler: Handler, received: Received[Event]) -> None:
         limit = asyncio.timeout(self._limit_s)

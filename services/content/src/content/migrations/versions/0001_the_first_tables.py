@@ -131,6 +131,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("published_at IS NULL"),
             sqlite_where=sa.text("published_at IS NULL"),
         )
+        batch_op.create_index(
+            "ix_outbox_published",
+            ["published_at"],
+            unique=False,
+            postgresql_where=sa.text("published_at IS NOT NULL"),
+            sqlite_where=sa.text("published_at IS NOT NULL"),
+        )
 
 
 def downgrade() -> None:
@@ -139,6 +146,11 @@ def downgrade() -> None:
             "ix_outbox_waiting",
             postgresql_where=sa.text("published_at IS NULL"),
             sqlite_where=sa.text("published_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_outbox_published",
+            postgresql_where=sa.text("published_at IS NOT NULL"),
+            sqlite_where=sa.text("published_at IS NOT NULL"),
         )
 
     op.drop_table("outbox")

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("item", sa.JSON(), nullable=True),
         sa.Column("request", sa.JSON(), nullable=True),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("heard", sa.Boolean(), nullable=False),
         sa.Column("correlation_id", sa.String(length=128), nullable=False),
         sa.Column("traceparent", sa.String(length=64), nullable=True),
         sa.Column("created_at", Instant(timezone=True), nullable=False),
@@ -254,6 +255,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("published_at IS NULL"),
             sqlite_where=sa.text("published_at IS NULL"),
         )
+        batch_op.create_index(
+            "ix_outbox_published",
+            ["published_at"],
+            unique=False,
+            postgresql_where=sa.text("published_at IS NOT NULL"),
+            sqlite_where=sa.text("published_at IS NOT NULL"),
+        )
 
     # ### end Alembic commands ###
 
@@ -265,6 +273,11 @@ def downgrade() -> None:
             "ix_outbox_waiting",
             postgresql_where=sa.text("published_at IS NULL"),
             sqlite_where=sa.text("published_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_outbox_published",
+            postgresql_where=sa.text("published_at IS NOT NULL"),
+            sqlite_where=sa.text("published_at IS NOT NULL"),
         )
 
     op.drop_table("outbox")
