@@ -31,7 +31,7 @@ class DistributorSettings(OrganisationSettings):
         default="", pattern=r"^[A-Za-z0-9.\-\[\]:]*$", description="this host's name to the relay"
     )
     dkim_keys: str = Field(default="", description="selector=/path/key.pem, comma between; empty: the relay signs")
-    webhook_slots: int = Field(default=32, ge=1, le=500)
+    webhook_slots: int = Field(default=128, ge=1, le=500, description="in flight, four to an endpoint at most")
     webhook_allow_loopback: bool = Field(default=False, description="for the demo and the tests")
     webhook_allowed_networks: str = Field(default="", description="private networks of intranets, comma between")
     webhook_ca_file: str = Field(default="", description="PEM of authorities of intranets, beside the system's own")

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +58,9 @@ REPLY_S = 5.0
 
 KEEP_ALIVE_S = 4.0
 """Shorter than common servers' own five seconds: a connection that closes as we use it costs a retry."""
+
+KEPT_URLS = 4096
+"""Addresses that are kept taken apart."""
 
 LOOK_UP_THREADS = 16
 """Look-ups block a thread for as long as a name server is silent; these are nobody else's threads."""
@@ -185,7 +189,7 @@ class WebhookClient:
         """Post `body` to `url`, which `checked_url` passed once."""
         started = time.perf_counter()
         try:
-            return await self._exchange(URL(url, encoded=True), headers, body, started)
+            return await self._exchange(_parsed(url), headers, body, started)
         except (TimeoutError, ClientError, OSError, ValueError) as error:
             why, detail = explained(error)
             return Silence(why, detail, _since(started))
@@ -236,6 +240,8 @@ class WebhookClient:
 
 async def _first_bytes(response: ClientResponse, *, until: float) -> bytes:
     """The beginning of the answer's body. A body that drips, breaks off or never ends takes nothing from its status."""
+    if response.content.is_eof():  # all of it came with its status: the usual "OK"
+        return response.content.read_nowait()[:MAX_READ]
     said = bytearray()
     with contextlib.suppress(TimeoutError, ClientError, OSError):
         async with asyncio.timeout_at(until):
@@ -270,6 +276,11 @@ def explained(error: Exception) -> tuple[Why, str]:
         if isinstance(error, kind):
             return why, f"{words}: {cause}" if cause else words
     return Why.BROKEN, f"the answer is no HTTP that we understand ({type(error).__name__})"
+
+
+@lru_cache(KEPT_URLS)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
 
 
 def _refuse_denied(address: str, policy: AddressPolicy, *, encrypted: bool) -> None:

@@ -8,9 +8,7 @@ without counting as a try, so that it slows down nobody but itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from uuid import UUID
@@ -44,6 +42,14 @@ WAIT_FOR_SLOT_S = 1.0
 TRY_AGAIN = timedelta(seconds=3)
 MENDED_BY_OPERATOR = timedelta(minutes=5)
 
+BUSY = Outcome(
+    DeliveryState.DEFERRED,
+    reply="the endpoint is busy with earlier webhooks",
+    phase="wait",
+    retry_after=TRY_AGAIN,
+    counts=False,
+)
+
 
 def new_client(settings: DistributorSettings) -> WebhookClient:
     """A client that dials only where the operator's settings allow."""
@@ -73,21 +79,18 @@ class WebhookSender:
         self._seal = seal_of(settings)
         self._client = client or new_client(settings)
         self._targets = TargetBook(database, clock)
-        self._crowds: dict[UUID, Crowd] = {}
+        self._crowds = Crowds()
 
     async def send(self, dispatch: Dispatch) -> Outcome:
         """Post `dispatch` to its endpoint, unless the endpoint has its hands full."""
         try:
-            async with self._slot_of(dispatch.recipient_id):
-                return await self._deliver(dispatch)
+            await self._crowds.enter(dispatch.recipient_id)
         except Crowded:
-            return Outcome(
-                DeliveryState.DEFERRED,
-                reply="the endpoint is busy with earlier webhooks",
-                phase="wait",
-                retry_after=TRY_AGAIN,
-                counts=False,
-            )
+            return BUSY
+        try:
+            return await self._deliver(dispatch)
+        finally:
+            self._crowds.leave(dispatch.recipient_id)
 
     async def close(self) -> None:
         await self._targets.close()
@@ -111,7 +114,8 @@ class WebhookSender:
         body = news_body(dispatch.content, dispatch.form, dispatch.planned_at)
         signers = [self._seal.signer(sealed) for sealed in target.sealed]
         headers = signed_headers(str(dispatch.delivery_id), self._clock.now(), body, signers)
-        answer = await self._client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)
+        headers["Content-Type"] = CONTENT_TYPE
+        answer = await self._client.post(target.url, headers, body)
         return classified(answer, self._clock.now())
 
     async def _disable(self, endpoint_id: UUID) -> None:
@@ -121,49 +125,60 @@ class WebhookSender:
         if disabled:
             log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason="gone")
 
-    @asynccontextmanager
-    async def _slot_of(self, endpoint_id: UUID) -> AsyncIterator[None]:
-        crowd = self._crowds.setdefault(endpoint_id, Crowd())
-        try:
-            async with crowd.place():
-                yield
-        finally:
-            if not crowd.present:
-                self._crowds.pop(endpoint_id, None)
-
 
 class Crowded(Exception):
     """The endpoint has as many webhooks under way, and waiting, as it may have."""
 
 
-@dataclass(slots=True)
-class Crowd:
-    """Those who are with one endpoint, or wait to be."""
+class Crowds:
+    """Who is with which endpoint. An endpoint that nobody is with costs nothing."""
 
-    present: int = 0
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SLOTS_PER_ENDPOINT))
+    def __init__(self) -> None:
+        self._under_way: dict[UUID, int] = {}
+        self._waiting: dict[UUID, deque[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A slot with the endpoint; raises `Crowded` when there is none within a second."""
-        if self.present >= SLOTS_PER_ENDPOINT + WAITING_PER_ENDPOINT:
+    def __len__(self) -> int:
+        return len(self._under_way) + len(self._waiting)
+
+    async def enter(self, endpoint_id: UUID) -> None:
+        """Take a place with the endpoint; raises `Crowded` when none is free within a second."""
+        under_way = self._under_way.get(endpoint_id, 0)
+        if under_way < SLOTS_PER_ENDPOINT:
+            self._under_way[endpoint_id] = under_way + 1
+        else:
+            await self._wait(endpoint_id)
+
+    def leave(self, endpoint_id: UUID) -> None:
+        """Give the place to whoever has waited longest, if anybody has."""
+        for heir in self._waiting.get(endpoint_id, ()):
+            if not heir.done():
+                heir.set_result(None)
+                return
+        left = self._under_way[endpoint_id] - 1
+        if left:
+            self._under_way[endpoint_id] = left
+        else:
+            del self._under_way[endpoint_id]
+
+    async def _wait(self, endpoint_id: UUID) -> None:
+        queue = self._waiting.setdefault(endpoint_id, deque())
+        if len(queue) >= WAITING_PER_ENDPOINT:
             raise Crowded
-        self.present += 1
-        try:
-            await self._enter()
-            try:
-                yield
-            finally:
-                self.slots.release()
-        finally:
-            self.present -= 1
-
-    async def _enter(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
         try:
             async with asyncio.timeout(WAIT_FOR_SLOT_S):
-                await self.slots.acquire()
-        except TimeoutError as error:
-            raise Crowded from error
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():  # the place came in the same moment
+                self.leave(endpoint_id)
+            if isinstance(error, TimeoutError):
+                raise Crowded from error
+            raise
+        finally:
+            queue.remove(turn)
+            if not queue:
+                self._waiting.pop(endpoint_id, None)
 
 
 def classified(answer: Answer | Silence, now: datetime) -> Outcome:
@@ -209,6 +224,8 @@ def retry_after(text: str | None, now: datetime) -> timedelta | None:
 
 def readable(raw: bytes) -> str:
     """A receiver's words, at most 4 kB, with everything escaped that could act on a terminal or a log."""
+    if not raw:
+        return ""
     text = raw[:REPLY_BYTES].decode("utf-8", "backslashreplace")
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
