@@ -1,6 +1,7 @@
 """What RabbitMQ does to us: killed, hung, full, robbed of its queues. Each test has a broker of its own to break."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def queues_are_on_disk(broker: PrivateRabbitMQ) -> bool:
     """RabbitMQ 3.10 keeps a new queue's place among its quorum queues in memory for half a second: killed before that,
     it comes back with a queue that nobody leads, for ever. Not our fault to survive, and not to be met in a test."""
     recorded = b"".join(path.read_bytes() for path in broker.directory.glob("data/**/names.dets"))
-    return all(queue.name.encode() in recorded for queue in QUEUES) and FIRST.dead.encode() in recorded
+    names = [name for queue in (*QUEUES, DISTRIBUTOR_RECIPIENTS) for name in (queue.name, queue.dead)]
+    return all(re.search(re.escape(name.encode()) + rb"(?!\.dead)", recorded) for name in names)
 
 
 class Service:
