@@ -1,13 +1,14 @@
 """The endpoints' API on both databases, as an operator meets it."""
 
 import asyncio
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 from tests.integration.distributor.conftest import snapshot
@@ -234,6 +235,8 @@ async def test_who_may_do_what(api: httpx2.AsyncClient, database: Database) -> N
         ("DELETE", url),
         ("POST", f"{url}/test"),
         ("POST", f"{url}/secrets"),
+        ("GET", f"{url}/attempts"),
+        ("POST", f"{url}/recover"),
     )
     for method, path in calls:
         body = None if method == "GET" or path.endswith("/test") else {}
@@ -259,6 +262,26 @@ async def test_rotating_with_an_overlap(api: httpx2.AsyncClient, http_receiver: 
         assert Webhook(secret).verify(request.body, request.header_map)
     assert (await api.post(f"{url}/secrets", json={"overlap_h": 0})).status_code == 201
     assert len((await api.get(url)).json()["secrets"]) == 1
+
+
+async def test_an_ed25519_key_signs_beside_the_secret(api: httpx2.AsyncClient, http_receiver: HttpReceiver) -> None:
+    endpoint = await created(api, url=http_receiver.url("/hook"))
+    url = f"{URL}/{endpoint['id']}"
+    made = await api.post(f"{url}/secrets", json={"algorithm": "ed25519"})
+    assert (made.status_code, made.json()["secret"]) == (201, None)
+    shown = (await api.get(url)).json()["secrets"]
+    assert [(one["algorithm"], one["retires_at"]) for one in shown] == [("ed25519", None), ("hmac", None)]
+    assert shown[0]["public_key"] == made.json()["public_key"]
+    assert "whsk_" not in made.text + (await api.get(url)).text
+    assert (await api.post(f"{url}/test")).json()["outcome"] == "sent"
+    (request,) = http_receiver.requests
+    Webhook(endpoint["secret"]).verify(request.body, request.header_map)
+    signatures = dict(part.split(",", 1) for part in (request.header("webhook-signature") or "").split())
+    content = f"{request.header('webhook-id')}.{request.header('webhook-timestamp')}.".encode() + request.body
+    public = b64decode(made.json()["public_key"].removeprefix("whpk_"))
+    Ed25519PublicKey.from_public_bytes(public).verify(b64decode(signatures["v1a"]), content)
+    own = {"algorithm": "ed25519", "secret": endpoint["secret"]}
+    assert await complaint(await api.post(f"{url}/secrets", json=own)) == (422, "/secret", "invalid_secret")
 
 
 async def test_secrets_do_not_pile_up(api: httpx2.AsyncClient) -> None:

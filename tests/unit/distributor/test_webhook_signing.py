@@ -1,11 +1,14 @@
 """Signatures verify with the Standard Webhooks library; secrets are checked, sealed and told apart."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from distributor.webhooks.models import Algorithm
 from distributor.webhooks.signing import (
     InvalidSecret,
     Seal,
@@ -13,6 +16,7 @@ from distributor.webhooks.signing import (
     digest,
     key_of,
     new_secret,
+    public_key_of,
     signed_headers,
     signer,
 )
@@ -89,3 +93,31 @@ def test_sealed_secrets_survive_a_key_rotation() -> None:
 def test_digests_tell_secrets_apart() -> None:
     one, other = new_secret(), new_secret()
     assert digest(one) == digest(one) != digest(other)
+
+
+def test_ed25519_signs_beside_hmac_and_verifies_with_the_public_key() -> None:
+    """By the specification: `v1a,` and base64 of the signature over `id.timestamp.body`; keys as whsk_ and whpk_."""
+    hmac_secret, private = new_secret(), new_secret(Algorithm.ED25519)
+    public = public_key_of(private)
+    assert public is not None
+    assert (private[:5], public[:5], public_key_of(hmac_secret)) == ("whsk_", "whpk_", None)
+    headers = signed_headers("delivery-1", datetime.now(UTC), BODY, [signer(private), signer(hmac_secret)])
+    versions = dict(part.split(",", 1) for part in headers["webhook-signature"].split(" "))
+    assert set(versions) == {"v1", "v1a"}
+    verifier = Ed25519PublicKey.from_public_bytes(b64decode(public.removeprefix("whpk_"), validate=True))
+    content = f"delivery-1.{headers['webhook-timestamp']}.".encode() + BODY
+    verifier.verify(b64decode(versions["v1a"], validate=True), content)
+    with pytest.raises(InvalidSignature):
+        verifier.verify(b64decode(versions["v1a"]), content + b" ")
+    # Whoever knows only v1 verifies all the same.
+    assert Webhook(hmac_secret).verify(BODY, headers)
+
+
+def test_a_private_key_is_seed_and_public_key() -> None:
+    private = new_secret(Algorithm.ED25519)
+    raw = b64decode(private.removeprefix("whsk_"), validate=True)
+    assert len(raw) == 64
+    assert Ed25519PrivateKey.from_private_bytes(raw[:32]).public_key().public_bytes_raw() == raw[32:]
+    assert public_key_of(private) == "whpk_" + b64encode(raw[32:]).decode()
+    sealed = Seal(["k" * 32]).close(private)
+    assert Seal(["k" * 32]).signer(sealed)(BODY) == signer(private)(BODY)

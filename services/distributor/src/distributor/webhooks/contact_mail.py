@@ -34,7 +34,7 @@ STATUS_WORDS: dict[int, str] = {
     410: "Svaret 410 betyder att mottagaren är borttagen och inte vill ha något mer.",
     413: "Servern tycker att det vi skickar är för stort. Tillåt åtminstone 1 MB.",
     415: "Servern tar inte emot innehållstypen application/cloudevents+json.",
-    429: "Servern vill ha färre anrop. Vi skickar högst fyra åt gången.",
+    429: "Servern vill ha färre anrop. Vi väntar så länge som den ber om, dock högst ett dygn.",
 }
 REDIRECTED = (
     "Servern hänvisar till en annan adress. Av säkerhetsskäl följer vi inte med; ange den nya adressen hos oss."
