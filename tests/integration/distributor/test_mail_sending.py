@@ -18,6 +18,7 @@ from tests.servers.smtp import DROP, HANG, SmtpServer
 from tests.unit.distributor.mail_examples import dispatch, item, of_item, settings
 
 from distributor.channels import Fault
+from distributor.mail import dialogue as mail_dialogue
 from distributor.mail import smtp
 from distributor.mail.composer import Composer
 from distributor.mail.sending import MailSender
@@ -78,7 +79,7 @@ async def test_no_text_can_end_the_mail_or_begin_another(smtp_server: SmtpServer
 
     first, second = smtp_server.mails
     assert first.content == Composer(settings()).compose(sent).data
-    assert (len(first.content) > smtp.ONE_WRITE) is long
+    assert (len(first.content) > mail_dialogue.ONE_WRITE) is long
     assert first.recipients == second.recipients == ("eva.ek@kommun.example",)
     read = mailparser.parse_from_bytes(first.content)
     assert read.subject == ". . Bcc: x@y.example"

@@ -14,11 +14,12 @@ from datetime import timedelta
 from distributor.channels import Dispatch, Fault, Outcome
 from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
+from distributor.mail.dialogue import Composed, Ending
 from distributor.mail.dkim import DkimSigner, parse_keys
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, printable
-from distributor.mail.smtp import Composed, Ending, RelaySettings, SmtpRelay
+from distributor.mail.smtp import RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
 
