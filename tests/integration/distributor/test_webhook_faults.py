@@ -1,0 +1,462 @@
+"""The faults of webhook receivers (F48 to F51), each by its number, and the order of one item's events."""
+
+import asyncio
+import json
+import math
+import os
+import random
+import socket
+import ssl
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp import TCPConnector, web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from standardwebhooks.webhooks import Webhook
+from tests.eventually import eventually
+from tests.integration.distributor.conftest import snapshot
+from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, opened, settings_for
+from tests.servers.certificates import CertificateAuthority
+from tests.servers.process import ServerProcess
+from tests.servers.receiver import CUT, HANG, HttpReceiver, redirect
+
+from distributor.channels import Content, Dispatch, Outcome
+from distributor.retry_policy import SCHEDULES, decide, jittered
+from distributor.webhooks.addresses import AddressPolicy
+from distributor.webhooks.client import Answer as Said
+from distributor.webhooks.client import Silence, WebhookClient, Why
+from distributor.webhooks.sending import SLOTS_PER_ENDPOINT, WebhookSender, classified
+from distributor.webhooks.urls import UrlNotAllowed, checked_url
+from shared.contracts.delivery import Channel, DeliveryState
+from shared.contracts.mail import Form, Lane, SubjectKind
+from shared.contracts.news import ItemState, NewsCorrected, NewsPublished, NewsWithdrawn
+
+HOSTILE_MB = 5.0
+
+
+@pytest.fixture
+async def hooks(database_url: str) -> AsyncIterator[HookRoom]:
+    async with opened(database_url, webhook_timeout_s=0.5) as room:
+        yield room
+
+
+async def test_f48_a_broken_receiver_is_tried_for_three_days_told_of_disabled_and_restored(
+    hooks: HookRoom, http_receiver: HttpReceiver
+) -> None:
+    key = await hooks.endpoint(http_receiver.url("/hook"))
+    http_receiver.script("/hook", 500, HANG, CUT, 401, 404, 503, 302, 400, 500, 404)
+    await hooks.publish()
+    async with hooks.sending():
+        await hooks.settled()
+    tried = http_receiver.requests
+    assert len(tried) == 10
+    assert sum(SCHEDULES[Channel.WEBHOOK], timedelta(0)) >= timedelta(hours=75)
+    assert len({request.header("webhook-id") for request in tried}) == 1
+    assert len({request.body for request in tried}) == 1
+    stamps = [int(request.header("webhook-timestamp") or 0) for request in tried]
+    assert stamps == sorted(stamps)
+    assert all(abs(stamp - tried[n].received_at.timestamp()) < 3 for n, stamp in enumerate(stamps))
+    assert stamps[-1] > stamps[0]
+    for request in tried:
+        Webhook(hooks.secrets[key]).verify(request.body, request.header_map)
+    assert [(one.code, one.phase) for one in await hooks.tried()][:5] == [
+        (500, "answer"),
+        (None, "timeout"),
+        (None, "broken_answer"),
+        (401, "answer"),
+        (404, "answer"),
+    ]
+    await hooks.care()
+    assert len(await hooks.mails()) == 1
+    await hooks.care(later=timedelta(days=5, minutes=1))
+    assert (await hooks.shown(key))["disabled_reason"] == "failing"
+    http_receiver.by_default(200)
+    await hooks.publish(2)  # not planned: nothing is sent to a disabled endpoint
+    await hooks.enable(key)
+    since = (CLOCK.now() - timedelta(days=1)).isoformat()
+    answer = await hooks.api.post(f"{URL}/{key}/recover", json={"since": since})
+    assert answer.json() == {"replanned": 1}
+    async with hooks.sending():
+        await hooks.settled()
+    assert await hooks.states() == {"sent": 1}
+
+
+async def test_f48_one_delivery_is_replayed_by_hand(hooks: HookRoom, http_receiver: HttpReceiver) -> None:
+    await hooks.endpoint(http_receiver.url("/hook"))
+    http_receiver.always("/hook", 410)
+    await hooks.publish()
+    async with hooks.sending():
+        await hooks.settled()
+    (endpoint,) = (await hooks.api.get(URL)).json()["data"]
+    http_receiver.always("/hook", 200)
+    await hooks.enable(UUID(endpoint["id"]))
+    (delivery,) = (await hooks.api.get("/api/distributor/v1/deliveries")).json()["data"]
+    again = await hooks.api.post(f"/api/distributor/v1/deliveries/{delivery['id']}/retry")
+    assert again.status_code == 202
+    async with hooks.sending():
+        await hooks.settled()
+    one, two = http_receiver.requests
+    assert (one.body, one.header("webhook-id")) == (two.body, two.header("webhook-id"))
+    assert await hooks.states() == {"sent": 1}
+
+
+def test_f48_jitter_is_added_and_measured() -> None:
+    random.seed(48)
+    waits = [jittered(timedelta(hours=1), 1.0) / timedelta(hours=1) for _ in range(2000)]
+    assert min(waits) >= 1
+    assert 0.1 <= max(waits) - min(waits) <= 0.3
+
+
+async def test_f48_bad_tls_is_tried_again_and_sent_nothing(
+    hooks: HookRoom, certificate_authority: CertificateAuthority
+) -> None:
+    context: ssl.SSLContext = certificate_authority.server_context("other.example")
+    with HttpReceiver(tls_context=context) as receiver:
+        key = await hooks.endpoint(f"https://localhost:{receiver.port}/hook")
+        sender = WebhookSender(hooks.settings, hooks.database, CLOCK)
+        outcome = await sender.send(dispatch(key))
+        await sender.close()
+        assert (outcome.state, outcome.phase) == (DeliveryState.DEFERRED, Why.TLS)
+        assert receiver.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_f49_no_redirect_is_followed(hooks: HookRoom, http_receiver: HttpReceiver, status: int) -> None:
+    with HttpReceiver() as target:
+        http_receiver.always("/hook", redirect(target.url("/"), status))
+        key = await hooks.endpoint(http_receiver.url("/hook"))
+        sender = WebhookSender(hooks.settings, hooks.database, CLOCK)
+        assert (await sender.send(dispatch(key))).state is DeliveryState.DEFERRED
+        await sender.close()
+        assert target.requests == []
+
+
+async def test_f49_gone_is_gone_after_one_attempt_and_the_contact_hears_of_it(
+    hooks: HookRoom, http_receiver: HttpReceiver
+) -> None:
+    http_receiver.by_default(410)
+    key = await hooks.endpoint(http_receiver.url("/hook"))
+    await hooks.publish()
+    async with hooks.sending():
+        await hooks.settled()
+        assert (await hooks.shown(key))["disabled_reason"] == "gone"
+        await hooks.publish(3)
+        await hooks.settled()
+    assert len(http_receiver.requests) == 1
+    await hooks.care()
+    await hooks.care()
+    ((address, subject, words),) = await hooks.mails()
+    assert (address, subject) == ("webb@nybro.example", "Vi har slutat skicka nyheter till Insidan")
+    assert "410" in words
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("90", 90, 90),
+        ("0", 5, 5),
+        ("-1", 5, 5),
+        ("1000000000", 86_400, 86_400),
+        ("9" * 400, 86_400, 86_400),
+        ("1.5", 5, 5),
+        ("soon", 5, 5),
+        ("", 5, 5),
+        ("²", 5, 5),
+        ("date +2h", 7_190, 7_200),
+        ("date -2h", 5, 5),
+        ("date +40d", 86_400, 86_400),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", 5, 5),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_f49_retry_after_is_clamped(status: int, said: str, least: int, most: int) -> None:
+    now = datetime.now(UTC)
+    shift = {"date +2h": 2, "date -2h": -2, "date +40d": 960}.get(said)
+    header = format_datetime(now + timedelta(hours=shift), usegmt=True) if shift else said
+    outcome = classified(Said(status, b"", header, timedelta(0)), now)
+    verdict = decide(Channel.WEBHOOK, outcome, attempts=1, repeats=0, repeat_doubtful=True)
+    assert verdict.wait is not None
+    assert least <= verdict.wait.total_seconds() <= most
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Iterator[dict[str, int]]:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "tests.integration.distributor.webhook_hostile"]
+    process = ServerProcess(command, tmp_path / "hostile.log", cwd=root)
+    process.start(lambda: process.log.read_bytes().endswith(b"}\n"), within=30)
+    yield json.loads(process.log.read_text())
+    process.kill()
+
+
+async def test_f50_who_pours_drips_or_says_nothing_takes_its_own_time_alone(
+    database_url: str, hostile: dict[str, int], http_receiver: HttpReceiver
+) -> None:
+    async with opened(database_url, webhook_timeout_s=2) as hooks:
+        sender = WebhookSender(hooks.settings, hooks.database, CLOCK)
+        pits = [await hooks.endpoint(f"http://127.0.0.1:{port}/") for port in hostile.values()]
+        others = [await hooks.endpoint(http_receiver.url(f"/{n}")) for n in range(8)]
+        await p95(sender, others)
+        alone = [await p95(sender, others) for _ in range(3)]
+        stuck = [asyncio.create_task(sender.send(dispatch(pit))) for pit in pits for _ in range(SLOTS_PER_ENDPOINT)]
+        began = time.monotonic()
+        await asyncio.sleep(0)
+        beside = []
+        while time.monotonic() - began < 1.5 or len(beside) < 3:
+            beside.append(await p95(sender, others))
+        outcomes: list[Outcome] = await asyncio.gather(*stuck)
+        assert time.monotonic() - began < 30
+        assert all(one.duration < timedelta(seconds=4) for one in outcomes)
+        assert {one.state for one in outcomes} == {DeliveryState.DEFERRED}
+        assert all(len(one.reply.encode()) <= 4096 for one in outcomes)
+        await sender.close()
+        # 20 ms for whatever else the machine does meanwhile.
+        assert min(beside) < 1.2 * max(alone) + 0.02, (alone, beside)
+
+
+async def test_f50_memory_stays_flat(hostile: dict[str, int]) -> None:
+    async with WebhookClient(AddressPolicy(allow_loopback=True), timeout_s=1) as client:
+
+        async def round_of_all() -> None:
+            urls = [f"http://127.0.0.1:{port}/" for port in hostile.values()]
+            answers = await asyncio.gather(*(client.post(url, {}, b"{}") for url in urls * SLOTS_PER_ENDPOINT))
+            assert all(len(one.body) <= 65_536 for one in answers if isinstance(one, Said))
+
+        await round_of_all()
+        before = resident_mb()
+        await round_of_all()
+        await round_of_all()
+    assert resident_mb() - before < HOSTILE_MB
+
+
+async def test_f50_a_tar_pit_holds_no_more_than_its_own_places(hooks: HookRoom, http_receiver: HttpReceiver) -> None:
+    http_receiver.always("/pit", HANG)
+    pit = await hooks.endpoint(http_receiver.url("/pit"))
+    others = [await hooks.endpoint(http_receiver.url(f"/{n}")) for n in range(5)]
+    await hooks.publish(20)
+    async with hooks.sending():
+
+        async def all_told() -> bool:
+            return all(len(http_receiver.requests_to(f"/{n}")) == 20 for n in range(len(others)))
+
+        await eventually(all_told, within=20)
+        assert (await hooks.shown(others[0]))["health"]["works"] is True
+        assert http_receiver.requests_to("/pit")
+    assert (await hooks.shown(pit))["health"]["works"] is not True
+
+
+DENIED = [
+    "127.0.0.1",
+    "127.8.8.8",
+    "169.254.169.254",
+    "169.254.1.1",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "100.100.100.200",
+    "0.0.0.0",
+    "168.63.129.16",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fe80::1%lo",
+    "fc00::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "::ffff:0:127.0.0.1",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1:7f00:0:100::",
+    "2002:7f00:1::",
+    "2002:a9fe:a9fe::1",
+    "2001:0:7f00:1::",
+    "2001:db8::5efe:7f00:1",
+    "fe80::5efe:169.254.169.254",
+    "5f00::1",
+]
+NOTATIONS = [
+    "http://2130706433/",
+    "https://0x7f000001/",
+    "https://0177.0.0.1/",
+    "https://127.1/",
+    "https://0/",
+    "https://[::ffff:7f00:1]/",
+    "https://[::1]/",
+    "https://127.0.0.1./",
+    "https://127。0。0。1/",
+    "https://①②⑦.0.0.1/",
+    "https://localhost/",
+    "https://[fe80::1%25lo]/",
+    "https://169.254.169.254/latest/meta-data/",
+]
+
+
+class Names(AbstractResolver):
+    """A name server of our own: `answers` in turn, the last for ever."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if not said:
+            raise OSError(socket.EAI_NONAME, "NXDOMAIN")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in said
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that the loop is asked to connect to."""
+    seen: list[Any] = []
+    connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
+
+    async def noted(self: Any, sock: socket.socket, address: Any) -> None:
+        seen.append(address)
+        await connect(self, sock, address)
+
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", noted)
+    return seen
+
+
+@pytest.mark.parametrize("address", DENIED)
+async def test_f51_no_denied_address_is_dialled_whatever_name_leads_to_it(dialled: list[Any], address: str) -> None:
+    for answers in ([address], ["93.184.215.14", address]):
+        async with WebhookClient(AddressPolicy(), timeout_s=2, resolver=Names(answers)) as client:
+            answer = await client.post("https://intranat.example/hook", {}, b"{}")
+            literal = f"https://[{address}]/" if ":" in address else f"https://{address}/"
+            written = await client.post(literal, {}, b"{}")
+        assert isinstance(answer, Silence)
+        assert answer.why is Why.DENIED
+        assert isinstance(written, Silence)
+    assert dialled == []
+
+
+async def test_f51_a_name_that_is_rebound_is_judged_each_time(dialled: list[Any], http_receiver: HttpReceiver) -> None:
+    policy = AddressPolicy(allow_loopback=True)
+    url = f"http://intranat.example:{http_receiver.port}/hook"
+    async with WebhookClient(policy, timeout_s=2, resolver=Names(["127.0.0.1"], ["169.254.169.254"])) as client:
+        assert not isinstance(await client.post(url, {}, b"{}"), Silence)
+        connector = client._sessions[False].connector
+        assert isinstance(connector, TCPConnector)
+        connector.clear_dns_cache()
+        again = await asyncio.gather(*(client.post(url, {}, b"{}") for _ in range(3)))
+    assert {address[0] for address in dialled} == {"127.0.0.1"}
+    assert any(isinstance(answer, Silence) and answer.why is Why.DENIED for answer in again)
+
+
+async def test_f51_nothing_is_there_or_cannot_be_found(dialled: list[Any]) -> None:
+    async with WebhookClient(AddressPolicy(), timeout_s=2, resolver=Names([])) as client:
+        answer = await client.post("https://intranat.example/hook", {}, b"{}")
+    assert isinstance(answer, Silence)
+    assert answer.why is Why.LOOK_UP
+    assert dialled == []
+
+
+async def test_f51_no_notation_of_a_denied_address_can_be_registered(tmp_path: Path) -> None:
+    settings = settings_for(f"sqlite:///{tmp_path}/x", webhook_allow_loopback=False)
+    for text in NOTATIONS:
+        with pytest.raises(UrlNotAllowed):
+            checked_url(text, settings.address_policy, own_url=settings.public_url)
+
+
+async def test_one_items_events_arrive_in_order_and_one_at_a_time(hooks: HookRoom) -> None:
+    """Two senders, an endpoint that takes its time, and an item that is corrected and withdrawn meanwhile."""
+    seen: dict[str, list[int]] = defaultdict(list)
+    under_way: dict[str, int] = defaultdict(int)
+    overlaps: list[str] = []
+
+    async def slow(request: web.BaseRequest) -> web.Response:
+        told = json.loads(await request.read())["data"]
+        under_way[told["item_id"]] += 1
+        if under_way[told["item_id"]] > 1:
+            overlaps.append(told["item_id"])
+        await asyncio.sleep(0.15)
+        seen[told["item_id"]].append(told["revision"])
+        under_way[told["item_id"]] -= 1
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(slow))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    await hooks.endpoint(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    items = [uuid4() for _ in range(6)]
+    try:
+        async with hooks.sending(replicas=2):
+            for item in items:
+                await hooks.room.hear(NewsPublished(item=snapshot(item)))
+            for revision in (2, 3):
+                await asyncio.sleep(0.1)
+                for item in items:
+                    await hooks.room.hear(NewsCorrected(item=snapshot(item, revision), note="Rättat"))
+            for item in items[:3]:
+                withdrawn = snapshot(item, 4, ItemState.WITHDRAWN)
+                await hooks.room.hear(NewsWithdrawn(item=withdrawn, reason="Fel"))
+
+            async def all_told() -> bool:
+                last = {str(item): 4 if item in items[:3] else 3 for item in items}
+                return all(not seen[item] or seen[item][-1] == newest for item, newest in last.items()) and sum(
+                    len(told) for told in seen.values()
+                ) >= len(items[3:])
+
+            await eventually(all_told, within=30)
+            await hooks.settled()
+    finally:
+        await runner.cleanup()
+    assert overlaps == []
+    assert all(told == sorted(set(told)) for told in seen.values()), seen
+    assert all(seen[str(item)][-1] == 3 for item in items[3:])
+
+
+async def p95(sender: WebhookSender, keys: list[UUID]) -> float:
+    """Seconds that the slowest twentieth of 80 webhooks takes, one to each endpoint at a time."""
+    taken: list[float] = []
+
+    async def post(key: UUID) -> None:
+        for _ in range(10):
+            began = time.perf_counter()
+            assert (await sender.send(dispatch(key))).state is DeliveryState.SENT
+            taken.append(time.perf_counter() - began)
+
+    await asyncio.gather(*(post(key) for key in keys))
+    return sorted(taken)[math.ceil(len(taken) * 0.95) - 1]
+
+
+def dispatch(key: UUID) -> Dispatch:
+    item = snapshot(uuid4())
+    content = Content(SubjectKind.ITEM, item.item_id, 1, item)
+    return Dispatch(uuid4(), Channel.WEBHOOK, key, Form.NEWS, Lane.NEWS, content, CLOCK.now(), attempt=1)
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
