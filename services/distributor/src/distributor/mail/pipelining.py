@@ -108,12 +108,11 @@ class PipelinedLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._lines_octets += len(data)
         for number, line in enumerate(lines, 1):
             self._line(line, last=number == len(lines) and not self._rest)
             if self._gone:
                 return
-        if self._lines_octets > MAX_REPLY_OCTETS:
+        if self._lines_octets + len(self._rest) > MAX_REPLY_OCTETS:
             self._break("unintelligible: an answer without end", strikes=ENOUGH)
         elif not self._asked and self._long is None:
             if self._rest or self._lines:
@@ -145,12 +144,13 @@ class PipelinedLine(asyncio.Protocol):
             return
         if mark == b"-":
             self._lines.append(line)
+            self._lines_octets += len(line)
             if self._lines_octets > MAX_REPLY_OCTETS:
                 self._break("unintelligible: an answer without end", strikes=ENOUGH)
             return
         text = b"\n".join(each[4:] for each in (*self._lines, line)) if self._lines else line[4:]
         self._lines = []
-        self._lines_octets = len(self._rest)
+        self._lines_octets = 0
         self._heard(int(code), text.decode(errors="replace"), last=last)
 
     def _heard(self, code: int, text: str, *, last: bool) -> None:
