@@ -56,6 +56,6 @@ def test_jitter_is_only_ever_added() -> None:
     assert jittered(10 * S, 1.0, draw=1.0) == 12 * S
 
 
-def test_every_state_has_its_line_and_what_is_sent_stays_sent() -> None:
+def test_every_state_has_its_line_and_what_is_sent_can_only_bounce() -> None:
     assert set(TRANSITIONS) == set(DeliveryState)
-    assert not TRANSITIONS[SENT]
+    assert TRANSITIONS[SENT] == {BOUNCED}

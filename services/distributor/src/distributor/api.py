@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from distributor import ledger, repository
 from distributor.ledger import NotRetriable, UnknownDelivery
-from distributor.schemas import STATUS_OF, AttemptView, DeliveryDetail, DeliveryView, ExclusionView
+from distributor.schemas import STATUS_OF, AttemptView, BounceView, DeliveryDetail, DeliveryView, ExclusionView
 from distributor.states import LANE_OF_RANK
 from shared import paging
 from shared.contracts.delivery import DeliveryState
@@ -44,12 +44,13 @@ async def list_deliveries(
 
 @router.get("/deliveries/{delivery_id}", responses=documented(401, 403, 404, 422))
 async def get_delivery(delivery_id: UUID, session: Reading, _caller: Reader) -> DeliveryDetail:
-    """One row with its attempts."""
+    """One row with its attempts, and what came back."""
     row = await repository.find_delivery(session, delivery_id)
     if row is None:
         raise Problem(404, "unknown_delivery")
     log = [AttemptView.model_validate(tried._asdict()) for tried in await repository.attempts_of(session, delivery_id)]
-    return DeliveryDetail(**_view(row).model_dump(), attempt_log=log)
+    back = [BounceView.model_validate(told._asdict()) for told in await repository.bounces_of(session, delivery_id)]
+    return DeliveryDetail(**_view(row).model_dump(), attempt_log=log, bounce_log=back)
 
 
 @router.post("/deliveries/{delivery_id}/retry", status_code=202, responses=documented(401, 403, 404, 409, 422))

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from distributor import api
+from distributor.bounces.intake import Intake
+from distributor.bounces.listener import BounceListener
+from distributor.bounces.mailbox import MailboxWorker
 from distributor.delivery import DeliveryWorker
 from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
@@ -19,7 +22,7 @@ from distributor.webhooks.sending import WebhookSender
 from shared.clock import Clock, SystemClock
 from shared.database import Database
 from shared.http import create_app
-from shared.service import Service
+from shared.service import Service, Worker
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
 
@@ -56,5 +59,19 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
             ProgressWorker(database, clock),
             RecoveryWorker(database, clock, settings),
             EndpointCareWorker(database, clock, ContactMail(links)),
+            *_bounce_workers(settings, database, clock),
         ],
     )
+
+
+def _bounce_workers(settings: DistributorSettings, database: Database, clock: Clock) -> list[Worker]:
+    """The ways in for bounces that the settings name; the pipe needs none (`python -m distributor.bounces`)."""
+    if not settings.bounce_address:
+        return []
+    intake = Intake(settings, database, clock)
+    workers: list[Worker] = []
+    if settings.bounce_listen:
+        workers.append(BounceListener(settings.bounce_listen, intake))
+    if settings.bounce_mailbox_url.get_secret_value():
+        workers.append(MailboxWorker(settings.bounce_mailbox_url.get_secret_value(), intake))
+    return workers

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor.bounces.applying import reports
 from distributor.ledger import attempts, deliveries, exclusions
 from shared.contracts.delivery import DeliveryState
 
@@ -41,6 +42,12 @@ async def find_delivery(session: AsyncSession, key: UUID) -> Row[Any] | None:
 async def attempts_of(session: AsyncSession, key: UUID) -> Sequence[Row[Any]]:
     """A delivery's attempts, oldest first."""
     query = select(attempts).where(attempts.c.delivery_id == key).order_by(attempts.c.number)
+    return (await session.execute(query)).all()
+
+
+async def bounces_of(session: AsyncSession, key: UUID) -> Sequence[Row[Any]]:
+    """What came back of a delivery, oldest first."""
+    query = select(reports).where(reports.c.delivery_id == key).order_by(reports.c.received_at, reports.c.digest)
     return (await session.execute(query)).all()
 
 

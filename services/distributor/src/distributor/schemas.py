@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from distributor.bounces.phrases import Kind
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import ExclusionReason, Form, Lane, SubjectKind
 from shared.contracts.news import Audience
@@ -68,10 +69,21 @@ class AttemptView(BaseModel):
     ended_at: AwareDatetime
 
 
+class BounceView(BaseModel):
+    """A report that came back after the receiver's server had accepted the mail."""
+
+    kind: Kind
+    status: str = Field(description="enhanced status code, RFC 3463")
+    diagnostic: str = Field(description="the reporting server's words, without addresses")
+    reporting_mta: str
+    received_at: AwareDatetime
+
+
 class DeliveryDetail(DeliveryView):
-    """A row with its attempts, oldest first."""
+    """A row with its attempts and with what came back, each oldest first."""
 
     attempt_log: list[AttemptView]
+    bounce_log: list[BounceView]
 
 
 class ExclusionView(BaseModel):

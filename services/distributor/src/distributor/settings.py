@@ -1,9 +1,13 @@
 """The distributor's settings."""
 
 import ssl
+from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from distributor.bounces import return_path
+from distributor.bounces.return_path import ReturnPaths
 from distributor.mail.addresses import InvalidAddress, wire_address
 from distributor.mail.dkim import parse_keys
 from distributor.mail.relay_url import RelayUrl
@@ -22,6 +26,17 @@ class DistributorSettings(OrganisationSettings):
     sender_name: str = Field(default="", description="the name beside it; the organisation's when empty")
     reply_to: str = ""
     return_path: str = Field(default="", description="the envelope sender; the From address when empty")
+    bounce_address: str = Field(
+        default="", description="where bounces come back to, each delivery to its own sub-address; see docs/bounces.md"
+    )
+    bounce_listen: str = Field(
+        default="",
+        pattern=r"^$|^[A-Za-z0-9.\-\[\]:]+:\d{1,5}$",
+        description="host:port for LMTP or SMTP from the relay",
+    )
+    bounce_mailbox_url: SecretStr = Field(
+        default=SecretStr(""), description="imaps://user:pass@host/INBOX, or pop3s://user:pass@host"
+    )
     about: str = Field(default="", description="four to six lines about the organisation, below press releases")
     smtp_connections: int = Field(default=16, ge=1, le=200, description="also the window of doubt after a crash")
     smtp_timeout_s: float = Field(default=60, gt=0)
@@ -40,7 +55,7 @@ class DistributorSettings(OrganisationSettings):
     personal_data_days: int = Field(default=365, ge=1, description="addresses in the ledger are kept this long")
     retry_scale: float = Field(default=1.0, gt=0, description="scales the retry schedules, for tests")
 
-    @field_validator("sender", "reply_to", "return_path")
+    @field_validator("sender", "reply_to", "return_path", "bounce_address")
     @classmethod
     def _one_address(cls, value: str) -> str:
         try:
@@ -49,6 +64,29 @@ class DistributorSettings(OrganisationSettings):
             fit = False
         if not fit:
             raise ValueError("must be one mail address, without å, ä and ö before the @")
+        return value
+
+    @field_validator("bounce_address")
+    @classmethod
+    def _room_for_a_token(cls, value: str) -> str:
+        if value and not return_path.fits(value):
+            raise ValueError("has more than 15 characters before the @: no room for a delivery's own token")
+        return value
+
+    @field_validator("bounce_listen", "bounce_mailbox_url")
+    @classmethod
+    def _needs_an_address(cls, value: Any, info: ValidationInfo) -> Any:
+        told = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if told and not info.data.get("bounce_address"):
+            raise ValueError("needs BUDKAVLE_BOUNCE_ADDRESS beside it")
+        return value
+
+    @field_validator("bounce_mailbox_url")
+    @classmethod
+    def _known_mailbox(cls, value: SecretStr) -> SecretStr:
+        url = urlsplit(value.get_secret_value())
+        if value.get_secret_value() and (url.scheme not in {"imaps", "pop3s", "imap", "pop3"} or not url.hostname):
+            raise ValueError("must begin with imaps:// or pop3s://, and name a host")
         return value
 
     @field_validator("webhook_allowed_networks")
@@ -78,6 +116,12 @@ class DistributorSettings(OrganisationSettings):
             except OSError as error:
                 raise ValueError("is not a readable PEM file of certificates") from error
         return value
+
+    @property
+    def return_paths(self) -> ReturnPaths | None:
+        """Signed return paths; none without a bounce address."""
+        keys = [key.get_secret_value() for key in self.secret_keys]
+        return ReturnPaths(self.bounce_address, keys) if self.bounce_address else None
 
     @property
     def address_policy(self) -> AddressPolicy:

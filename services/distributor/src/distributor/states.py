@@ -18,13 +18,16 @@ TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     # In a sender's hands. Given back untouched when the sender died before it began (planned, deferred, uncertain);
     # called off while not begun.
     LEASED: frozenset({SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN, PLANNED, CANCELLED}),
-    # The receiver may have it. Repeated once (leased), or by hand (planned); a late answer may still settle it.
-    UNCERTAIN: frozenset({LEASED, PLANNED}),
+    # The receiver may have it. Repeated once (leased), or by hand (planned); a late answer may still settle it, and a
+    # bounce proves that it went out, and came back.
+    UNCERTAIN: frozenset({LEASED, PLANNED, BOUNCED}),
     # Final, but for a person who knows better.
     BOUNCED: frozenset({PLANNED}),
     FAILED: frozenset({PLANNED}),
-    # Final. Mail that went out cannot be called back; what was called off is planned anew under a newer revision.
-    SENT: frozenset(),
+    # Mail that went out cannot be called back; it may come back: the server that accepted it reports, hours or days
+    # later, that there is no such recipient (RFC 3464).
+    SENT: frozenset({BOUNCED}),
+    # Final. What was called off is planned anew under a newer revision.
     CANCELLED: frozenset(),
 }
 

@@ -86,6 +86,7 @@ class Composer:
         self._frames: OrderedDict[Key, Frame] = OrderedDict()
         sender = wire_address(settings.sender).text
         self._return_path = wire_address(settings.return_path or settings.sender).text
+        self._return_paths = settings.return_paths
         self._domain = sender.rpartition("@")[2]
         self._sender = headers.mailbox("From", settings.sender_name or settings.organisation, sender)
         if settings.reply_to:
@@ -100,7 +101,8 @@ class Composer:
         parts = list(frame.parts)
         for place, words in frame.places:
             parts[place] = own[words]
-        return Composed(self._return_path, recipient.text, b"".join(parts), message_id, recipient.smtputf8)
+        mail_from = self._return_paths.of(dispatch.delivery_id) if self._return_paths else self._return_path
+        return Composed(mail_from, recipient.text, b"".join(parts), message_id, recipient.smtputf8)
 
     def _message_id(self, dispatch: Dispatch, revision: int) -> str:
         """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects."""
