@@ -5,6 +5,7 @@ ledger, judge no address, limit no answer and retry nothing.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,14 @@ from statistics import median
 import aiohttp
 import httpx2
 import pytest
+from tests.deployments import ADMIN_KEY, Deployment, Distributed, Standalone
 from tests.load.conftest import Table
 from tests.load.hook_ledger import HookLedger, snapshot
 from tests.load.hook_sink import hook_sink
+from tests.load.newsroom import Editor
 from tests.servers.postgres import create_database, drop_database, shared_postgres_url
+from tests.servers.rabbitmq import shared_amqp_url
+from tests.servers.sink import SinkProcess
 
 from distributor.channels import Content
 from distributor.webhooks.body import CONTENT_TYPE, news_body
@@ -33,13 +38,19 @@ ITEMS = 10
 HOOKS = ENDPOINTS * ITEMS
 RUNS = 5
 OF_AIOHTTP, OF_HTTPX2 = 0.8, 10.0
-MANY_ENDPOINTS, ALL_TOLD_S = 1_000, 2.0
+MANY_ENDPOINTS, ALL_TOLD_S, PUBLISHED = 1_000, 2.0, 21
 
 
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with hook_sink(tmp_path_factory.mktemp("hooks")) as (base, _):
         yield base
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    with hook_sink(tmp_path_factory.mktemp("seen")) as (base, log):
+        yield base, log
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -119,3 +130,58 @@ async def test_webhooks_a_second(ledger_url: str, receiver: str, table: Table) -
     table.add(f"webhooks, {kind}", f"{median(ours):.0f}/s ({', '.join(f'{each:.0f}' for each in ours)})")
     table.add("  plain aiohttp loop", f"{median(bare):.0f}/s; ours is {first:.2f} times (goal {OF_AIOHTTP})")
     table.add("  plain httpx2 loop", f"{slow:.0f}/s; ours is {second:.1f} times (goal {OF_HTTPX2})")
+
+
+@pytest.mark.parametrize("kind", [Standalone.kind, Distributed.kind])
+def test_publish_to_the_last_of_a_thousand_endpoints(
+    kind: str, seen: tuple[str, Path], request: pytest.FixtureRequest, sink: SinkProcess, table: Table
+) -> None:
+    base, log = seen
+    settings = {"WEBHOOK_ALLOW_LOOPBACK": "true", "SMTP_URL": f"smtp://127.0.0.1:{sink.port}?starttls=never"}
+    deployment: Deployment
+    if kind == Standalone.kind:
+        deployment = Standalone(settings=settings)
+    else:
+        request.getfixturevalue("durable_postgres")
+        deployment = Distributed(shared_amqp_url(), settings=settings)
+    deployment.open()
+    try:
+        _register(deployment, base, MANY_ENDPOINTS)
+        editor = Editor(deployment, ADMIN_KEY)
+        taken = [_told(editor, log, MANY_ENDPOINTS) for _ in range(PUBLISHED)][1:]
+        editor.close()
+    finally:
+        deployment.close()
+    slowest = sorted(taken)[math.ceil(len(taken) * 0.95) - 1]
+    measured = f"median {median(taken):.2f} s, p95 {slowest:.2f} s (of {len(taken)}; goal {ALL_TOLD_S} s)"
+    table.add(f"{kind}: publish to the last of {MANY_ENDPOINTS:,} endpoints", measured)
+    assert slowest < ALL_TOLD_S
+
+
+def _register(deployment: Deployment, base: str, count: int) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with httpx2.Client(base_url=deployment.url, headers=headers, timeout=60, trust_env=False) as api:
+        for number in range(count):
+            wanted = {
+                "name": f"Intranät {number}",
+                "organisation": "Nybro kommun",
+                "url": f"{base}/hook/{number}",
+                "contact_email": "webb@nybro.example",
+            }
+            answer = api.post("/api/distributor/v1/endpoints", json=wanted)
+            assert answer.status_code == 201, answer.text
+
+
+def _told(editor: Editor, log: Path, count: int) -> float:
+    """Seconds from the publish call to the last endpoint's answer; each is told once."""
+    item = editor.draft("news", "agency_official", f"Nytt, {time.time_ns()}")
+    offset = log.stat().st_size
+    began, deadline = time.time(), time.monotonic() + 60
+    editor.publish(item)
+    while True:
+        lines = log.read_bytes()[offset:].split(b"\n")[:-1]
+        if len(lines) >= count:
+            assert len({line.split()[1] for line in lines}) == len(lines) == count
+            return float(lines[-1].split()[0]) - began
+        assert time.monotonic() < deadline, f"{len(lines)} of {count} endpoints were told"
+        time.sleep(0.05)
