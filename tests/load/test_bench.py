@@ -51,6 +51,12 @@ def rates() -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
+def broken() -> list[str]:
+    """Promises that did not hold."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def editors() -> Iterator[Callable[[Deployment], Editor]]:
     made: list[Editor] = []
 
@@ -73,7 +79,7 @@ def published(editor: Editor, sink: SinkProcess, kind: str, audience: Audience, 
     arrivals = Arrivals(sink)
     began = time.time()
     editor.publish(item)
-    arrived = arrivals.wait(count, within=60 if count < MAILS else LIMIT_S)
+    arrived = arrivals.wait(count, within=LIMIT_S)
     return arrived.first - began, arrived.last - began
 
 
@@ -128,34 +134,43 @@ def test_the_plain_way(sink: SinkProcess, sample: Path, tmp_path: Path, table: T
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ten_thousand_mails(
+def test_a_deployment(
     kind: str,
     opened: Open,
     editors: Callable[[Deployment], Editor],
     sink: SinkProcess,
     table: Table,
     rates: dict[str, float],
-) -> None:
-    deployment = opened(kind)
-    editor = editors(deployment)
-    add_people(deployment, Audience.POLITICIAN, range(FEW))
-    add_people(deployment, Audience.PUBLIC, range(MAILS))
-    published(editor, sink, "news", Audience.POLITICIAN, FEW)  # connections and caches are warm, as on any other day
-    before = {name: cpu_seconds(pid) for name, pid in pids(deployment).items()}
-    taken = [published(editor, sink, "news", Audience.PUBLIC, MAILS)[1] for _ in range(RUNS)]
-    used = {name: (cpu_seconds(pid) - before[name]) / (RUNS * MAILS) * 1e6 for name, pid in pids(deployment).items()}
-    rates[kind] = MAILS / median(taken)
-    table.add(f"{kind}: 10,000 mails, publish to last accepted", f"{rates[kind]:.0f} mails/s ({median(taken):.2f} s)")
-    table.add(f"{kind}: CPU a mail", ", ".join(f"{name} {each:.0f} µs" for name, each in used.items()))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_first_newsroom_mail(
-    kind: str, opened: Open, editors: Callable[[Deployment], Editor], sink: SinkProcess, table: Table
+    broken: list[str],
 ) -> None:
     deployment = opened(kind)
     editor = editors(deployment)
     add_people(deployment, Audience.NEWSROOM, range(DESKS))
+    add_people(deployment, Audience.POLITICIAN, range(FEW))
+    add_people(deployment, Audience.PUBLIC, range(MAILS))
+    published(editor, sink, "news", Audience.POLITICIAN, FEW)  # connections and caches are warm, as on any other day
+    rates[kind] = ten_thousand_mails(deployment, editor, sink, table)
+    if first_newsroom_mail(deployment, editor, sink, table) >= FIRST_MAIL_S:
+        broken.append(f"{kind}: the first newsroom mail took {FIRST_MAIL_S} s or more")
+    if growth(deployment, editor, sink, table) >= GROWTH_MB:
+        broken.append(f"{kind}: memory grew by {GROWTH_MB} MB or more")
+
+
+def ten_thousand_mails(deployment: Deployment, editor: Editor, sink: SinkProcess, table: Table) -> float:
+    """Mails a second, from the publish call to the last accepted."""
+    before = {name: cpu_seconds(pid) for name, pid in pids(deployment).items()}
+    taken = [published(editor, sink, "news", Audience.PUBLIC, MAILS)[1] for _ in range(RUNS)]
+    used = {name: (cpu_seconds(pid) - before[name]) / (RUNS * MAILS) * 1e6 for name, pid in pids(deployment).items()}
+    rate = MAILS / median(taken)
+    table.add(
+        f"{deployment.kind}: 10,000 mails, publish to last accepted", f"{rate:.0f} mails/s ({median(taken):.2f} s)"
+    )
+    table.add(f"{deployment.kind}: CPU a mail", ", ".join(f"{name} {each:.0f} µs" for name, each in used.items()))
+    return rate
+
+
+def first_newsroom_mail(deployment: Deployment, editor: Editor, sink: SinkProcess, table: Table) -> float:
+    """Seconds from the publish call to the first newsroom's mail accepted."""
     firsts, idle = [], []
     for _ in range(10):
         idle.append(idle_share())
@@ -163,16 +178,12 @@ def test_the_first_newsroom_mail(
     measured = (
         f"{median(firsts):.3f} s (of 10, {min(firsts):.3f} to {max(firsts):.3f}; machine {median(idle):.0%} idle)"
     )
-    table.add(f"{kind}: publish to first newsroom mail", measured)
-    assert median(firsts) < FIRST_MAIL_S
+    table.add(f"{deployment.kind}: publish to first newsroom mail", measured)
+    return median(firsts)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_memory_is_flat(
-    kind: str, opened: Open, editors: Callable[[Deployment], Editor], sink: SinkProcess, table: Table
-) -> None:
-    deployment = opened(kind)
-    editor = editors(deployment)
+def growth(deployment: Deployment, editor: Editor, sink: SinkProcess, table: Table) -> float:
+    """By how many megabytes the service grows that grows most."""
     with Watch(pids(deployment)) as few:
         published(editor, sink, "news", Audience.POLITICIAN, FEW)
     add_people(deployment, Audience.AGENCY_OFFICIAL, range(MANY))
@@ -180,12 +191,15 @@ def test_memory_is_flat(
         _, taken = published(editor, sink, "news", Audience.AGENCY_OFFICIAL, MANY)
     grown = {name: many.highest[name] - few.highest[name] for name in few.highest}
     told = ", ".join(f"{name} {few.highest[name]:.0f} → {many.highest[name]:.0f} MB" for name in grown)
-    table.add(f"{kind}: resident memory, 1,000 → 100,000 recipients", f"{told} ({MANY / taken:.0f} mails/s)")
-    assert max(grown.values()) < GROWTH_MB
+    table.add(f"{deployment.kind}: memory, 1,000 → 100,000 recipients", f"{told} ({MANY / taken:.0f} mails/s)")
+    return max(grown.values())
 
 
-def test_the_promise(table: Table, rates: dict[str, float]) -> None:
-    ratios = {kind: rates[kind] / rates["plain"] for kind in KINDS}
-    for kind, ratio in ratios.items():
+def test_the_promise(table: Table, rates: dict[str, float], broken: list[str]) -> None:
+    """At the end, so that one broken promise hides no other figure."""
+    for kind in KINDS:
+        ratio = rates[kind] / rates["plain"]
         table.add(f"{kind}: against the plain way", f"{ratio:.1f} times")
-    assert min(ratios.values()) >= TIMES_FASTER
+        if ratio < TIMES_FASTER:
+            broken.append(f"{kind}: less than {TIMES_FASTER} times the plain way")
+    assert not broken
