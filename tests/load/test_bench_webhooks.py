@@ -7,9 +7,10 @@ ledger, judge no address, limit no answer and retry nothing.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from uuid import UUID, uuid4
 
 import aiohttp
 import httpx2
@@ -23,11 +24,13 @@ from tests.servers.postgres import create_database, drop_database, shared_postgr
 from tests.servers.rabbitmq import shared_amqp_url
 from tests.servers.sink import SinkProcess
 
-from distributor.channels import Content
+from distributor.channels import Content, Dispatch
 from distributor.webhooks.body import CONTENT_TYPE, news_body
+from distributor.webhooks.sending import WebhookSender
 from distributor.webhooks.signing import new_secret, signed_headers, signer
 from shared.clock import SystemClock
-from shared.contracts.mail import Form, SubjectKind
+from shared.contracts.delivery import Channel
+from shared.contracts.mail import Form, Lane, SubjectKind
 
 pytestmark = pytest.mark.bench
 
@@ -111,23 +114,52 @@ async def plain_httpx2(base: str, count: int) -> float:
         return await rate(post, count)
 
 
+async def without_ledger(hooks: HookLedger, endpoint_ids: Sequence[UUID], count: int) -> float:
+    """Our sender by itself: reads the endpoint, signs, judges the address, limits the answer, says the outcome."""
+    sender = WebhookSender(hooks.settings, hooks.database, CLOCK)
+    item = snapshot()
+    content = Content(SubjectKind.ITEM, item.item_id, 1, item)
+    at = CLOCK.now()
+
+    async def post(number: int) -> None:
+        key = endpoint_ids[number % len(endpoint_ids)]
+        told = Dispatch(uuid4(), Channel.WEBHOOK, key, Form.NEWS, Lane.NEWS, content, at, attempt=1)
+        assert (await sender.send(told)).code == 200
+
+    try:
+        return await rate(post, count)
+    finally:
+        await sender.close()
+
+
 async def test_webhooks_a_second(ledger_url: str, receiver: str, table: Table) -> None:
     kind = ledger_url.partition(":")[0].partition("+")[0]
     hooks = HookLedger(ledger_url)
-    await hooks.plan(await hooks.register(receiver, ENDPOINTS), ITEMS)
+    endpoint_ids = await hooks.register(receiver, ENDPOINTS)
+    await hooks.plan(endpoint_ids, ITEMS)
     await hooks.drain()
-    ours, bare = [], []
+    ours, alone, bare = [], [], []
+
+    async def measure_ours() -> None:
+        await hooks.begin_again()
+        ours.append(HOOKS / await hooks.drain())
+
+    async def measure_sender() -> None:
+        alone.append(await without_ledger(hooks, endpoint_ids, HOOKS))
+
+    async def measure_bare() -> None:
+        bare.append(await plain_aiohttp(receiver, HOOKS))
+
+    contenders = (measure_ours, measure_sender, measure_bare)
     for run in range(RUNS):
-        for contender in (0, 1) if run % 2 else (1, 0):
-            if contender:
-                bare.append(await plain_aiohttp(receiver, HOOKS))
-            else:
-                await hooks.begin_again()
-                ours.append(HOOKS / await hooks.drain())
+        for measure in contenders if run % 2 else contenders[::-1]:
+            await measure()
     slow = await plain_httpx2(receiver, HOOKS // 8)
     await hooks.database.dispose()
     first, second = median(ours) / median(bare), median(ours) / slow
     table.add(f"webhooks, {kind}", f"{median(ours):.0f}/s ({', '.join(f'{each:.0f}' for each in ours)})")
+    sending = median(alone) / median(bare)
+    table.add("  without the ledger", f"{median(alone):.0f}/s, {sending:.2f} times plain aiohttp")
     table.add("  plain aiohttp loop", f"{median(bare):.0f}/s; ours is {first:.2f} times (goal {OF_AIOHTTP})")
     table.add("  plain httpx2 loop", f"{slow:.0f}/s; ours is {second:.1f} times (goal {OF_HTTPX2})")
 

@@ -17,7 +17,7 @@ from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, redirect
 from distributor.channels import Content, Dispatch, Fault
 from distributor.settings import DistributorSettings
 from distributor.webhooks import endpoints
-from distributor.webhooks.models import Endpoint
+from distributor.webhooks.models import DisabledReason, Endpoint
 from distributor.webhooks.sending import SLOTS_PER_ENDPOINT, WebhookSender, seal_of
 from distributor.webhooks.signing import new_secret
 from shared.clock import FixedClock, SystemClock
@@ -142,6 +142,20 @@ async def test_410_disables_the_endpoint_and_nothing_more_is_sent(desk: Desk) ->
     later = await desk.sender.send(dispatch(endpoint_id))
     assert (later.state, later.reply) == (DeliveryState.FAILED, "the endpoint is disabled")
     assert len(desk.receiver.requests) == 1
+
+
+async def test_a_change_counts_within_a_second(desk: Desk) -> None:
+    endpoint_id = await desk.endpoint()
+    assert (await desk.sender.send(dispatch(endpoint_id))).state is DeliveryState.SENT
+    async with desk.database.transaction() as session:
+        await endpoints.disable(session, endpoint_id, DisabledReason.BY_HAND, CLOCK.now())
+    changed_at = time.monotonic()
+
+    async def refused() -> bool:
+        return (await desk.sender.send(dispatch(endpoint_id))).state is DeliveryState.FAILED
+
+    await eventually(refused, within=5)
+    assert time.monotonic() - changed_at < 1.3  # a second, and a slow machine
 
 
 async def test_a_deleted_endpoint_is_not_called(desk: Desk) -> None:

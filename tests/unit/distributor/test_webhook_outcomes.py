@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from distributor.webhooks.client import Answer, Silence, Why
 from distributor.webhooks.sending import (
     SLOTS_PER_ENDPOINT,
     WAITING_PER_ENDPOINT,
-    Crowd,
     Crowded,
+    Crowds,
     classified,
     readable,
     retry_after,
@@ -118,16 +119,17 @@ def test_words_stay_readable() -> None:
 
 
 async def test_an_endpoint_takes_a_few_and_lets_a_few_wait() -> None:
-    crowd, inside, leave = Crowd(), asyncio.Semaphore(0), asyncio.Event()
+    crowds, key, inside, leave = Crowds(), uuid4(), asyncio.Semaphore(0), asyncio.Event()
 
     async def visit() -> str:
         try:
-            async with crowd.place():
-                inside.release()
-                await leave.wait()
-                return "came in"
+            await crowds.enter(key)
         except Crowded:
             return "turned away"
+        inside.release()
+        await leave.wait()
+        crowds.leave(key)
+        return "came in"
 
     visits = [asyncio.create_task(visit()) for _ in range(SLOTS_PER_ENDPOINT + WAITING_PER_ENDPOINT + 3)]
     for _ in range(SLOTS_PER_ENDPOINT):
@@ -137,13 +139,38 @@ async def test_an_endpoint_takes_a_few_and_lets_a_few_wait() -> None:
     leave.set()
     results = await asyncio.gather(*visits)
     assert results.count("came in") == SLOTS_PER_ENDPOINT + WAITING_PER_ENDPOINT
-    assert crowd.present == 0
+    assert len(crowds) == 0
 
 
 async def test_waiting_for_an_endpoint_ends() -> None:
-    crowd = Crowd()
-    async with crowd.place(), crowd.place(), crowd.place(), crowd.place():
-        with pytest.raises(Crowded):
-            async with crowd.place():
-                raise AssertionError
-        assert crowd.present == SLOTS_PER_ENDPOINT
+    crowds, key, other = Crowds(), uuid4(), uuid4()
+    for _ in range(SLOTS_PER_ENDPOINT):
+        await crowds.enter(key)
+    with pytest.raises(Crowded):
+        await crowds.enter(key)
+    await crowds.enter(other)
+    crowds.leave(other)
+    given_up = asyncio.create_task(crowds.enter(key))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    for _ in range(SLOTS_PER_ENDPOINT):
+        crowds.leave(key)
+    assert len(crowds) == 0
+
+
+async def test_a_place_that_comes_as_its_heir_gives_up_is_not_lost() -> None:
+    crowds, key = Crowds(), uuid4()
+    for _ in range(SLOTS_PER_ENDPOINT):
+        await crowds.enter(key)
+    heir = asyncio.create_task(crowds.enter(key))
+    await asyncio.sleep(0)
+    crowds.leave(key)
+    heir.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await heir
+    await crowds.enter(key)
+    for _ in range(SLOTS_PER_ENDPOINT):
+        crowds.leave(key)
+    assert len(crowds) == 0

@@ -224,9 +224,9 @@ def retry_after(text: str | None, now: datetime) -> timedelta | None:
 
 def readable(raw: bytes) -> str:
     """A receiver's words, at most 4 kB, with everything escaped that could act on a terminal or a log."""
-    if not raw:
-        return ""
     text = raw[:REPLY_BYTES].decode("utf-8", "backslashreplace")
+    if text.isascii() and text.isprintable():
+        return text
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
