@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor.bounces.models import BounceReport
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
 from shared import correlation
@@ -32,6 +33,7 @@ contents: Table = SubjectContent.__table__  # type: ignore[assignment]
 exclusions: Table = ExclusionRow.__table__  # type: ignore[assignment]
 stops: Table = RecipientStop.__table__  # type: ignore[assignment]
 attempts: Table = Attempt.__table__  # type: ignore[assignment]
+bounce_reports: Table = BounceReport.__table__  # type: ignore[assignment]
 
 PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
 
@@ -314,8 +316,10 @@ async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
     """Forget everything personal about the recipient; ids, states and counts stay."""
     theirs = deliveries.c.recipient_id == recipient_id
     await session.execute(update(deliveries).where(theirs).values(dict.fromkeys(PERSONAL)))
-    their_attempts = attempts.c.delivery_id.in_(select(deliveries.c.id).where(theirs))
-    await session.execute(update(attempts).where(their_attempts).values(reply=""))
+    their_ids = select(deliveries.c.id).where(theirs)
+    await session.execute(update(attempts).where(attempts.c.delivery_id.in_(their_ids)).values(reply=""))
+    about_them = bounce_reports.c.delivery_id.in_(their_ids)
+    await session.execute(update(bounce_reports).where(about_them).values(diagnostic=""))
     await session.execute(update(exclusions).where(exclusions.c.recipient_id == recipient_id).values(detail=""))
 
 

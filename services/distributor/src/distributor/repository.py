@@ -7,8 +7,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor.bounces.applying import reports
-from distributor.ledger import attempts, deliveries, exclusions
+from distributor.ledger import attempts, bounce_reports, deliveries, exclusions
 from shared.contracts.delivery import DeliveryState
 
 
@@ -47,8 +46,9 @@ async def attempts_of(session: AsyncSession, key: UUID) -> Sequence[Row[Any]]:
 
 async def bounces_of(session: AsyncSession, key: UUID) -> Sequence[Row[Any]]:
     """What came back of a delivery, oldest first."""
-    query = select(reports).where(reports.c.delivery_id == key).order_by(reports.c.received_at, reports.c.digest)
-    return (await session.execute(query)).all()
+    query = select(bounce_reports).where(bounce_reports.c.delivery_id == key)
+    ordered = query.order_by(bounce_reports.c.received_at, bounce_reports.c.digest)
+    return (await session.execute(ordered)).all()
 
 
 async def find_exclusions(session: AsyncSession, *, item: UUID, after: UUID | None, limit: int) -> Sequence[Row[Any]]:

@@ -16,12 +16,12 @@ from hashlib import sha256
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Table, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.bounces.classifying import Report
-from distributor.bounces.models import BounceReport
 from distributor.bounces.phrases import Kind
+from distributor.ledger import bounce_reports as reports
 from distributor.ledger import deliveries, progress_due, released
 from distributor.states import BOUNCED, LEASED, SENT, UNCERTAIN
 from shared.clock import Clock
@@ -32,8 +32,6 @@ from shared.ids import derived_id
 from shared.messaging.outbox import emit
 
 log = structlog.get_logger()
-
-reports: Table = BounceReport.__table__  # type: ignore[assignment]
 
 MAY_STILL_BOUNCE = (SENT, UNCERTAIN)
 

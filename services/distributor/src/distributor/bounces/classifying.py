@@ -87,7 +87,7 @@ def classify(raw: bytes) -> Report:
         status=status,
         diagnostic=_cut(diagnostic or evidence.notice),
         recipient=_recipient(evidence),
-        reporting_mta=_mta(evidence),
+        reporting_mta=evidence.reporting_mta.rpartition(";")[2].strip()[:255],
         returned_message_id=evidence.returned.get("message-id")[:250],
         message_id=evidence.headers.get("message-id")[:250],
     )
@@ -146,8 +146,9 @@ def _of_group(group: Headers, evidence: Evidence) -> Verdict:
 def _of_text(evidence: Evidence) -> Verdict:
     if delay_announced(evidence):
         return Kind.DELAYED, "delayed", "", ""
-    subject = evidence.headers.get("subject")
-    kind, reason, status = judged("", "", f"{evidence.notice} | {subject}")
+    kind, reason, status = judged("", "", evidence.notice)
+    if kind is Kind.UNKNOWN:  # some say it in the subject alone
+        kind, reason, status = judged("", "", evidence.headers.get("subject"))
     return kind, reason, status, ""
 
 
@@ -231,11 +232,6 @@ def _recipient(evidence: Evidence) -> str:
 
 def _first_address(texts: Sequence[str]) -> str:
     return next((found[0].strip(".")[:254] for text in texts if (found := ADDRESS.search(text))), "")
-
-
-def _mta(evidence: Evidence) -> str:
-    told = next((group.get("reporting-mta") for group in evidence.groups if group.get("reporting-mta")), "")
-    return told.rpartition(";")[2].strip()[:255]
 
 
 def _cut(text: str) -> str:

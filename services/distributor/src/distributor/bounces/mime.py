@@ -18,7 +18,8 @@ MOST_BYTES = 160_000
 """What a server has to say stands before the mail that it returns; the longest real report seen has 60 kB."""
 MOST_PARTS = 40
 DEEPEST = 8
-LONGEST_HEADER = 16_000
+LONGEST_HEADER = 40_000
+"""Exchange Online writes 20 kB of its own."""
 LONGEST_FIELD = 2_000
 
 FIELD = re.compile(r"^([!-9;-~]{1,76})[ \t]*:[ \t]?(.*)$")
@@ -148,7 +149,9 @@ def _unpacked(body: bytes, headers: Headers) -> bytes:
 def _in_charset(data: bytes, charset: str) -> str:
     name = charset.lower()
     strange = name in UNIVERSAL or not KNOWN_CHARSETS.match(name)
-    tries = ("utf-8", "cp1252") if strange else (name, "utf-8")
+    tries: tuple[str, ...] = ("utf-8", "cp1252") if strange else (name, "utf-8")
+    if strange and b"\x1b$" in data:  # ISO-2022-JP is seven bits, and often does not say what it is
+        tries = ("iso-2022-jp", *tries)
     for attempt in tries:
         try:
             return data.decode(attempt)

@@ -84,7 +84,7 @@ def _stands_near(phrase: str, words: Sequence[str], text: str) -> bool:
         before, after = text[max(0, at - NEAR) : at], text[at + len(phrase) : at + len(phrase) + NEAR]
         for end in SENTENCE_ENDS:
             before, after = before.rpartition(end)[2], after.partition(end)[0]
-        if any(word in before or word in after for word in words):
+        if any(word in before or word in phrase or word in after for word in words):
             return True
         at = text.find(phrase, at + 1)
     return False
@@ -103,11 +103,11 @@ def _rules(section: str) -> Iterator[Rule]:
         head, _, rest = block.partition("\n")
         kind, _, reason = head.partition(": ")
         says, _, near = rest.partition("  near: ")
-        yield Rule(Kind(kind), reason, _phrases(says.partition("says: ")[2]), _phrases(near))
+        yield Rule(Kind(kind), reason, split_phrases(says.partition("says: ")[2]), split_phrases(near))
 
 
-def _phrases(text: str) -> tuple[str, ...]:
-    """An underscore at a phrase's edge stands for a space."""
+def split_phrases(text: str) -> tuple[str, ...]:
+    """Phrases with ` / ` between them; an underscore at a phrase's edge stands for a space."""
     phrases = SPACE.sub(" ", text).strip().split(" / ") if text.strip() else []
     return tuple(re.sub(r"^_|_$", " ", phrase) for phrase in phrases)
 

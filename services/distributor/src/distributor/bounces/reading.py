@@ -6,7 +6,7 @@ No judgement here (see `classifying`). Nothing raises, whatever the bytes are: w
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 
 from distributor.bounces.mime import Headers, Part, inner, parse_fields, parts_of
@@ -53,6 +53,7 @@ class Evidence:
     groups: tuple[Headers, ...]
     feedback: Headers | None
     returned: Headers
+    reporting_mta: str = ""
 
     @property
     def is_receipt(self) -> bool:
@@ -77,11 +78,12 @@ def read(raw: bytes) -> Evidence:
 def _joined(outer: Evidence, within: Evidence) -> Evidence:
     kinds = outer.kinds | within.kinds
     notice = f"{outer.notice} | {within.notice}"
-    return Evidence(outer.headers, kinds, notice, within.groups, within.feedback, within.returned)
+    return replace(within, headers=outer.headers, kinds=kinds, notice=notice)
 
 
 def _evidence(headers: Headers, parts: list[Part]) -> Evidence:
-    groups = [group for part in parts if "delivery" in part.kind and "status" in part.kind for group in _groups(part)]
+    reports = [part.text.replace("\r", "") for part in parts if "delivery" in part.kind and "status" in part.kind]
+    groups = [group for report in reports for group in _groups(report)]
     feedback = next((parse_fields(part.text) for part in parts if "feedback-report" in part.kind), None)
     words, rest = _notice(parts)
     returned = next((_returned(part) for part in parts if part.kind in RETURNED_KINDS), None)
@@ -94,11 +96,12 @@ def _evidence(headers: Headers, parts: list[Part]) -> Evidence:
         groups=tuple(groups[:MOST_GROUPS]),
         feedback=feedback,
         returned=returned or parse_fields(rest[:LONGEST_NOTICE]),
+        reporting_mta=parse_fields("\n".join(reports)[:LONGEST_NOTICE]).get("reporting-mta"),
     )
 
 
-def _groups(part: Part) -> Iterator[Headers]:
-    for block in re.split(r"\n[ \t]*\n", part.text.replace("\r", "")):
+def _groups(report: str) -> Iterator[Headers]:
+    for block in re.split(r"\n[ \t]*\n", report):
         fields = parse_fields(block)
         if any(name in RECIPIENT_FIELDS for name, _ in fields.fields):
             yield fields
