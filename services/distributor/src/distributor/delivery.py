@@ -12,11 +12,12 @@
 If the process dies after step 3 and before 6, the row is in doubt, and `recovery` says so; at most one row a slot can
 be. If it dies anywhere else, nothing was sent that is not recorded, and nothing recorded was lost.
 
-When the way out itself is broken (the relay is down), the whole channel pauses, longer each time up to half a minute,
-instead of burning through the ledger.
+When the way out itself is broken (the relay is down, or refuses everybody), the whole channel pauses instead of burning
+through the ledger, and one delivery tries it again before the others follow: see `breaker`.
 """
 
 import asyncio
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -28,10 +29,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import Row
 
 from distributor import leases
+from distributor.breaker import Breaker, Flow, Heard, Pauses
 from distributor.channels import Content, Dispatch, Outcome, Sender
 from distributor.contents import load_content
 from distributor.journal import Journal
-from distributor.retry_policy import is_systemic
+from distributor.pace import Pace
 from distributor.settings import DistributorSettings
 from distributor.states import DEFERRED, LANE_OF_RANK
 from shared import correlation
@@ -48,6 +50,9 @@ CHUNKS_AHEAD = 4
 waits behind no more than that of a digest."""
 POLL_S = 1.0
 PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
+"""While the relay is away: the first mail leaves within a minute of its return."""
+REFUSED_FIRST_S, REFUSED_LONGEST_S = 30.0, 300.0
+"""While it refuses everybody: somebody has to mend it, and each try makes a block worse."""
 CONTENTS_KEPT = 64
 
 attempts_total = Counter("budkavle_delivery_attempts_total", "Attempts by channel and outcome", ["channel", "state"])
@@ -75,7 +80,10 @@ class DeliveryWorker:
         self._woken = asyncio.Event()
         self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
         self._clear = asyncio.Event()
-        self._pause_s = 0.0
+        mail = sender.channel is Channel.MAIL
+        refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
+        self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)
+        self._pace = Pace(settings.smtp_rate_per_minute if mail else 0)
         database.on_commit(self._woken.set)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,6 +109,8 @@ class DeliveryWorker:
             if row is None and finished is None:
                 return
             granted = await self._journal.turn(finished, row)
+            if row is not None and not granted:
+                self._never_began()
             finished = (row, await self._send(row)) if row is not None and granted else None
 
     def _next_at_hand(self, stop: asyncio.Event) -> Row[Any] | None:
@@ -109,22 +119,34 @@ class DeliveryWorker:
             self._hungry.set()
         if self._claimed.empty() or not self._clear.is_set() or stop.is_set():
             return None
+        if self._pace.wait_s(time.monotonic()) or not self._may_begin():
+            return None
         return self._claimed.get_nowait()
 
     async def _next(self, stop: asyncio.Event) -> Row[Any] | None:
         while not stop.is_set():
             self._hungry.set()
             await _either(self._clear, stop)
-            taking = asyncio.create_task(self._claimed.get())
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if taking.done() and not stop.is_set():
-                    return taking.result()
-            finally:
-                taking.cancel()
-                stopping.cancel()
+            if (row := await self._taken(stop)) is None:
+                return None
+            while wait_s := self._pace.wait_s(time.monotonic()):
+                await _first(stop, wait_s)
+                if stop.is_set():
+                    return None  # it has not begun: the next owner of the lease has it
+            if self._may_begin():
+                return row
+            self._claimed.put_nowait(row)
         return None
+
+    async def _taken(self, stop: asyncio.Event) -> Row[Any] | None:
+        taking = asyncio.create_task(self._claimed.get())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return taking.result() if taking.done() and not stop.is_set() else None
+        finally:
+            taking.cancel()
+            stopping.cancel()
 
     async def _send(self, row: Row[Any]) -> Outcome:
         try:
@@ -135,31 +157,57 @@ class DeliveryWorker:
         except Exception as error:
             log.error("channel_failed", delivery_id=str(row.id), channel=row.channel, exc_info=error)
             outcome = Outcome(DEFERRED, reply=f"internal error: {type(error).__name__}", phase="internal")
+        outcome = self._back_away(row.id, outcome)
         attempts_total.labels(row.channel, outcome.state).inc()
         attempt_seconds.labels(row.channel).observe(outcome.duration.total_seconds())
-        self._back_away(outcome)
         return outcome
 
-    def _back_away(self, outcome: Outcome) -> None:
-        if not is_systemic(outcome):
-            self._pause_s = 0.0
-        elif self._clear.is_set():
-            self._pause_s = min(PAUSE_LONGEST_S, self._pause_s * 2 or PAUSE_FIRST_S)
-            self._clear.clear()
-            paused.labels(self._sender.channel).set(1)
-            log.warning(
-                "channel_paused",
-                channel=str(self._sender.channel),
-                pause_s=self._pause_s,
-                code=outcome.code,
-                phase=outcome.phase,
-                reply=outcome.reply[:200],
-            )
-            asyncio.get_running_loop().call_later(self._pause_s, self._go_on)
+    # Backing away: `_clear` is set while a slot may ask the breaker for leave
 
-    def _go_on(self) -> None:
-        paused.labels(self._sender.channel).set(0)
-        self._clear.set()
+    def _may_begin(self) -> bool:
+        may = self._breaker.may_begin()
+        if self._breaker.flow is not Flow.FLOWING:
+            self._clear.clear()
+        return may
+
+    def _never_began(self) -> None:
+        self._breaker.never_began()
+        self._open()
+
+    def _open(self) -> None:
+        if self._breaker.flow is not Flow.PAUSED:
+            self._clear.set()
+
+    def _probe(self) -> None:
+        self._breaker.probe()
+        self._open()
+
+    def _back_away(self, delivery_id: uuid.UUID, outcome: Outcome) -> Outcome:
+        heard = self._breaker.hear(delivery_id, outcome, time.monotonic())
+        if heard.pause_s:
+            self._clear.clear()
+            self._tell_pause(heard)
+            asyncio.get_running_loop().call_later(heard.pause_s, self._probe)
+        elif heard.resumed:
+            paused.labels(self._sender.channel).set(0)
+            log.info("channel_resumed", channel=str(self._sender.channel))
+            self._clear.set()
+        elif self._breaker.flow is Flow.PROBING:
+            self._open()
+        return heard.outcome
+
+    def _tell_pause(self, heard: Heard) -> None:
+        paused.labels(self._sender.channel).set(1)
+        outcome = heard.outcome
+        (log.error if heard.alert else log.warning)(
+            "channel_paused",
+            channel=str(self._sender.channel),
+            pause_s=heard.pause_s,
+            refuses_all=heard.alert,
+            code=outcome.code,
+            phase=outcome.phase,
+            reply=outcome.reply[:200],
+        )
 
     async def _feed(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -38,7 +38,15 @@ class DistributorSettings(OrganisationSettings):
         default=SecretStr(""), description="imaps://user:pass@host/INBOX, or pop3s://user:pass@host"
     )
     about: str = Field(default="", description="four to six lines about the organisation, below press releases")
-    smtp_connections: int = Field(default=16, ge=1, le=200, description="also the window of doubt after a crash")
+    smtp_connections: int = Field(default=16, ge=1, le=200, description="open to the relay at once, at most")
+    smtp_pipeline: int = Field(
+        default=2,
+        ge=1,
+        le=4,
+        description="mails in hand a connection; together: the doubt after a crash",
+    )
+    smtp_per_domain: int = Field(default=0, ge=0, description="mails under way to one domain at once; 0: no limit")
+    smtp_rate_per_minute: int = Field(default=0, ge=0, description="mails a minute in all; 0: no limit")
     smtp_timeout_s: float = Field(default=60, gt=0)
     smtp_dot_timeout_s: float = Field(default=600, ge=1, description="RFC 5321, section 4.5.3.2.6: ten minutes")
     smtp_ca_file: str = Field(default="", description="PEM of the authority that signed the relay's certificate")

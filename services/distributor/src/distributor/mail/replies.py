@@ -36,6 +36,8 @@ ABOUT_US = re.compile(
     r"block|black.?list|deny.?list|\brbl\b|dnsbl|spamhaus|spam|reputation|relay|denied|polic|authenti|\bauth\b|banned",
     re.IGNORECASE,
 )
+GREETS_STRANGERS = frozenset({450, 451})
+GREYLISTING = re.compile(r"gr[ea]y.?list", re.IGNORECASE)
 PATIENCE = re.compile(r"gr[ea]y.?list|try (?:it )?again|too (?:many|fast)|\brate\b", re.IGNORECASE)
 
 
@@ -92,6 +94,13 @@ def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdic
     if 500 <= code < 600:
         return _permanent(phase, code, enhanced[2:], text)
     return UNCERTAIN if phase is Phase.DOT else RELAY_LATER
+
+
+def greylisted(phase: Phase, code: int | None, enhanced: str, text: str) -> bool:
+    """Whether a server greets us as strangers: this recipient's mail is welcome in some minutes (RFC 6647)."""
+    if code not in GREETS_STRANGERS or phase not in (Phase.RCPT, Phase.DATA, Phase.DOT):
+        return False
+    return bool(GREYLISTING.search(text)) or (phase is Phase.RCPT and enhanced == "4.7.1")
 
 
 def _of_relay(phase: Phase) -> Verdict:

@@ -16,15 +16,19 @@ from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
 from distributor.mail.dialogue import Composed, Ending
 from distributor.mail.dkim import DkimSigner, parse_keys
+from distributor.mail.domains import Crowded, DomainLimit
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
-from distributor.mail.replies import classify, enhanced_status, printable
+from distributor.mail.replies import classify, enhanced_status, greylisted, printable
 from distributor.mail.smtp import RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
 
 INVALID_ADDRESS = "invalid_address"
 SIGNING_THREADS = 2
+
+GREYLIST_WINDOW = timedelta(minutes=5)
+"""The usual one: whoever comes back sooner may have to begin anew."""
 
 
 class MailSender:
@@ -33,7 +37,8 @@ class MailSender:
     channel = Channel.MAIL
 
     def __init__(self, settings: DistributorSettings) -> None:
-        self.slots = settings.smtp_connections
+        self.slots = settings.smtp_connections * settings.smtp_pipeline
+        self._domains = DomainLimit(settings.smtp_per_domain)
         self._composer = Composer(settings)
         self._signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="dkim")
         self._signer = DkimSigner(sender_domain(settings), keys) if (keys := parse_keys(settings.dkim_keys)) else None
@@ -49,7 +54,14 @@ class MailSender:
         )
 
     async def send(self, dispatch: Dispatch) -> Outcome:
-        """Send one mail and say how it ended."""
+        """Send one mail and say how it ended, unless its domain has its hands full."""
+        try:
+            with self._domains.place(dispatch.address):
+                return await self._deliver(dispatch)
+        except Crowded as busy:
+            return Outcome(DeliveryState.DEFERRED, reply=str(busy), phase="wait", retry_after=busy.wait, counts=False)
+
+    async def _deliver(self, dispatch: Dispatch) -> Outcome:
         began = time.monotonic()
         try:
             mail = await self._signed(self._composer.compose(dispatch), dispatch)
@@ -93,6 +105,7 @@ def outcome(ending: Ending, duration: timedelta) -> Outcome:
         fault=verdict.fault,
         counts=verdict.counts,
         duration=duration,
+        retry_after=GREYLIST_WINDOW if greylisted(ending.phase, ending.code, enhanced, ending.text) else None,
     )
 
 

@@ -1,0 +1,202 @@
+"""Manners that are pure decisions: when to stop knocking, how fast to begin, how many a minute and a domain."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from distributor.breaker import EQUALS, Breaker, Flow, Heard, Pauses
+from distributor.channels import Fault, Outcome
+from distributor.mail.domains import LONGEST, PUT_OFF, Crowded, DomainLimit
+from distributor.mail.replies import Phase, greylisted
+from distributor.mail.slow_start import PROBE_EVERY, SlowStart
+from distributor.pace import Pace
+from shared.contracts.delivery import DeliveryState
+
+SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN = (
+    DeliveryState.SENT,
+    DeliveryState.DEFERRED,
+    DeliveryState.BOUNCED,
+    DeliveryState.FAILED,
+    DeliveryState.UNCERTAIN,
+)
+ACCEPTED = Outcome(SENT, 250)
+AWAY = Outcome(DEFERRED, phase="connect", fault=Fault.SYSTEM, counts=False)
+BLOCKED = Outcome(DEFERRED, 554, "5.7.1", "blocked", phase="rcpt", fault=Fault.SYSTEM)
+
+
+def breaker() -> Breaker:
+    return Breaker(Pauses(1, 30), Pauses(30, 300))
+
+
+def hear(one: Breaker, *outcomes: Outcome, at: float = 0.0, who: UUID | None = None) -> Heard:
+    for outcome in outcomes:
+        heard = one.hear(who or uuid4(), outcome, at)
+    return heard
+
+
+def probed(one: Breaker, outcome: Outcome) -> Heard:
+    one.probe()
+    assert one.may_begin()
+    return hear(one, outcome)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "trips"),
+    [
+        (BLOCKED, True),
+        (Outcome(DEFERRED, 550, "5.7.26", phase="dot", fault=Fault.SYSTEM), True),
+        (Outcome(DEFERRED, 550, "5.7.1", phase="mail", fault=Fault.SYSTEM, counts=False), True),
+        (Outcome(DEFERRED, 535, "5.7.8", phase="auth", fault=Fault.SYSTEM, counts=False), True),
+        (Outcome(DEFERRED, 451, "4.3.0", phase="data", fault=Fault.SYSTEM), True),
+        (Outcome(DEFERRED, 452, "4.3.1", phase="dot", fault=Fault.SYSTEM), True),
+        (Outcome(DEFERRED, 451, "", "local error", phase="dot"), True),
+        (Outcome(DEFERRED, 421, "4.3.2", phase="rcpt", fault=Fault.SYSTEM), True),
+        (Outcome(FAILED, 554, "", "transaction failed", phase="dot", fault=Fault.CONTENT), True),
+        (Outcome(FAILED, 554, "5.6.0", phase="dot", fault=Fault.CONTENT), False),
+        (Outcome(BOUNCED, 550, "5.1.1", phase="rcpt", fault=Fault.RECIPIENT), False),
+        (Outcome(DEFERRED, 452, "4.2.2", phase="rcpt", fault=Fault.RECIPIENT), False),
+        (Outcome(DEFERRED, 450, "4.7.1", phase="rcpt", retry_after=timedelta(minutes=5)), False),
+        (Outcome(DEFERRED, phase="data", fault=Fault.SYSTEM), False),
+        (Outcome(UNCERTAIN, phase="dot"), False),
+        (ACCEPTED, False),
+    ],
+)
+def test_what_may_be_said_to_everybody_stops_the_channel_the_tenth_time(refusal: Outcome, trips: bool) -> None:
+    one = breaker()
+    for _ in range(EQUALS - 1):
+        heard = hear(one, refusal)
+        assert not heard.alert
+        if one.flow is Flow.PAUSED:  # the relay is away
+            one.probe()
+    heard = hear(one, refusal)
+    assert (heard.alert, heard.pause_s >= 30, one.flow is Flow.PAUSED) == (trips, trips, trips)
+
+
+def test_from_then_on_no_try_is_counted_and_nobody_is_given_up() -> None:
+    one = breaker()
+    bare = Outcome(FAILED, 554, "", "transaction failed", phase="dot", fault=Fault.CONTENT)
+    heard = [hear(one, bare).outcome for _ in range(12)]
+    assert [outcome.counts for outcome in heard] == [True] * 9 + [False] * 3
+    assert {(outcome.state, outcome.fault) for outcome in heard[9:]} == {(DEFERRED, Fault.SYSTEM)}
+
+
+def test_pauses_grow_while_the_probe_is_refused_and_end_with_any_other_answer() -> None:
+    one = breaker()
+    assert hear(one, *[BLOCKED] * EQUALS).pause_s == 30
+    assert [probed(one, BLOCKED).pause_s for _ in range(5)] == [60, 120, 240, 300, 300]
+    assert not one.may_begin()
+    assert probed(one, Outcome(BOUNCED, 550, "5.1.1", fault=Fault.RECIPIENT)).resumed
+    assert (one.flow, one.may_begin(), one.may_begin()) == (Flow.FLOWING, True, True)
+    assert not hear(one, *[BLOCKED] * (EQUALS - 1)).alert, "it counts anew"
+
+
+def test_a_probe_is_one_delivery_and_another_if_it_told_nothing() -> None:
+    one = breaker()
+    assert hear(one, AWAY).pause_s == 1
+    assert not one.may_begin()
+    one.probe()
+    assert [one.may_begin() for _ in range(3)] == [True, False, False]
+    one.never_began()
+    assert [one.may_begin() for _ in range(2)] == [True, False]
+    assert hear(one, Outcome(DEFERRED, phase="wait", counts=False)) == Heard(
+        Outcome(DEFERRED, phase="wait", counts=False)
+    )
+    assert [one.may_begin() for _ in range(2)] == [True, False]
+    assert hear(one, AWAY).pause_s == 2
+
+
+def test_what_began_before_the_pause_changes_nothing() -> None:
+    one = breaker()
+    assert hear(one, AWAY).pause_s == 1
+    assert hear(one, AWAY, AWAY, ACCEPTED).pause_s == 0
+    assert one.flow is Flow.PAUSED
+    assert probed(one, AWAY).pause_s == 2
+
+
+def test_ten_times_means_ten_deliveries_within_a_minute_beyond_those_accepted() -> None:
+    one = breaker()
+    assert not any(hear(one, BLOCKED, at=7.0 * n).alert for n in range(30)), "too far apart"
+    assert not any(hear(breaker(), BLOCKED, who=UUID(int=1)).alert for _ in range(30)), "one delivery"
+    one = breaker()
+    assert not any(hear(one, BLOCKED, ACCEPTED).alert or hear(one, BLOCKED, ACCEPTED).alert for _ in range(30)), "half"
+    one = breaker()
+    others = (Outcome(DEFERRED, 550, f"5.7.{n}", fault=Fault.SYSTEM) for n in range(30))
+    assert not any(hear(one, other).alert for other in others), "not the same"
+
+
+def test_webhooks_receivers_have_nothing_in_common() -> None:
+    one = Breaker(Pauses(1, 30))
+    assert not any(hear(one, Outcome(DEFERRED, 503)).pause_s for _ in range(30))
+
+
+def test_connections_grow_with_what_is_accepted_and_halve_when_they_are_too_many() -> None:
+    places = SlowStart(16)
+    assert places.allowed == 2
+    for _ in range(20):
+        places.accepted()
+    assert places.allowed == 16
+    places.ease()
+    assert places.allowed == 15
+    places.accepted()
+    places.back_away()
+    assert places.allowed == 8
+    for _ in range(PROBE_EVERY - 1):
+        places.accepted()
+    assert places.allowed == 8
+    places.accepted()
+    assert places.allowed == 9
+    for _ in range(9):
+        places.back_away()
+        places.ease()
+    assert places.allowed == 1
+    places.begin()
+    assert places.allowed == 2
+    assert SlowStart(1).allowed == 1
+
+
+def test_so_many_a_minute() -> None:
+    pace, now, taken = Pace(120), 0.0, []
+    while now < 60:
+        wait = pace.wait_s(now)
+        taken += [now] if not wait else []
+        now += wait
+    assert 120 <= len(taken) <= 122
+    assert sum(at < 1 for at in taken) <= 4
+    assert all(Pace(0).wait_s(0) == 0 for _ in range(1000))
+
+
+def test_so_many_a_domain() -> None:
+    limit = DomainLimit(2)
+    with limit.place("a@x.example"), limit.place("b@X.example"):
+        waits = []
+        for _ in range(25):
+            with pytest.raises(Crowded) as busy, limit.place("c@x.example"):
+                pass
+            waits.append(busy.value.wait)
+        with limit.place("d@y.example"):
+            pass
+    assert waits[0] == PUT_OFF < waits[-1] <= LONGEST
+    with limit.place("e@x.example"):
+        pass
+    unlimited = DomainLimit(0)
+    with unlimited.place("a@x.example"), unlimited.place("a@x.example"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "enhanced", "text", "is_it"),
+    [
+        (Phase.RCPT, 450, "4.7.1", "4.7.1 come back", True),
+        (Phase.RCPT, 451, "4.7.1", "4.7.1 Greylisting in action", True),
+        (Phase.RCPT, 451, "", "Greylisted, see http://postgrey.example", True),
+        (Phase.DOT, 451, "4.7.0", "4.7.0 graylisted", True),
+        (Phase.RCPT, 450, "4.2.0", "4.2.0 mailbox busy", False),
+        (Phase.DOT, 451, "4.7.1", "4.7.1 later", False),
+        (Phase.MAIL, 451, "4.7.1", "4.7.1 greylisted", False),
+        (Phase.RCPT, 550, "5.7.1", "5.7.1 not on the greylist", False),
+        (Phase.RCPT, None, "", "greylist", False),
+    ],
+)
+def test_greylisting_is_known_by_its_answer(phase: Phase, code: int, enhanced: str, text: str, is_it: bool) -> None:
+    assert greylisted(phase, code, enhanced, text) is is_it
