@@ -75,16 +75,12 @@ def opened(sink: SinkProcess, durable_postgres: None) -> Iterator[Callable[[str]
 
     def open_(kind: str) -> Deployment:
         if kind not in standing:
-            for other in standing.values():
-                other.close()
-            standing.clear()
-            made: Deployment = (
+            standing[kind] = (
                 Standalone(settings=settings)
                 if kind == Standalone.kind
                 else Distributed(shared_amqp_url(), settings=settings)
             )
-            made.open()
-            standing[kind] = made
+            standing[kind].open()
         return standing[kind]
 
     yield open_
