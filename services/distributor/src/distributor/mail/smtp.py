@@ -102,6 +102,7 @@ class SmtpRelay:
         if ending.sent:
             self._strikes = 0
             self._places.accepted()
+            self._match()
         elif ending.code == SERVICE_CLOSING and not (transaction.kept and _was_stale(ending)):
             self._places.back_away()
         return ending
