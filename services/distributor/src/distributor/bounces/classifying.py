@@ -20,7 +20,7 @@ LONGEST_DIAGNOSTIC = 4_096
 """Octets kept of a server's words."""
 
 ENHANCED = re.compile(r"(?<![\d.])([45]\.\d{1,3}\.\d{1,3})(?![\d.])")
-REPLY = re.compile(r"(?<![\d.])([45][0-5]\d)(?=[ \-#:]|$)")
+REPLY = re.compile(r"(?<![\w.])(421|4[35]\d|5[0-5]\d)(?=[ \-#:]|$)")
 NAMED = re.compile(r"^\s{0,8}<([^<>\s@]{1,64}@[^<>\s@]{1,255})>", re.MULTILINE)
 AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d")
 """With 5.2.0: mobile carriers of Japan say "unknown user" there when the recipient's own filter refused the mail."""
@@ -157,8 +157,8 @@ def judged(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]:
     status, said = _best_status(status, diagnostic, notice), normalised(diagnostic)
     first = REPLY.search(diagnostic or notice)
     if status.startswith("4.") and not (first and first[1].startswith("5") and not ENHANCED.search(diagnostic)):
-        return _passing(status, said)
-    if first and first[1].startswith("4") and not status:
+        return _passing(status, said if diagnostic else normalised(notice))
+    if first and first[1].startswith("4") and not _telling(status):
         return _passing(first[1], normalised(diagnostic or notice))
     if status == "5.2.0" and AFTER_DATA.search(notice):
         return Kind.POLICY, "refused after DATA", status

@@ -18,7 +18,7 @@ RECIPIENT_FIELDS = frozenset({"final-recipient", "original-recipient", "action",
 RETURNED_KINDS = frozenset({"message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"})
 RETURNED_KINDS |= {"message/rfc822-headers", "text/rfc822", "message/partial", "text/global-headers"}
 
-TAG = re.compile(r"<(?:style|script|head)\b[^<]{0,4000}</|<[^<>]{0,2000}>", re.IGNORECASE)
+TAG = re.compile(r"<(?:style|script|head)\b[^<]{0,80000}</|<[^<>]{0,2000}>", re.IGNORECASE)
 ORIGINAL_BEGINS = re.compile(
     r"^[ \t>|*=_-]{0,40}(?:"
     r"received: ?(?:from|by|\(|via)|return-path: ?<|x-spam-|dkim-signature:|"
