@@ -199,15 +199,17 @@ class DeliveryWorker:
     def _tell_pause(self, heard: Heard) -> None:
         paused.labels(self._sender.channel).set(1)
         outcome = heard.outcome
-        (log.error if heard.alert else log.warning)(
-            "channel_paused",
-            channel=str(self._sender.channel),
-            pause_s=heard.pause_s,
-            refuses_all=heard.alert,
-            code=outcome.code,
-            phase=outcome.phase,
-            reply=outcome.reply[:200],
-        )
+        why = {
+            "channel": str(self._sender.channel),
+            "pause_s": heard.pause_s,
+            "code": outcome.code,
+            "phase": outcome.phase,
+            "reply": outcome.reply[:200],
+        }
+        if heard.alert:
+            log.error("channel_refused", **why)
+        else:
+            log.warning("channel_paused", **why)
 
     async def _feed(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
