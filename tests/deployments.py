@@ -35,6 +35,8 @@ SERVICES = ("content", "subscriptions", "distributor")
 ADMIN_KEY = "tests-admin-key"
 SENDER = "nyheter@forbundet.example"
 SMTP_CONNECTIONS = 4
+SMTP_PIPELINE = 2
+WINDOW_OF_DOUBT = SMTP_CONNECTIONS * SMTP_PIPELINE
 START_LIMIT_S = 60.0
 
 
@@ -180,6 +182,7 @@ class Deployment:
             "FACEBOOK_URL": "https://www.facebook.com/forbundet.example",
             "SMTP_URL": f"smtp://127.0.0.1:{self.mail_link.port}?starttls=never",
             "SMTP_CONNECTIONS": str(SMTP_CONNECTIONS),
+            "SMTP_PIPELINE": str(SMTP_PIPELINE),
             "SMTP_TIMEOUT_S": "20",
             "WEBHOOK_ALLOW_LOOPBACK": "true",
         }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
-from tests.deployments import ADMIN_KEY, SMTP_CONNECTIONS, Deployment, Distributed, Standalone
+from tests.deployments import ADMIN_KEY, WINDOW_OF_DOUBT, Deployment, Distributed, Standalone
 from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
@@ -95,7 +95,7 @@ class Scene:
 
 
 def check_once_each(mails: Sequence[Mail], expected: frozenset[str], *, kills: int = 0) -> int:
-    """Nothing lost, nobody unexpected; repeats at most the connections a kill, each the same to the byte.
+    """Nothing lost, nobody unexpected; repeats at most the window of doubt a kill, each the same to the byte.
 
     Gives the number of repeats.
     """
@@ -104,7 +104,7 @@ def check_once_each(mails: Sequence[Mail], expected: frozenset[str], *, kills: i
         copies.setdefault(mail.to, []).append(mail)
     assert set(copies) == expected, _difference(set(copies), expected)
     repeats = sum(len(same) - 1 for same in copies.values())
-    assert repeats <= kills * SMTP_CONNECTIONS
+    assert repeats <= kills * WINDOW_OF_DOUBT
     assert all(len({(mail.message_id, mail.sha256) for mail in same}) == 1 for same in copies.values())
     return repeats
 
