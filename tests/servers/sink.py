@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._recipients: list[str] = []
         self._in_data = False
+        self._owes_answer = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,7 +70,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while self._step():
+        self._go_on()
+
+    def _go_on(self) -> None:
+        # A delayed answer goes before those to the commands behind it (RFC 2920, section 3.2).
+        while not self._owes_answer and self._step():
             pass
 
     def _step(self) -> bool:
@@ -111,10 +116,16 @@ class Connection(asyncio.Protocol):
         plan.dots += 1
         self._recipients = []
         if plan.delay:
+            self._owes_answer = True
             later = asyncio.get_running_loop().call_later
-            later(plan.delay, self._answer, plan.dots, recipients, content, dot_at)
+            later(plan.delay, self._answer_late, plan.dots, recipients, content, dot_at)
         else:
             self._answer(plan.dots, recipients, content, dot_at)
+
+    def _answer_late(self, dot: int, recipients: list[str], content: bytes, dot_at: float) -> None:
+        self._answer(dot, recipients, content, dot_at)
+        self._owes_answer = False
+        self._go_on()
 
     def _answer(self, dot: int, recipients: list[str], content: bytes, dot_at: float) -> None:
         plan = self._plan

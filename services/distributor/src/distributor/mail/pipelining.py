@@ -157,6 +157,9 @@ class PipelinedLine(asyncio.Protocol):
         if not self._asked:
             self._unasked(code, text)
             return
+        if 300 <= code < 400 and self._asked[0][0] is not Asked.DATA:
+            self._break(f"unintelligible: {code} to {self._asked[0][0].name}", strikes=ENOUGH)
+            return
         asked, transaction = self._asked.popleft()
         self._await()
         phase = PHASE_OF[asked]
