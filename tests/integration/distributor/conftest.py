@@ -50,10 +50,15 @@ class MemorySender:
     def __init__(self, channel: Channel = Channel.MAIL, slots: int = 4) -> None:
         self.channel = channel
         self.slots = slots
+        self.bears = 1_000
         self.dispatched: list[Dispatch] = []
         self.answer: Callable[[Dispatch], Outcome] = lambda dispatch: Outcome(SENT, 250, reply="2.0.0 Ok: queued as A1")
         self.hold = asyncio.Event()
         self.hold.set()
+
+    @property
+    def room(self) -> int:
+        return min(self.slots, self.bears)
 
     async def send(self, dispatch: Dispatch) -> Outcome:
         self.dispatched.append(dispatch)

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
+from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
 from distributor import journal, leases
@@ -444,3 +445,24 @@ async def test_words_that_the_database_refuses_hold_up_nothing(room: Room, monke
     assert {row.state for row in await room.rows()} == {"sent"}
     assert sorted(bool(tried.reply) for tried in await room.attempts()) == [False, *[True] * 5]
     assert len(room.sender.dispatched) == 6
+
+
+async def test_nothing_begins_only_to_wait_for_a_connection(room: Room) -> None:
+    """What has begun cannot be called off: so a stop must find what the relay cannot take yet not begun."""
+    told = batch(snapshot(uuid4()), people(8))
+    room.sender.bears = 2
+    room.sender.hold.clear()
+    await room.hear(told)
+    stop = asyncio.Event()
+    task = asyncio.create_task(room.worker().run(stop))
+    await eventually(lambda: len(room.sender.dispatched) == 2)
+    out = {dispatch.recipient_id for dispatch in room.sender.dispatched}
+    for recipient in told.recipients:
+        await room.hear(RecipientStopped(recipient_id=recipient.recipient_id, scope=StopScope.ALL, version=1))
+    room.sender.bears = 4
+    room.sender.hold.set()
+    await room.quiet()
+    stop.set()
+    await task
+    assert {dispatch.recipient_id for dispatch in room.sender.dispatched} == out
+    assert sorted(row.state for row in await room.rows()) == ["cancelled"] * 6 + ["sent"] * 2

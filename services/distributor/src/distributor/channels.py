@@ -95,10 +95,15 @@ class Outcome:
 
 
 class Sender(Protocol):
-    """One channel's way out. `slots` deliveries are in its hands at most, the window of doubt after a crash."""
+    """One channel's way out. `slots` deliveries are in its hands at most, the window of doubt after a crash; `room`
+    says how many it can take forward at the moment, so that none begins only to wait.
+    """
 
     channel: Channel
     slots: int
+
+    @property
+    def room(self) -> int: ...
 
     async def send(self, dispatch: Dispatch) -> Outcome:
         """Send `dispatch`; returns when its outcome is known, with no more than one dispatch a slot under way."""

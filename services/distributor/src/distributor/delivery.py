@@ -80,6 +80,8 @@ class DeliveryWorker:
         self._woken = asyncio.Event()
         self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
         self._clear = asyncio.Event()
+        self._under_way = 0
+        self._room_changed = asyncio.Event()
         mail = sender.channel is Channel.MAIL
         refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
         self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)
@@ -89,6 +91,7 @@ class DeliveryWorker:
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`; then finish what has begun and let go of the rest."""
         self._clear.set()
+        self._under_way = 0
         await self._take_name()
         background = [asyncio.create_task(work) for work in (self._journal.run(), self._renew(), self._feed(stop))]
         slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._sender.slots)]
@@ -112,6 +115,8 @@ class DeliveryWorker:
             if row is not None and not granted:
                 self._never_began()
             finished = (row, await self._send(row)) if row is not None and granted else None
+            if row is not None:
+                self._leave_place()
 
     def _next_at_hand(self, stop: asyncio.Event) -> Row[Any] | None:
         """A row without waiting: an outcome in hand must be recorded now, not when there is more to do."""
@@ -119,24 +124,42 @@ class DeliveryWorker:
             self._hungry.set()
         if self._claimed.empty() or not self._clear.is_set() or stop.is_set():
             return None
-        if self._pace.wait_s(time.monotonic()) or not self._may_begin():
+        if not self._has_room() or self._pace.wait_s(time.monotonic()) or not self._may_begin():
             return None
+        self._under_way += 1
         return self._claimed.get_nowait()
 
     async def _next(self, stop: asyncio.Event) -> Row[Any] | None:
         while not stop.is_set():
             self._hungry.set()
             await _either(self._clear, stop)
-            if (row := await self._taken(stop)) is None:
-                return None
-            while wait_s := self._pace.wait_s(time.monotonic()):
+            await self._take_place(stop)
+            row = await self._taken(stop)
+            while row is not None and (wait_s := self._pace.wait_s(time.monotonic())):
                 await _first(stop, wait_s)
                 if stop.is_set():
                     return None  # it has not begun: the next owner of the lease has it
-            if self._may_begin():
+            if row is None or self._may_begin():
                 return row
             self._claimed.put_nowait(row)
+            self._leave_place()
         return None
+
+    # Room: a slot asks leave to begin only when its channel can carry on at once. What has begun can no longer be
+    # called off, so it must not wait behind connections that a slow server has not been asked to bear yet.
+
+    def _has_room(self) -> bool:
+        return self._under_way < self._sender.room
+
+    async def _take_place(self, stop: asyncio.Event) -> None:
+        while not self._has_room() and not stop.is_set():
+            self._room_changed.clear()
+            await _either(self._room_changed, stop)
+        self._under_way += 1
+
+    def _leave_place(self) -> None:
+        self._under_way -= 1
+        self._room_changed.set()
 
     async def _taken(self, stop: asyncio.Event) -> Row[Any] | None:
         taking = asyncio.create_task(self._claimed.get())

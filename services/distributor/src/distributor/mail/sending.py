@@ -38,6 +38,7 @@ class MailSender:
 
     def __init__(self, settings: DistributorSettings) -> None:
         self.slots = settings.smtp_connections * settings.smtp_pipeline
+        self._pipeline = settings.smtp_pipeline
         self._domains = DomainLimit(settings.smtp_per_domain)
         self._composer = Composer(settings)
         self._signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="dkim")
@@ -52,6 +53,11 @@ class MailSender:
                 ehlo_name=settings.smtp_ehlo_name,
             )
         )
+
+    @property
+    def room(self) -> int:
+        """Places on the connections that the relay bears at the moment."""
+        return self._relay.connections_allowed * self._pipeline
 
     async def send(self, dispatch: Dispatch) -> Outcome:
         """Send one mail and say how it ended, unless its domain has its hands full."""

@@ -124,7 +124,7 @@ class SmtpRelay:
                 next(reversed(self._resting)).close()
             elif self._resting:
                 self._begin(next(reversed(self._resting)), self._waiting.popleft())
-            elif self._open < self._allowed():
+            elif self._open < self.connections_allowed:
                 self._dial(self._waiting.popleft())
             else:
                 return
@@ -133,7 +133,9 @@ class SmtpRelay:
     def _open(self) -> int:
         return len(self._carrying) + len(self._resting) + len(self._dials)
 
-    def _allowed(self) -> int:
+    @property
+    def connections_allowed(self) -> int:
+        """How many connections the relay is asked to bear at the moment."""
         if not self._open:
             self._places.begin()
         return self._places.allowed

@@ -81,6 +81,11 @@ class WebhookSender:
         self._targets = TargetBook(database, clock)
         self._crowds = Crowds()
 
+    @property
+    def room(self) -> int:
+        """Every slot may be used: each endpoint has a few of its own at most."""
+        return self.slots
+
     async def send(self, dispatch: Dispatch) -> Outcome:
         """Post `dispatch` to its endpoint, unless the endpoint has its hands full."""
         try:
