@@ -1,5 +1,4 @@
-"""
-One way to a database, the same on PostgreSQL and SQLite.
+"""One way to a database, the same on PostgreSQL and SQLite.
 
 `Database.transaction()` is the place where work commits: one request or one message is one transaction. On SQLite it
 begins IMMEDIATE and queues behind the process's other writers, so that nobody meets "database is locked" half-way.
@@ -157,8 +156,7 @@ class Database:
 
 
 async def _commit(session: AsyncSession, connection: AsyncConnection) -> None:
-    """
-    Commit, and throw the connection away where that fails: SQLite keeps a transaction open whose COMMIT was refused,
+    """Commit, and throw the connection away where that fails: SQLite keeps a transaction open whose COMMIT was refused,
     SQLAlchemy does not roll it back, and the pool would hand it to the next in line.
     """
     try:

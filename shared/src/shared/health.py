@@ -1,5 +1,4 @@
-"""
-`/healthz` says that the process runs, `/readyz` that it can do its job, `/metrics` how it has been doing.
+"""`/healthz` says that the process runs, `/readyz` that it can do its job, `/metrics` how it has been doing.
 
 Liveness never asks the broker or the database: restarting a service does not mend them. A service whose
 broker is away is ready all the same, because its outbox keeps what it has to say; the answer tells of it.

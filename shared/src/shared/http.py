@@ -1,5 +1,4 @@
-"""
-The HTTP habits of every service: problems, correlation, strict JSON, security headers, sessions, health.
+"""The HTTP habits of every service: problems, correlation, strict JSON, security headers, sessions, health.
 
 A request is one transaction: `Writing` commits when the path function has returned and before the answer is sent, so
 that a 2xx means that it is on disk. `Reading` never writes.

@@ -1,5 +1,4 @@
-"""
-`Idempotency-Key` on POST: the same key gives the same answer, and the work is done once.
+"""`Idempotency-Key` on POST: the same key gives the same answer, and the work is done once.
 
 The key's row is written in the transaction of the work itself, so that there is no "in flight" to be left behind by a
 crash: of two concurrent requests one waits at the unique index and then replays. Rows are kept for 24 hours.

@@ -1,5 +1,4 @@
-"""
-API keys: who may call what. Only a key's hash is stored; the key itself is shown once, when it is made.
+"""API keys: who may call what. Only a key's hash is stored; the key itself is shown once, when it is made.
 
 A key looks like `bk_<id>_<secret>`: the id finds the row, the secret is compared in constant time. A secret has 256
 random bits, so a plain SHA-256 is enough; there is nothing to guess.

@@ -1,5 +1,4 @@
-"""
-Logs are the interface to operations: one JSON object a line on stderr, static event names, ids as fields.
+"""Logs are the interface to operations: one JSON object a line on stderr, static event names, ids as fields.
 
 The correlation id of the request or message at hand is bound to the context and follows into every line. Addresses,
 names and bodies are never logged. A full disk or a closed stderr never stops the service: lines that cannot be

@@ -1,5 +1,4 @@
-"""
-Runs a service's migrations. Each service has a folder of its own and a version table in its own database.
+"""Runs a service's migrations. Each service has a folder of its own and a version table in its own database.
 
 Replicas that start together take turns: on PostgreSQL by an advisory lock, on SQLite by the file's own. All pending
 migrations are one transaction, on SQLite too: a start that is killed half-way leaves the database as it was.

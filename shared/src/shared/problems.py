@@ -1,5 +1,4 @@
-"""
-Errors for a person and for a program: `application/problem+json` (RFC 9457).
+"""Errors for a person and for a program: `application/problem+json` (RFC 9457).
 
 Every problem has a stable `code`; each faulty field has a JSON pointer (RFC 6901), a code of its own and the mend in
 English and Swedish. No stack trace, no SQL and no token ever leaves the service.

@@ -1,5 +1,4 @@
-"""
-What a service is made of, and how its parts run: HTTP, consumers, relay, workers.
+"""What a service is made of, and how its parts run: HTTP, consumers, relay, workers.
 
 `serve` answers HTTP, `work` consumes, sends and sweeps, `run` does both. The relay runs in every mode, so that an
 event leaves right after the commit of the request that caused it. A worker that raises is started again after a

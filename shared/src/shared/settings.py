@@ -1,5 +1,4 @@
-"""
-Settings from the environment (prefix `BUDKAVLE_`), read once at start.
+"""Settings from the environment (prefix `BUDKAVLE_`), read once at start.
 
 A secret may lie in a file instead: with `BUDKAVLE_SECRETS_DIR=/run/secrets`, the file `budkavle_smtp_url` there is
 `BUDKAVLE_SMTP_URL`. A wrong value stops the start with one line that names the variable and the mend.

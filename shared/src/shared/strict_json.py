@@ -1,5 +1,4 @@
-"""
-Refuses JSON that different readers read differently, before anything is done with it.
+"""Refuses JSON that different readers read differently, before anything is done with it.
 
 RFC 8259 leaves open what duplicate names, NaN, numbers beyond a double's range and lone surrogates mean; PostgreSQL
 takes no NUL in a text. Each of them is answered with 400 or 422 and the reason. Bodies are read up to a limit.

@@ -1,5 +1,4 @@
-"""
-Links in mails: deterministic tokens that carry an opaque id and a generation, never an address.
+"""Links in mails: deterministic tokens that carry an opaque id and a generation, never an address.
 
 A token names the key that signed it (`kid`), so that links survive key rotation for as long as the old key stays in
 the list; retiring a key ends its links, and raising a subscriber's generation ends that person's. A token is bound to

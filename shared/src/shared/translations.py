@@ -1,5 +1,4 @@
-"""
-Swedish first, English second: the text in the code is Swedish, a gettext catalogue gives the English.
+"""Swedish first, English second: the text in the code is Swedish, a gettext catalogue gives the English.
 
 Catalogues are `locale/en.po` files beside the templates that use them; they are compiled in memory at start, so that
 no binary file lies in the repository.

@@ -1,5 +1,4 @@
-"""
-`budkavle`: the command line. Commands parse, call and print; what they do stands in the modules beside.
+"""`budkavle`: the command line. Commands parse, call and print; what they do stands in the modules beside.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 78 wrong settings.
 """

@@ -1,5 +1,4 @@
-"""
-The directory that holds a standalone Budkavle: databases, bus, caught mail, and the secrets made at the first start.
+"""The directory that holds a standalone Budkavle: databases, bus, caught mail, and the secrets made at the first start.
 
 It belongs to one process at a time. Secrets are written whole or not at all, readable by their owner alone.
 """

@@ -1,5 +1,4 @@
-"""
-Dead letters at the command line: look at them, and send one back to its queue.
+"""Dead letters at the command line: look at them, and send one back to its queue.
 
 Works on each service's database directly, whether or not the service runs: a letter that is sent back waits in the
 outbox for the service's relay. What a letter says of people is blotted out unless it is asked for.
@@ -61,8 +60,7 @@ async def show(urls: dict[str, str], key: UUID, clock: Clock, *, personal: bool)
 
 
 async def replay(urls: dict[str, str], key: UUID, clock: Clock, *, body: bytes | None) -> str:
-    """
-    Send a letter back to its queue, with `body` in its place where one is given; returns the queue's name.
+    """Send a letter back to its queue, with `body` in its place where one is given; returns the queue's name.
 
     Raises `UnknownDeadLetter`, `AlreadyReplayed`, or `UnfitBody` for one that would only die again.
     """

@@ -1,5 +1,4 @@
-"""
-Sends a CSV file to the subscriptions' import, and reads what came of it.
+"""Sends a CSV file to the subscriptions' import, and reads what came of it.
 
 The file is taken whole or not at all; each fault names its line and column. Line 1 holds the columns' names.
 """

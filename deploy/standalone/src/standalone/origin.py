@@ -1,5 +1,4 @@
-"""
-One origin, three services: sends every request to the service whose path it is, as a reverse proxy would.
+"""One origin, three services: sends every request to the service whose path it is, as a reverse proxy would.
 
 The longest prefix wins, whole path segments only. Health and metrics are answered for all services together.
 """

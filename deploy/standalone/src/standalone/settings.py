@@ -1,5 +1,4 @@
-"""
-What the standalone deployment is told, and where it keeps what nobody told it.
+"""What the standalone deployment is told, and where it keeps what nobody told it.
 
 Everything has a default: `budkavle up` needs no setting at all. A database or a broker of one's own may be named
 (`BUDKAVLE_CONTENT_DATABASE_URL` and its sisters, `BUDKAVLE_BROKER_URL`): that is the way out of one file a service.

@@ -1,5 +1,4 @@
-"""
-Where the tables of standalone itself are hung: caught mails, the demo's intranet log.
+"""Where the tables of standalone itself are hung: caught mails, the demo's intranet log.
 
 They lie in a file of their own and hold nothing that a service needs: the file may be deleted while nothing runs.
 """

@@ -1,5 +1,4 @@
-"""
-The standalone deployment: three services in one process, on one port, with one directory for everything.
+"""The standalone deployment: three services in one process, on one port, with one directory for everything.
 
 Each service has its own database and hears the others over the bus alone, exactly as when it runs by itself. With no
 mail server named, mail is caught and shown at `/mailbox`; it never goes out into the world by default.
@@ -64,8 +63,7 @@ class Standalone:
 
 @contextmanager
 def prepared(settings: StandaloneSettings) -> Iterator[Standalone]:
-    """
-    The data directory, held for the length of the block, with its databases migrated and its secrets made.
+    """The data directory, held for the length of the block, with its databases migrated and its secrets made.
 
     Raises `DirectoryInUse` or `PortInUse` before anything is touched.
     """
@@ -95,8 +93,7 @@ def check_port(host: str, port: int) -> None:
 
 
 async def serve(whole: Standalone, companion: Companion) -> None:
-    """
-    Run everything until SIGTERM or SIGINT, with `companion` beside it once the port answers.
+    """Run everything until SIGTERM or SIGINT, with `companion` beside it once the port answers.
 
     The companion is cancelled when the end has come, and may bring the end about by setting the event that it is
     given. When it raises, everything is stopped in order and the error is raised here.

@@ -1,5 +1,4 @@
-"""
-What an editor fills in: the fields of an item, as they are sent, kept and compared.
+"""What an editor fills in: the fields of an item, as they are sent, kept and compared.
 
 `ItemFields` is what is stored, and reads whatever was stored once, even where a rule became stricter since.
 `ItemDraft` and `ItemChanges` are what comes in, and refuse what breaks a rule, field by field.

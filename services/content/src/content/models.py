@@ -1,5 +1,4 @@
-"""
-Content's tables: items with their working copy, their revisions, and how far each has come.
+"""Content's tables: items with their working copy, their revisions, and how far each has come.
 
 `items` holds what is edited; `item_revisions` what was made public, written once and never changed. `version` grows
 with every change of an item and is its ETag.

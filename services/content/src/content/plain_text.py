@@ -1,5 +1,4 @@
-"""
-Markdown tokens as plain text for mails and readers of text: links written out, lists marked, no markup left.
+"""Markdown tokens as plain text for mails and readers of text: links written out, lists marked, no markup left.
 
 Paragraphs are one line each; whoever shows them wraps them.
 """

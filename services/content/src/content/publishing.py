@@ -1,5 +1,4 @@
-"""
-What editors do with an item: save a draft, edit it, publish, correct, withdraw.
+"""What editors do with an item: save a draft, edit it, publish, correct, withdraw.
 
 A state change, its revision and the event that tells of it are one transaction. The change is conditional on the
 version that was read, so that of two publishes at the same time one makes the revision and the other is told

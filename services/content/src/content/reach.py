@@ -1,5 +1,4 @@
-"""
-How far an item has come: whom it was for, who has it, who waits, who was left out and why.
+"""How far an item has come: whom it was for, who has it, who waits, who was left out and why.
 
 Made from the distributor's latest counts and the fan-out's totals; pure arithmetic. `planned` counts people and
 endpoints, each once: a row that a later revision took over is not counted beside the row that stands in its place.

@@ -1,5 +1,4 @@
-"""
-Markdown to HTML that is safe anywhere, and to plain text that reads well.
+"""Markdown to HTML that is safe anywhere, and to plain text that reads well.
 
 Both come from the same parse. Raw HTML is shown as text, never passed on; what is left goes through an allow-list all
 the same. Links are http, https, mailto or tel; a path on the site becomes a whole address, since mails have no site

@@ -1,5 +1,4 @@
-"""
-What text an editor may send: normalised (NFC), visible, and free of what breaks a header, a feed or a line.
+"""What text an editor may send: normalised (NFC), visible, and free of what breaks a header, a feed or a line.
 
 Control characters split mail headers and make XML unreadable; bidirectional overrides show another text than the one
 that is stored (Unicode Technical Report 36, section 2.4). Both are refused with the position, never silently dropped.

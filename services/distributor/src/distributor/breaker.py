@@ -1,5 +1,4 @@
-"""
-When to stop knocking: a way out that refuses everybody pauses the whole channel, and one delivery tries it again.
+"""When to stop knocking: a way out that refuses everybody pauses the whole channel, and one delivery tries it again.
 
 Two signs count. A delivery that was not even begun (the relay is away) pauses at once, a second at first. And the same
 refusal, not about the recipient and not about the mail, of ten deliveries within a minute more than were accepted:

@@ -1,5 +1,4 @@
-"""
-So many a minute and no more: a bucket that fills steadily and holds one second's worth.
+"""So many a minute and no more: a bucket that fills steadily and holds one second's worth.
 
 A pure count; instants are seconds of any clock that only goes forward, and are passed in.
 """

@@ -1,5 +1,4 @@
-"""
-Mail addresses: what we accept, how we write them, and when two are the same mailbox.
+"""Mail addresses: what we accept, how we write them, and when two are the same mailbox.
 
 The domain is lower-cased and written in ASCII (IDNA 2008); the local part keeps its case, as RFC 5321 (section 2.4)
 asks. Nobody runs two mailboxes that differ in case alone, so the key that tells mailboxes apart ignores it: one

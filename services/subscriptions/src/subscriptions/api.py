@@ -193,8 +193,7 @@ async def import_file(
     audience: Annotated[Audience, Form()],
     dry_run: Annotated[bool, Query(description="say what would happen, change nothing")] = False,
 ) -> Any:
-    """
-    Import a list of people: all of it, or nothing when any line is faulty. Importing the same file twice changes
+    """Import a list of people: all of it, or nothing when any line is faulty. Importing the same file twice changes
     nothing, so no Idempotency-Key is needed. A dry run answers 200 and lists the faults; else they come as a problem,
     each with `line` and `column` beside its pointer.
     """

@@ -1,5 +1,4 @@
-"""
-Who is in an item's audience, under which role, and who of them is left out by a choice of their own.
+"""Who is in an item's audience, under which role, and who of them is left out by a choice of their own.
 
 A role matches when its audience is one of the item's, its area meets the item's and its mandate covers the day. A
 person counts once, under the strongest matching audience that they have not left; somebody who left all of theirs is

@@ -23,8 +23,7 @@ class Chosen:
 
 
 async def choose(session: AsyncSession, subscriber_id: UUID, chosen: Chosen, at: datetime) -> None:
-    """
-    Save what was chosen. A ticked audience is come back to (the public one is joined, being open to all); one that
+    """Save what was chosen. A ticked audience is come back to (the public one is joined, being open to all); one that
     is not ticked is left. Saving the same twice changes nothing.
     """
     async with changing(session, subscriber_id, at) as person:

@@ -1,5 +1,4 @@
-"""
-Reads a list of people from a CSV file as it comes out of a spreadsheet, and names every fault by line and column.
+"""Reads a list of people from a CSV file as it comes out of a spreadsheet, and names every fault by line and column.
 
 UTF-8 (with or without BOM) and Windows-1252 are told apart, comma, semicolon and tab by the first line. Column names
 are accepted in Swedish and English. Nothing here touches the database; the rows of a file of `MAX_BYTES` fit in memory.

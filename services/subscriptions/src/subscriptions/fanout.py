@@ -1,5 +1,4 @@
-"""
-The fan-out: from one published item to batches of mail to send, resumable at every step.
+"""The fan-out: from one published item to batches of mail to send, resumable at every step.
 
 The handler of `news.published` only records what is to be done (`record`). Workers then go batch by batch, strongest
 audience first, by rising subscriber id. One batch is one short transaction: it takes the fan-out's row (skipping those

@@ -160,8 +160,7 @@ def _plannable(at: datetime) -> Select[Fanout]:
 
 
 def _concludable() -> Select[Fanout]:
-    """
-    Planned, and no batch waits for the broker. A confirmed row that the relay has purged (after a day) is confirmed
+    """Planned, and no batch waits for the broker. A confirmed row that the relay has purged (after a day) is confirmed
     all the same: only waiting rows count. They are asked for first, being few: a row is large.
     """
     waiting = select(outbox.c.id).where(outbox.c.published_at.is_(None))

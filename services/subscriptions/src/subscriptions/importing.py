@@ -1,5 +1,4 @@
-"""
-Imports a list of people: all of it or nothing, and the second time nothing is changed.
+"""Imports a list of people: all of it or nothing, and the second time nothing is changed.
 
 The file is read and checked before a transaction is open (`csv_reading`), then written in one, some hundred rows at a
 time. Who has left, paused or unsubscribed stays so: an import brings nobody back, and overwrites no choice. Empty
@@ -64,9 +63,8 @@ async def import_file(
 
 
 async def _prefer_indexes(session: AsyncSession, database: Database) -> None:
-    """
-    PostgreSQL plans for the tables as they were last analysed: filling empty ones, it would read them whole for every
-    foreign key (measured: 150 s for 100,000 lines instead of a fraction). For this transaction it uses the indexes.
+    """PostgreSQL plans for the tables as they were last analysed: filling empty ones, it would read them whole for
+    every foreign key (measured: 150 s for 100,000 lines instead of a fraction). For this transaction it uses the indexes.
     """
     if not database.is_sqlite:
         await session.execute(text("SET LOCAL enable_seqscan = off"))

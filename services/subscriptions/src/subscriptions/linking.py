@@ -1,5 +1,4 @@
-"""
-Mails a new link to somebody whose own has ended. Whether the address is known is told to nobody: the answer is the
+"""Mails a new link to somebody whose own has ended. Whether the address is known is told to nobody: the answer is the
 same, and so is the work before it, but for one row.
 """
 

@@ -1,5 +1,4 @@
-"""
-The links in every mail: to the preference page, and to the way out.
+"""The links in every mail: to the preference page, and to the way out.
 
 Both are deterministic (the same person, audience and generation give the same link), so that a mail that is sent again
 is byte-identical. Each is bound to its purpose: whoever holds the link that unsubscribes can open no preference page.

@@ -1,5 +1,4 @@
-"""
-The questions that find an audience, asked of the database: set-based, a page at a time by subscriber id.
+"""The questions that find an audience, asked of the database: set-based, a page at a time by subscriber id.
 
 The area, the mandate and the strongest audience are decided in SQL, so that nobody who does not match is ever
 carried over; choices are judged on the page's rows (`audience.why_left_out`), because whoever is left out by a choice
@@ -27,8 +26,7 @@ LOCALES = {str(locale): locale for locale in Locale}
 async def audience_page(
     session: AsyncSession, target: Target, audience: Audience, *, after: UUID | None, limit: int
 ) -> tuple[list[Match], UUID | None]:
-    """
-    The next people who count under `audience`, by rising id, and the id to go on after (`None`: there are no more).
+    """The next people who count under `audience`, by rising id, and the id to go on after (`None`: there are no more).
     A person who has several roles in one audience is told of the first.
     """
     rows = (await session.execute(_page(target, audience), {"after": after or NOBODY, "most": limit})).all()

@@ -1,5 +1,4 @@
-"""
-The tables of `subscriptions`: who may be written to, in which roles, by what choices, and how far each fan-out is.
+"""The tables of `subscriptions`: who may be written to, in which roles, by what choices, and how far each fan-out is.
 
 Nothing here is read through a relationship; the repository asks for what it needs. Uniqueness that a replay could hit
 stands in the keys: an address, a role, a fan-out's item and its batches exist once.
@@ -78,8 +77,7 @@ class Base(DeclarativeBase):
 
 
 class Subscriber(Base):
-    """
-    A recipient: a person, or a newsroom's desk.
+    """A recipient: a person, or a newsroom's desk.
 
     `address_key` is the address as a mailbox is told apart (case folded, domain in ASCII). `generation` is in every
     link; raising it ends the old ones. `version` grows with every change: it is the ETag, and the version of the
@@ -131,8 +129,7 @@ class Group(Base):
 
 
 class Role(Base):
-    """
-    Why somebody is in an audience. The id is derived from subscriber, audience and organisation or group, so that
+    """Why somebody is in an audience. The id is derived from subscriber, audience and organisation or group, so that
     the same role given twice is one row. A mandate counts its first and its last day.
     """
 
@@ -171,8 +168,7 @@ class Item(Base):
 
 
 class Fanout(Base):
-    """
-    How far one item has been carried out. The checkpoint is the audience at hand and the last subscriber planned in
+    """How far one item has been carried out. The checkpoint is the audience at hand and the last subscriber planned in
     it. `started_at` becomes the mails' date. `failures` in a row put the next try off to `retry_at`.
     """
 

@@ -1,5 +1,4 @@
-"""
-Why somebody gets a mail, in their language: one sentence that they recognise themselves in.
+"""Why somebody gets a mail, in their language: one sentence that they recognise themselves in.
 
 The sentences are few and repeat, so they are kept; a fan-out of 100,000 makes some hundreds of them.
 """
@@ -34,8 +33,7 @@ SENTENCES = {
 
 @lru_cache(maxsize=10_000)
 def reason(audience: Audience, locale: Locale, name: str, municipalities: frozenset[str]) -> str:
-    """
-    The sentence. `name` is the organisation's or the group's; `municipalities` are what a newsroom covers (none:
+    """The sentence. `name` is the organisation's or the group's; `municipalities` are what a newsroom covers (none:
     the whole county) or where a politician sits.
     """
     gettext = translations(CATALOGUES, locale).gettext

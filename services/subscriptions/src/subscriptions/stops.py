@@ -1,5 +1,4 @@
-"""
-Stops: somebody pauses, leaves, unsubscribes, is suppressed or erased, and the distributor hears of it.
+"""Stops: somebody pauses, leaves, unsubscribes, is suppressed or erased, and the distributor hears of it.
 
 Every change to a subscriber goes through `changing`: it locks the row, compares how the person stood before and after,
 and tells of the difference in the same transaction, so that what is not sent yet is not sent. Each event has a version

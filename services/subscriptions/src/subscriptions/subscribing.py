@@ -1,5 +1,4 @@
-"""
-What can be done to a subscriber: add, change, erase, and what the person does from the links in a mail.
+"""What can be done to a subscriber: add, change, erase, and what the person does from the links in a mail.
 
 Everything that may stop or resume mail goes through `stops.changing`, which tells the distributor. Faults in what the
 caller sent are `Problem`s that name the field.

@@ -1,5 +1,4 @@
-"""
-The envelope of every event: CloudEvents 1.0 in JSON structured mode.
+"""The envelope of every event: CloudEvents 1.0 in JSON structured mode.
 
 `type` carries the version (`se.budkavle.news.published.v1`), `subject` is the item (or another subject of deliveries),
 `traceparent` and `correlationid` ride along from the editor's click to the last SMTP reply. Unknown attributes are
@@ -25,8 +24,7 @@ class Contract(BaseModel):
 
 
 class Event(Contract):
-    """
-    The data of one event. `event_name` and `event_version` make up the CloudEvents `type`;
+    """The data of one event. `event_name` and `event_version` make up the CloudEvents `type`;
     the name is the routing key.
     """
 

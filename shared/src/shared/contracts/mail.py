@@ -1,5 +1,4 @@
-"""
-What `subscriptions` says: who is to get a mail, who is left out and why, who stopped, resumed or was erased.
+"""What `subscriptions` says: who is to get a mail, who is left out and why, who stopped, resumed or was erased.
 
 `content` also says `mail.requested`, for its own staff (sign-in links, reminders): those have no item.
 """
@@ -50,8 +49,7 @@ class SubjectKind(StrEnum):
 
 
 class Recipient(Contract):
-    """
-    One person or desk, with all that is needed to write to them.
+    """One person or desk, with all that is needed to write to them.
 
     `reason` says in the recipient's language why they get this. `one_click_url` takes the POST of RFC 8058; the two
     other links lead to pages. Transactional mails may lack all three.
@@ -104,8 +102,7 @@ class RequestContent(Contract):
 
 
 class MailRequested(Event):
-    """
-    One batch of at most 500 recipients who get the same form of the same subject.
+    """One batch of at most 500 recipients who get the same form of the same subject.
 
     Accepting it twice changes nothing: rows are unique on (subject, revision, channel, recipient). A batch with no
     recipients carries exclusions alone.
@@ -155,8 +152,7 @@ class StopScope(StrEnum):
 
 
 class RecipientStopped(Event):
-    """
-    Nothing more may be sent to this recipient (in this audience). Compared by `version`, which grows per
+    """Nothing more may be sent to this recipient (in this audience). Compared by `version`, which grows per
     recipient, so that an older resume never undoes a newer stop.
     """
 

@@ -1,5 +1,4 @@
-"""
-What `content` says: an item was published, corrected or withdrawn.
+"""What `content` says: an item was published, corrected or withdrawn.
 
 The whole item rides in the event (event-carried state), rendered and sanitised once, so that nobody has to ask content
 for anything in order to do its own job. `audiences`, `municipalities` and `topics` freeze at publication.
@@ -81,8 +80,7 @@ class Image(Contract):
 
 
 class ItemSnapshot(Contract):
-    """
-    One revision of an item, ready to be shown in any form.
+    """One revision of an item, ready to be shown in any form.
 
     `body_html` is sanitised; `body_text` is the body as readable plain text with its links written out; `url` is the
     item's public page. `original_url` and `popular_version_*` are set for reports alone.
@@ -128,8 +126,7 @@ class NewsCorrected(Event):
 
 
 class NewsWithdrawn(Event):
-    """
-    The item is taken back. `item.revision` is the withdrawal's own; its text is the last published one, for
+    """The item is taken back. `item.revision` is the withdrawal's own; its text is the last published one, for
     reference only and not to be shown again; `reason` is what readers are told.
     """
 

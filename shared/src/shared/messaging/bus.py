@@ -1,5 +1,4 @@
-"""
-The port to the broker. Services see this; which transport stands behind it is a setting.
+"""The port to the broker. Services see this; which transport stands behind it is a setting.
 
 Both transports promise the same: a message whose publication returned is kept until somebody has answered for it; one
 that no queue takes is refused; each queue is drained by its own task, one message after the other, in order as long
@@ -91,8 +90,7 @@ class Bus(Protocol):
         """Connect and declare the topology; waits in the background where the broker is not up yet."""
 
     async def publish(self, messages: Sequence[Message]) -> list[Exception | None]:
-        """
-        Hand messages over; per message `None` once the broker has it for good, else `Unroutable` or
+        """Hand messages over; per message `None` once the broker has it for good, else `Unroutable` or
         `BusUnavailable`.
         """
 

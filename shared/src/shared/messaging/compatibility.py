@@ -1,5 +1,4 @@
-"""
-Finds what a change to an event would break, by comparing the schema that was published with the one of today.
+"""Finds what a change to an event would break, by comparing the schema that was published with the one of today.
 
 Either side may be last month's version: a message of the old producer must satisfy the new consumer, and one of the
 new producer the old consumer. So what is published stays as it is, constraint for constraint; a field may be added as

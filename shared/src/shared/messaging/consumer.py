@@ -1,5 +1,4 @@
-"""
-The consumer: turns a message into one transaction, and whatever goes wrong into a value.
+"""The consumer: turns a message into one transaction, and whatever goes wrong into a value.
 
 A message is decoded, its handler runs in a transaction, the transaction commits, and only then is the message
 acknowledged; so a handler may run twice, and it is the unique indexes that make it safe. What cannot be decoded,

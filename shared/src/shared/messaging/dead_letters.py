@@ -1,5 +1,4 @@
-"""
-Dead letters: messages that could not be handled, kept for a person to look at, mend and replay.
+"""Dead letters: messages that could not be handled, kept for a person to look at, mend and replay.
 
 They live in the database of the service that could not handle them, whichever transport brought them. Replaying one
 puts it back on its queue through the outbox; a second replay of the same letter is refused.

@@ -1,5 +1,4 @@
-"""
-Writes down what the services say to one another: a JSON Schema per event, an AsyncAPI document, and a table.
+"""Writes down what the services say to one another: a JSON Schema per event, an AsyncAPI document, and a table.
 
     python -m shared.messaging.documents docs
 

@@ -1,5 +1,4 @@
-"""
-The embedded transport: a durable queue in one SQLite file, for the standalone deployment.
+"""The embedded transport: a durable queue in one SQLite file, for the standalone deployment.
 
 One row per message and bound queue, written in one transaction: publication is confirmed by the commit, and a message
 that no queue takes is refused. Each queue is drained by a task of its own, so that a poisoned handler or a long one
@@ -228,8 +227,7 @@ class _Again:
 
 
 class _Answers:
-    """
-    Writes what became of the messages. Those that come while one commit is under way go into the next together.
+    """Writes what became of the messages. Those that come while one commit is under way go into the next together.
     What cannot be written is kept and tried again: until then its messages stay leased and are handed out to nobody.
     """
 

@@ -1,5 +1,4 @@
-"""
-The outbox: an event is written in the transaction that it tells of, and published after the commit.
+"""The outbox: an event is written in the transaction that it tells of, and published after the commit.
 
 Publication is at least once and in no promised order. The event's id is the outbox row's and stays the same however
 often it is published.
@@ -80,8 +79,7 @@ async def emit(
     at: datetime,
     event_id: UUID | None = None,
 ) -> UUID:
-    """
-    Write `event` into the outbox of the transaction at hand; returns its id.
+    """Write `event` into the outbox of the transaction at hand; returns its id.
 
     `source` is the emitting service's name. Give a derived `event_id` where doing the work twice must emit it once:
     a second emission under the same id is ignored.
@@ -162,8 +160,7 @@ class Settlement:
 
 
 async def settle(session: AsyncSession, database: Database, settlement: Settlement, *, at: datetime) -> None:
-    """
-    Record what the broker confirmed, and give back what it did not. What it refused again and again waits a while
+    """Record what the broker confirmed, and give back what it did not. What it refused again and again waits a while
     each time, so that events without a queue do not keep the others from leaving.
     """
     if settlement.published:

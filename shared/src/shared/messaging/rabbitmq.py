@@ -1,5 +1,4 @@
-"""
-The RabbitMQ transport: quorum queues, persistent messages, publisher confirms, mandatory routing.
+"""The RabbitMQ transport: quorum queues, persistent messages, publisher confirms, mandatory routing.
 
 Written for RabbitMQ 3.10 (Debian 12) and 4.x alike: a message is never given back with nack, because 4.3 does not
 count that against the delivery limit; a retry is published to a waiting queue of its length (`retry.5s`) and the
@@ -57,8 +56,7 @@ ATTEMPT_HEADER = "x-budkavle-attempt"
 
 
 class RabbitMQBus:
-    """
-    The bus on a RabbitMQ. A `?namespace=x` in the URL puts `x.` before every name, so that installations can
+    """The bus on a RabbitMQ. A `?namespace=x` in the URL puts `x.` before every name, so that installations can
     share a broker. `retry_pace` stretches the waits before a retry; tests make them short.
     """
 
@@ -270,8 +268,7 @@ class _QueueConsumer:
         self._unsubscribe = partial(queue.cancel, tag, timeout=CLOSE_TIMEOUT_S)
 
     def renew(self) -> None:
-        """
-        Subscribe anew. The broker tells a consumer that its queue was deleted, but not when the queue was put back
+        """Subscribe anew. The broker tells a consumer that its queue was deleted, but not when the queue was put back
         in the same moment: the subscription is then to a queue that is no more.
         """
         if self._inbox:

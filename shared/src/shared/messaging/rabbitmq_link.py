@@ -1,5 +1,4 @@
-"""
-One connection to RabbitMQ that is made again whenever it is lost.
+"""One connection to RabbitMQ that is made again whenever it is lost.
 
 What waits on a connection that hangs ends, when its heartbeat gives it up, in a CancelledError that nobody asked for.
 `loss_raised` makes an ordinary error of it, so that no loop of ours takes it for an order to stop.
@@ -84,8 +83,7 @@ def loss_raised() -> Iterator[None]:
 
 
 async def close(closable: AbstractConnection | AbstractChannel) -> None:
-    """
-    Close without waiting for ever for a broker that does not answer. aiormq gives the broker two seconds for its
+    """Close without waiting for ever for a broker that does not answer. aiormq gives the broker two seconds for its
     good-bye; interrupted within these it waits for ever, and only a second interruption ends that.
     """
     closing = asyncio.ensure_future(closable.close())

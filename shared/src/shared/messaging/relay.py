@@ -1,5 +1,4 @@
-"""
-The relay: carries outbox rows to the broker, marks them once the broker has confirmed.
+"""The relay: carries outbox rows to the broker, marks them once the broker has confirmed.
 
 It dies safely at any step: a row whose lease ran out is published again under the same id, and consumers count on
 that. It wakes on every commit of its own process and looks once a second for what other processes left behind.
@@ -62,8 +61,7 @@ class Relay:
                 await self._wait()
 
     async def carry(self) -> int:
-        """
-        Publish one batch; returns how many rows were claimed. Raises where the database does not answer.
+        """Publish one batch; returns how many rows were claimed. Raises where the database does not answer.
 
         It looks before it claims: a claim is a commit, and every commit of this process wakes the relay.
         """

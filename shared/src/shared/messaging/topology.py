@@ -1,5 +1,4 @@
-"""
-Who hears what: every exchange, queue and binding of the system, in one place.
+"""Who hears what: every exchange, queue and binding of the system, in one place.
 
 News flows on `news`, mails to send and what stops them on `mail`, outcomes on `delivery`. Each queue belongs to one
 service and is drained by its replicas together. Undeliverable messages go to the service's dead letters (a table);

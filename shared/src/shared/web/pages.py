@@ -1,5 +1,4 @@
-"""
-Renders pages: Swedish first, English second, the same layout in every service, no script.
+"""Renders pages: Swedish first, English second, the same layout in every service, no script.
 
 A service hands over its templates and catalogues and gets `render`. Templates are autoescaped and strict: a name that
 nobody gave is an error at once, not a hole in the page. They get frozen presenters, never rows.

@@ -1,5 +1,4 @@
-"""
-The site's stylesheet and icons at `/static`.
+"""The site's stylesheet and icons at `/static`.
 
 Links carry the file's fingerprint, so that a browser may keep it for a year and still gets a new one on the day it
 changes.

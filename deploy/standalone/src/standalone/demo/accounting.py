@@ -1,6 +1,5 @@
-"""
-Accounts for every receiver of the published items: asks for the reach until nobody is left waiting, then compares what
-the ledger says with what the receivers really have.
+"""Accounts for every receiver of the published items: asks for the reach until nobody is left waiting, then compares
+what the ledger says with what the receivers really have.
 """
 
 import asyncio

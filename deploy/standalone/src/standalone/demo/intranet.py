@@ -1,5 +1,4 @@
-"""
-The demo's intranets: receive webhooks at `/demo/intranet/{name}`, verify them with the reference library, show them.
+"""The demo's intranets: receive webhooks at `/demo/intranet/{name}`, verify them with the reference library, show them.
 
 Each intranet knows its own secret, as a real one would. What does not verify is answered 401, and kept all the same,
 so that the page shows it. The newest 200 are kept.

@@ -1,5 +1,4 @@
-"""
-`budkavle demo`: starts standalone, loads the sample data, publishes, and accounts for every receiver.
+"""`budkavle demo`: starts standalone, loads the sample data, publishes, and accounts for every receiver.
 
 It has a directory of its own, and never uses a database, a broker or a mail server that the environment names: nothing
 of a demo can reach anybody. Started again on the same directory it publishes nothing again.

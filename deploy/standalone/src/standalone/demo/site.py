@@ -38,8 +38,7 @@ class Site:
         return (await self._call("GET", path)).content
 
     async def post(self, path: str, body: Any = None, *, once: str, accept: tuple[int, ...] = ()) -> Any:
-        """
-        POST `body`; `once` is the Idempotency-Key, so that a demo that was stopped may say it again.
+        """POST `body`; `once` is the Idempotency-Key, so that a demo that was stopped may say it again.
 
         A status in `accept` is no failure.
         """

@@ -1,5 +1,4 @@
-"""
-What a demo remembers between two starts on one directory: what it loaded, the items' ids, the intranets' secrets.
+"""What a demo remembers between two starts on one directory: what it loaded, the items' ids, the intranets' secrets.
 
 Written whole after every step, and before a step that could not be asked about afterwards (a secret), so that a demo
 that was stopped half-way goes on where it was and publishes nothing twice.

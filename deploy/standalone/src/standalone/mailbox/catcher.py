@@ -1,5 +1,4 @@
-"""
-The SMTP server that takes every mail and passes none on: what stands in for a mail server until one is named.
+"""The SMTP server that takes every mail and passes none on: what stands in for a mail server until one is named.
 
 It listens on loopback alone, on a port that the system picks, in the process's own loop.
 """

@@ -1,5 +1,4 @@
-"""
-`/mailbox`: every caught mail, as its reader would see it and as it came over the wire.
+"""`/mailbox`: every caught mail, as its reader would see it and as it came over the wire.
 
 A mail's HTML is shown in a frame that is sandboxed twice, by the frame and by its own Content-Security-Policy: no
 script, no form, nothing fetched from anywhere else. Links in it open in a new tab. Only this machine may look, unless a

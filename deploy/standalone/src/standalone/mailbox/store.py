@@ -1,5 +1,4 @@
-"""
-Where caught mails lie: one SQLite file, the newest so many.
+"""Where caught mails lie: one SQLite file, the newest so many.
 
 A mail is in the file before it is accepted, as with a real server. Mails that arrive together share one transaction,
 so that catching keeps pace with sending.

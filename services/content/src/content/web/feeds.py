@@ -1,5 +1,4 @@
-"""
-`/feed.atom` (RFC 4287) and `/feed.json` (JSON Feed 1.1): the newest items for readers' own programs.
+"""`/feed.atom` (RFC 4287) and `/feed.json` (JSON Feed 1.1): the newest items for readers' own programs.
 
 An entry's id is the item's and never changes; a correction moves `updated`. A withdrawn item leaves both feeds; Atom
 says so with a tombstone (RFC 6721), so that a reader's program can take it away.

@@ -1,5 +1,4 @@
-"""
-The public pages: the newest of everything, the press room, reports, results, and each item's own page.
+"""The public pages: the newest of everything, the press room, reports, results, and each item's own page.
 
 A withdrawn item's address answers 410 and says when and why it was taken back. Nothing here is personal, so anybody may
 cache it; everything is asked for anew, so a correction shows at once.

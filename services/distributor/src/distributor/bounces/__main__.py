@@ -1,5 +1,4 @@
-"""
-The pipe: `python -m distributor.bounces [--recipient ADDRESS] < mail`, for a mail server that runs a command.
+"""The pipe: `python -m distributor.bounces [--recipient ADDRESS] < mail`, for a mail server that runs a command.
 
 Ends with 0 when the mail was taken in, or is none of ours; with 75 (EX_TEMPFAIL) when it should be offered again.
 """

@@ -1,5 +1,4 @@
-"""
-What a report changes, in one transaction: the delivery's state, the proof, and what others are told.
+"""What a report changes, in one transaction: the delivery's state, the proof, and what others are told.
 
 Only a genuine return path leads here (see `return_path`); a Message-ID or an address in a report never does. A hard
 bounce takes a sent delivery to `bounced`. A soft one leaves it: the address may work tomorrow, and whether many of

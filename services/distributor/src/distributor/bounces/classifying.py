@@ -1,5 +1,4 @@
-"""
-What a mail that came back is: a bounce (of which kind), a complaint, an automatic reply, or nothing of the sort.
+"""What a mail that came back is: a bounce (of which kind), a complaint, an automatic reply, or nothing of the sort.
 
 In order: what machines say in fields made for it (RFC 5965, RFC 8098, RFC 3464); then whether it is a bounce at all;
 then the words. Within a bounce a status of RFC 3463 decides where it says something; the receiver's own words beat a

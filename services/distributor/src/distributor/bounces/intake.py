@@ -1,5 +1,4 @@
-"""
-One mail in: find whose it is, read it, apply it, commit. All ways in end here (listener, pipe, mailbox).
+"""One mail in: find whose it is, read it, apply it, commit. All ways in end here (listener, pipe, mailbox).
 
 What carries no genuine return path of ours changes nothing and is only counted. Reading takes some milliseconds of a
 processor, so it is done beside the event loop.

@@ -1,5 +1,4 @@
-"""
-A mail server for bounces alone: the relay hands on by LMTP (RFC 2033) or SMTP what comes to the bounce address.
+"""A mail server for bounces alone: the relay hands on by LMTP (RFC 2033) or SMTP what comes to the bounce address.
 
 Takes mail for the bounce address and for genuine return paths, nothing else. A report is accepted when it is
 committed, and not before; what cannot be written now is answered with 451 and comes again. No login and no TLS: it

@@ -1,5 +1,4 @@
-"""
-Bounces from a mailbox: IMAP (RFC 3501) or POP3 (RFC 1939), looked into every minute.
+"""Bounces from a mailbox: IMAP (RFC 3501) or POP3 (RFC 1939), looked into every minute.
 
 A mail is removed only after its report has been committed, so that one is read twice rather than never. What is not
 about a delivery of ours may be a person's: it stays, in IMAP marked as seen. The standard library's clients block, so

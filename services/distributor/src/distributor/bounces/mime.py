@@ -1,5 +1,4 @@
-"""
-MIME, as much of it as a report needs, within bounds that no sender can move.
+"""MIME, as much of it as a report needs, within bounds that no sender can move.
 
 The standard library's parser is faithful, recursive, and takes seconds for what a hostile mail can hold. This one cuts
 first: `MOST_BYTES` of the beginning, at most `MOST_PARTS` parts, `DEEPEST` levels, `LONGEST_HEADER` octets a header. It

@@ -1,5 +1,4 @@
-"""
-What servers say, and what it means: the tables of `phrases.txt`, and how a text is held against them.
+"""What servers say, and what it means: the tables of `phrases.txt`, and how a text is held against them.
 
 A rule holds where one of its `says` stands in the text and, if it has any, one of its `near` stands close to that
 (`NEAR` characters to either side, not beyond a sentence). The first rule that holds decides, so the order is the

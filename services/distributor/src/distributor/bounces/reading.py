@@ -1,5 +1,4 @@
-"""
-From a mail's bytes to what it says for itself: fields of machines, words of servers, headers of the mail it returns.
+"""From a mail's bytes to what it says for itself: fields of machines, words of servers, headers of the mail it returns.
 
 No judgement here (see `classifying`). Nothing raises, whatever the bytes are: what cannot be read is not there.
 """

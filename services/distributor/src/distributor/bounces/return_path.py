@@ -1,5 +1,4 @@
-"""
-Where a delivery's bounce comes back to: a return path of its own (VERP), signed, so that a forged one changes nothing.
+"""Where a delivery's bounce comes back to: a return path of its own (VERP), signed, so that a forged one does nothing.
 
 `studs@forbundet.example` becomes `studs+<token>@forbundet.example`. The token is the key's id, the delivery's id and a
 MAC (HMAC-SHA256 bound to this purpose, cut to 80 bits: it is only ever checked by us, one guess a mail) in base32, so

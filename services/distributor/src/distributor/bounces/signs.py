@@ -1,5 +1,4 @@
-"""
-Signs by which a mail without any machine-readable report is told: a bounce, an automatic reply, or a person's mail.
+"""Signs by which a mail without any machine-readable report is told: a bounce, an automatic reply, or a person's mail.
 
 The tables are in `signs.txt`: who writes it, what its subject says, what its first words are.
 """

@@ -1,5 +1,4 @@
-"""
-Addresses as they go on the wire: the domain in ASCII (IDNA 2008), the local part as it is.
+"""Addresses as they go on the wire: the domain in ASCII (IDNA 2008), the local part as it is.
 
 A local part beyond ASCII needs a server that speaks SMTPUTF8 (RFC 6531). Anything that could end a command or a header
 early is no address at all.

@@ -1,5 +1,4 @@
-"""
-From a dispatch to the bytes of its mail.
+"""From a dispatch to the bytes of its mail.
 
 What is alike for thousands of recipients is built once and kept (some frames, least recently used out first): the
 letter, its headers, MIME, all encoded. A recipient's own part is encoded alone and joined in, which costs

@@ -1,5 +1,4 @@
-"""
-The words of a mail dialogue that both ways of leading it share: one command at a time, and pipelined.
+"""The words of a mail dialogue that both ways of leading it share: one command at a time, and pipelined.
 
 Which bytes a mail becomes, what the server announced, and how a dialogue can end. No network here.
 """

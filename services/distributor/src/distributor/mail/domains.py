@@ -1,5 +1,4 @@
-"""
-So many mails under way to one domain, so that one slow domain cannot take all connections.
+"""So many mails under way to one domain, so that one slow domain cannot take all connections.
 
 Through a relay there is one peer, and no limit is needed; a relay that passes recipients' answers on, or a direct way
 out, may want one. What is above the limit is not waited for, it is put off without counting as a try, for longer the

@@ -1,5 +1,4 @@
-"""
-Header fields as bytes: folded, encoded (RFC 2047), and never more than the one field that was asked for.
+"""Header fields as bytes: folded, encoded (RFC 2047), and never more than the one field that was asked for.
 
 Every value is cleaned of control characters first, so that no title or name can begin a field of its own. What is not
 plain ASCII, or could be mistaken for an encoded word, goes through the standard library's UTF-8 encoder.

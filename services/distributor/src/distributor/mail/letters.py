@@ -1,5 +1,4 @@
-"""
-What a mail says: subject, plain text and HTML of one form, in one locale, for one audience.
+"""What a mail says: subject, plain text and HTML of one form, in one locale, for one audience.
 
 A letter is written once and then filled for each recipient: where a recipient's own words belong (reason, links), it
 has a slot. What editors wrote is only ever a value, never a template, so `{{7*7}}` in a title stays as it is.

@@ -1,5 +1,4 @@
-"""
-The fast lane: several commands in one write, on servers that offer PIPELINING (RFC 2920).
+"""The fast lane: several commands in one write, on servers that offer PIPELINING (RFC 2920).
 
 aiosmtplib has opened the connection: greeting, EHLO, TLS and AUTH are behind us. From here on the transport speaks to
 the protocol below, and a mail costs one round trip:

@@ -1,5 +1,4 @@
-"""
-Where the mail relay is and how to speak to it, read from `BUDKAVLE_SMTP_URL`.
+"""Where the mail relay is and how to speak to it, read from `BUDKAVLE_SMTP_URL`.
 
 `smtp://user:password@host:port?starttls=required|never` or `smtps://…` (TLS from the first byte). Left out, `starttls`
 is required, save on this machine's own loopback, where nobody listens in: a relay that does not offer it then gets no

@@ -1,5 +1,4 @@
-"""
-What a relay's answer means for a delivery.
+"""What a relay's answer means for a delivery.
 
 Decided by the phase and the reply code, never by how a library names an error: the same exception stands for a
 connection lost at DATA (surely not delivered) and one lost after the final dot (perhaps delivered). Pure functions,

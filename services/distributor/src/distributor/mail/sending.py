@@ -1,5 +1,4 @@
-"""
-The mail channel: compose, transmit, judge.
+"""The mail channel: compose, transmit, judge.
 
 Promises the port's promise: an outcome for every dispatch, whatever a receiver does. `uncertain` is said only when the
 final dot was written and no usable answer came.

@@ -1,5 +1,4 @@
-"""
-How many connections a relay is asked to bear: few at first, one more for each mail that it takes, half when it says
+"""How many connections a relay is asked to bear: few at first, one more for each mail that it takes, half when it says
 that they are too many.
 
 A relay that was away comes back to a trickle and not to the full herd; one that refused the ninth connection is not

@@ -1,5 +1,4 @@
-"""
-The mail relay: a pool of kept connections, each leading its dialogues pipelined (`pipelining`) or one command at a
+"""The mail relay: a pool of kept connections, each leading its dialogues pipelined (`pipelining`) or one command at a
 time (`unpipelined`), as the server can.
 
 `transmit` sends one mail and says where its dialogue ended and with which words. It never raises for what the relay

@@ -1,5 +1,4 @@
-"""
-The careful lane: one command at a time, for servers without PIPELINING and for those that cannot keep their promise.
+"""The careful lane: one command at a time, for servers without PIPELINING and for those that cannot keep their promise.
 
 The dialogue is driven by hand over aiosmtplib's connection, because `sendmail` cannot tell a connection that broke at
 DATA (surely not delivered) from one that broke after the final dot (perhaps delivered). The dot of a long mail is

@@ -1,5 +1,4 @@
-"""
-What is posted to the pages: read with a limit, and refused when another site posted it.
+"""What is posted to the pages: read with a limit, and refused when another site posted it.
 
 The link is the authority, so there is no session that another site could ride on; refusing cross-site posts still
 keeps a page elsewhere from acting with a link that leaked to it. The one-click POST of RFC 8058 comes from mail

@@ -1,5 +1,4 @@
-"""
-`/prenumeration/{token}`: what a person gets and why, and everything they can choose. GET changes nothing.
+"""`/prenumeration/{token}`: what a person gets and why, and everything they can choose. GET changes nothing.
 
 The link stands in every mail and works without signing in, so the page never shows the address. Whatever is wrong
 with a link, the answer is the same page, which offers to mail a new one (`/prenumeration`).

@@ -1,5 +1,4 @@
-"""
-`/avregistrera/{token}`: the way out of one audience's mails.
+"""`/avregistrera/{token}`: the way out of one audience's mails.
 
 GET shows a page with a button and changes nothing, since mail scanners follow links. A POST with
 `List-Unsubscribe=One-Click` (RFC 8058; urlencoded or multipart) leaves at once, without redirect, cookie or question,
