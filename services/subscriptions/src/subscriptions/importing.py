@@ -64,7 +64,8 @@ async def import_file(
 
 async def _prefer_indexes(session: AsyncSession, database: Database) -> None:
     """PostgreSQL plans for the tables as they were last analysed: filling empty ones, it would read them whole for
-    every foreign key (measured: 150 s for 100,000 lines instead of a fraction). For this transaction it uses the indexes.
+    every foreign key (measured: 150 s for 100,000 lines instead of a fraction). For this transaction it uses the
+    indexes.
     """
     if not database.is_sqlite:
         await session.execute(text("SET LOCAL enable_seqscan = off"))
