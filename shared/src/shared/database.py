@@ -48,6 +48,9 @@ plumbing = MetaData(naming_convention=NAMING)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 BUSY_TIMEOUT_MS = 10_000
+CACHE_KIB = 512
+"""SQLite's page cache for each of up to forty connections in the standalone process; the system caches the file
+anyway. With SQLite's own 2 MB, memory grew by 35 MB over 100,000 recipients."""
 STATEMENT_TIMEOUT_MS = 30_000
 POOL_SIZE = 10
 POOL_WAIT_S = 5.0
@@ -230,6 +233,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "synchronous=FULL",  # a commit that was answered survives a power cut
         "foreign_keys=ON",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"cache_size=-{CACHE_KIB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
