@@ -8,7 +8,7 @@ begun, what is in hand is finished, within `DRAIN_S`.
 
 import asyncio
 import signal
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from shared.messaging.embedded import EmbeddedBus
 from shared.messaging.rabbitmq import RabbitMQBus
 from shared.messaging.relay import Relay
 from shared.settings import Settings
+from shared.tasks import end
 
 log = structlog.get_logger()
 
@@ -82,8 +83,8 @@ class Service:
             _, late = await asyncio.wait(workers, timeout=DRAIN_S)
             for task in late:
                 log.warning("worker_cancelled", worker=task.get_name())
-            await _cancel(late)
-        await _cancel(relay)
+            await end(late)
+        await end(relay)
         await self.database.dispose()
 
     def install_health(self) -> None:
@@ -173,9 +174,3 @@ async def _drain(bus: Bus) -> None:
         await asyncio.wait_for(bus.drain(), DRAIN_S)
     except TimeoutError:
         log.warning("bus_drain_timed_out")
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

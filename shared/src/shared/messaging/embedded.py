@@ -42,6 +42,7 @@ from shared.clock import Clock, SystemClock
 from shared.database import EPOCH, Database, Instant
 from shared.messaging.bus import DIRECT, Ack, BusUnavailable, Incoming, Message, Receive, Unroutable, answered
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue, matches
+from shared.tasks import end
 
 log = structlog.get_logger()
 
@@ -143,9 +144,7 @@ class EmbeddedBus:
         await self._answers.written()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._tasks.clear()
         await self._answers.close()
         if self._lock is not None:
@@ -258,8 +257,7 @@ class _Answers:
     async def close(self) -> None:
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end([self._task])
         with suppress(Exception):  # on a full disk the messages come again
             await self._write_all()
 

@@ -41,6 +41,7 @@ from shared.messaging.rabbitmq_link import (
 )
 from shared.messaging.rabbitmq_topology import Topology
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue
+from shared.tasks import end
 
 log = structlog.get_logger()
 
@@ -96,9 +97,7 @@ class RabbitMQBus:
     async def close(self) -> None:
         await asyncio.gather(*(consumer.close() for consumer in self._consumers), return_exceptions=True)
         self._consumers.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._tasks.clear()
 
 
@@ -232,8 +231,7 @@ class _QueueConsumer:
 
     async def close(self) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
 
     async def _run(self) -> None:
         while not self._draining:

@@ -1,0 +1,25 @@
+"""Ending tasks for certain."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+PATIENCE_S = 6.0
+"""A task that is ending may have a connection to close, which takes up to four seconds."""
+SAY_AGAIN_S = 0.5
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Before Python 3.12 `asyncio.wait_for` loses a cancellation that comes in the same moment as what it waits for;
+    whoever cancelled once would then wait for ever.
+    """
+    ended = list(tasks)
+    pending, patience_s = set(ended), PATIENCE_S
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=patience_s)
+        patience_s = SAY_AGAIN_S
+    await asyncio.gather(*ended, return_exceptions=True)
