@@ -15,7 +15,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy import Column, String, Table, select
+from sqlalchemy import Column, RowMapping, String, Table, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, plumbing
@@ -66,6 +66,19 @@ async def create(session: AsyncSession, *, name: str, scopes: Iterable[Scope], a
     }
     await session.execute(api_keys.insert().values(row))
     return f"bk_{key_id}_{secret}"
+
+
+async def listing(session: AsyncSession) -> list[RowMapping]:
+    """All keys, the newest first; their secrets are not known to us."""
+    columns = [column for column in api_keys.c if column.name != "secret_sha256"]
+    return list((await session.execute(select(*columns).order_by(api_keys.c.created_at.desc()))).mappings())
+
+
+async def revoke(session: AsyncSession, key_id: str, at: datetime) -> bool:
+    """End a key at once; False where there is none that lives."""
+    living = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    ended = await session.scalars(update(api_keys).where(*living).values(revoked_at=at).returning(api_keys.c.id))
+    return ended.first() is not None
 
 
 async def verify(session: AsyncSession, key: str, at: datetime) -> Principal | None:

@@ -44,6 +44,15 @@ TITLES = {
     503: ("unavailable", "The service cannot answer right now"),
 }
 
+MENDS = {
+    401: "Send a key of this service: `Authorization: Bearer bk_…`.",
+    404: "Check the id and the address.",
+    405: "The Allow header names the methods that there are.",
+    412: "Read it again, and send its present ETag in If-Match.",
+    428: "Read it first, and send its ETag in If-Match.",
+}
+"""What to do where the problem itself says no more."""
+
 SWEDISH = {
     "missing": "Fältet måste fyllas i.",
     "extra_forbidden": "Fältet finns inte eller går inte att ändra.",
@@ -118,7 +127,7 @@ def response(problem: Problem) -> JSONResponse:
         title=TITLES.get(problem.status, TITLES[500])[1],
         status=problem.status,
         code=problem.code,
-        detail=problem.detail,
+        detail=problem.detail or MENDS.get(problem.status, ""),
         instance=correlation.current().correlation_id,
         errors=problem.errors,
     )

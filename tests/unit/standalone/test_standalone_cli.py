@@ -113,6 +113,26 @@ def test_a_key_opens_its_service_with_its_scopes(budkavle: Budkavle, directory: 
         assert found.scopes == {Scope.READ, Scope.PUBLISH}
 
 
+def test_a_revoked_key_opens_nothing_any_more(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    made = budkavle("keys", "create", "--service", "content", "--scope", "read", "--name", "lost", "--json")
+    key = json.loads(made.stdout)["content"]
+    key_id = key.split("_")[1]
+    assert f"{key_id}  read  lost" in budkavle("keys", "list").stdout
+    assert budkavle("keys", "revoke", key_id).stdout.strip() == f"{key_id} is revoked (content)"
+
+    async def principal() -> Principal | None:
+        database = Database(f"sqlite:///{directory / 'content'}.sqlite3")
+        async with database.reading() as session:
+            found = await verify(session, key, NOW)
+        await database.dispose()
+        return found
+
+    assert asyncio.run(principal()) is None
+    assert "revoked" in budkavle("keys", "list").stdout
+    assert "no living key" in one_line(budkavle("keys", "revoke", key_id))
+
+
 def test_a_key_for_a_database_that_is_not_there_is_refused_in_one_line(budkavle: Budkavle) -> None:
     line = one_line(budkavle("keys", "create", "--scope", "read", "--name", "x"))
     assert "budkavle migrate" in line

@@ -116,6 +116,34 @@ def create_key(
         typer.echo(f"{each}  {key}")
 
 
+@keys_app.command("list")
+def list_keys(service: Service = Which.ALL, *, as_json: AsJson = False) -> None:
+    """The keys that there are, without their secrets."""
+    with _one_line():
+        found = asyncio.run(keys.listing(_urls(service), clock=SystemClock()))
+    if as_json:
+        typer.echo(json.dumps(found, default=str))
+        return
+    for key in found:
+        ended = f"  revoked {key['revoked_at']:%Y-%m-%d}" if key["revoked_at"] else ""
+        typer.echo(f"{key['service']}  {key['id']}  {key['scopes']}  {key['name']}{ended}")
+    if not found:
+        typer.echo("No keys.")
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The part between `bk_` and the next `_`; see `keys list`.")],
+    service: Service = Which.ALL,
+) -> None:
+    """End a key at once."""
+    with _one_line():
+        ended = asyncio.run(keys.revoke(_urls(service), key_id, clock=SystemClock()))
+    if not ended:
+        _fail(f"no living key has the id {key_id}")
+    typer.echo(f"{key_id} is revoked ({', '.join(ended)})")
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file.")],
