@@ -156,6 +156,16 @@ class Departure(Base):
     left_at: Mapped[datetime]
 
 
+class FrequencyRow(Base):
+    """How often somebody gets what concerns a topic; the empty topic stands for everything that has no row."""
+
+    __tablename__ = "frequencies"
+
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), primary_key=True)
+    topic: Mapped[str] = mapped_column(String(50), primary_key=True)
+    frequency: Mapped[str] = mapped_column(String(10))
+
+
 class Item(Base):
     """The newest revision seen of an item, in whatever order the events came."""
 

@@ -89,6 +89,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subscriber_id", "audience_rank", name=op.f("pk_departures")),
     )
     op.create_table(
+        "frequencies",
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("topic", sa.String(length=50), nullable=False),
+        sa.Column("frequency", sa.String(length=10), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_frequencies_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("subscriber_id", "topic", name=op.f("pk_frequencies")),
+    )
+    op.create_table(
         "fanout_batches",
         sa.Column("event_id", sa.Uuid(), nullable=False),
         sa.Column("item_id", sa.Uuid(), nullable=False),
@@ -234,6 +244,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_fanout_batches_item_id"))
 
     op.drop_table("fanout_batches")
+    op.drop_table("frequencies")
     op.drop_table("departures")
     op.drop_table("subscribers")
     op.drop_table("organisations")
