@@ -17,7 +17,7 @@ from shared.http import RequestModel
 EMAIL = r"^$|^[^@\s<>\"',;:\\]+@[^@\s<>\"',;:\\]+\.[^@\s.<>\"',;:\\]+$"
 PHONE = r"^$|^\+?[0-9][0-9 ()/\u2013-]{3,30}$"
 
-FROZEN = ("kind", "language", "audiences", "municipalities", "topics")
+FROZEN = ("kind", "language", "audiences", "municipalities", "topics", "urgent_reason")
 """What no longer changes once an item is published: a correction goes to those who got the original."""
 
 
@@ -37,6 +37,7 @@ class ItemFields(Contract):
     images: tuple[Image, ...] = ()
     popular_version: str = ""
     original_url: str = ""
+    urgent_reason: str = ""
 
     def changed(self, changes: dict[str, Any]) -> Self:
         """These fields with `changes` in their place."""
@@ -116,6 +117,9 @@ class ItemDraft(RequestModel):
     popular_version: Prose = Field(default="", description="Markdown; a report's short version for everybody")
     original_url: WebAddress | Annotated[str, Field(max_length=0)] = Field(
         default="", description="a report's original document"
+    )
+    urgent_reason: Line = Field(
+        default="", description="why it must not wait for anybody's daily or weekly digest; readers are told so"
     )
 
     def fields(self) -> ItemFields:

@@ -4,13 +4,13 @@
 """
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
 from shared.contracts.envelope import Contract, Event
-from shared.contracts.news import Audience, ItemSnapshot, Locale
+from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Locale
 
 BATCH_SIZE = 500
 """The most recipients in one `mail.requested` (60 kB): the broker's share per mail is then under 2 µs."""
@@ -48,6 +48,34 @@ class SubjectKind(StrEnum):
     REQUEST = "request"
 
 
+class DigestItem(Contract):
+    """What a digest tells of one revision of an item: headline, lead and link."""
+
+    item_id: UUID
+    revision: int = Field(ge=1)
+    kind: Kind
+    language: Locale
+    title: str
+    lead: str
+    url: str
+    published_at: AwareDatetime
+    corrected_at: AwareDatetime | None = None
+
+    @classmethod
+    def of(cls, item: ItemSnapshot) -> Self:
+        """The item as a digest tells of it."""
+        corrected_at = item.revised_at if item.state is ItemState.CORRECTED else None
+        kept = item.model_dump(include=set(cls.model_fields))
+        return cls(**kept, corrected_at=corrected_at)
+
+
+class Carried(Contract):
+    """One item in somebody's digest, and the audience that they get it as."""
+
+    item_id: UUID
+    audience: Audience
+
+
 class Recipient(Contract):
     """One person or desk, with all that is needed to write to them.
 
@@ -63,6 +91,7 @@ class Recipient(Contract):
     preferences_url: str = ""
     unsubscribe_url: str = ""
     one_click_url: str = ""
+    carries: tuple[Carried, ...] = Field(default=(), description="of a digest: which of the batch's items")
 
 
 class ExclusionReason(StrEnum):
@@ -118,6 +147,7 @@ class MailRequested(Event):
     planned_at: AwareDatetime = Field(description="becomes the mail's Date header, so that a repeat is byte-identical")
     item: ItemSnapshot | None = None
     request: RequestContent | None = None
+    digest: tuple[DigestItem, ...] = Field(default=(), description="of a digest run: what its recipients carry, once")
     recipients: Annotated[tuple[Recipient, ...], Field(max_length=BATCH_SIZE)] = ()
     exclusions: Annotated[tuple[Exclusion, ...], Field(max_length=BATCH_SIZE)] = ()
 

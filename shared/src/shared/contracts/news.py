@@ -106,6 +106,7 @@ class ItemSnapshot(Contract):
     popular_version_html: str = ""
     popular_version_text: str = ""
     original_url: str = ""
+    urgent_reason: str = Field(default="", description="why it does not wait for anybody's digest; empty: it may")
     published_at: AwareDatetime
     revised_at: AwareDatetime
 
