@@ -38,6 +38,12 @@ def test_line_ends_do_not_matter() -> None:
         assert classify(example.read_bytes().replace(b"\n", b"\r\n")).kind == label(example)
 
 
+@pytest.mark.parametrize("before", [b"\n\n", b" " * 400 + b"\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf \t\r\n\r\n"])
+def test_what_stands_before_the_first_header_does_not_matter(before: bytes) -> None:
+    for example in EXAMPLES:
+        assert classify(before + example.read_bytes()).kind == label(example)
+
+
 def test_who_and_what_is_read_of_a_report() -> None:
     report = classify((EXAMPLES[0].parent / "hard-dsn-postfix-virtual-table.eml").read_bytes())
     assert report.recipient == "eva@kommun.example"

@@ -21,6 +21,8 @@ LONGEST_DIAGNOSTIC = 4_096
 ENHANCED = re.compile(r"(?<![\d.])([45]\.\d{1,3}\.\d{1,3})(?![\d.])")
 REPLY = re.compile(r"(?<![\w.])(421|4[35]\d|5[0-5]\d)(?=[ \-#:]|$)")
 NAMED = re.compile(r"^\s{0,8}<([^<>\s@]{1,64}@[^<>\s@]{1,255})>", re.MULTILINE)
+QUOTED_REPLY = re.compile(r"(?:^|[:(\"'>#]) {0,4}([45]\d\d[ -](?:[^\n]|\n(?![ \t]*\n)){1,400})", re.MULTILINE)
+"""What the receiver said, where the reporter quotes it in prose: from the reply code to the end of the paragraph."""
 AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d")
 """With 5.2.0: mobile carriers of Japan say "unknown user" there when the recipient's own filter refused the mail."""
 COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list", "virus", "other", "miscategorized", ""})
@@ -134,18 +136,23 @@ def _action(group: Headers) -> str:
 
 def _of_group(group: Headers, evidence: Evidence) -> Verdict:
     status = _enhanced(group.get("status"))
-    words = [*group.all(*DIAGNOSTIC_FIELDS), *_comment(group.get("status"))]
-    diagnostic = " ".join(word for word in words if word)
+    words = [word for word in group.all(*DIAGNOSTIC_FIELDS) if word] or _comment(group.get("status"))
+    diagnostic = " ".join(words)
     if _action(group) == "delayed":
         return Kind.DELAYED, "delayed", status, diagnostic
-    kind, reason, status = judged(status, diagnostic, evidence.notice)
+    kind, reason, status = judged(status, diagnostic or _quoted_reply(evidence.notice), evidence.notice)
     return kind, reason, status, diagnostic
+
+
+def _quoted_reply(notice: str) -> str:
+    found = QUOTED_REPLY.search(notice)
+    return found[1] if found else ""
 
 
 def _of_text(evidence: Evidence) -> Verdict:
     if delay_announced(evidence):
         return Kind.DELAYED, "delayed", "", ""
-    kind, reason, status = judged("", "", evidence.notice)
+    kind, reason, status = judged("", _quoted_reply(evidence.notice), evidence.notice)
     if kind is Kind.UNKNOWN:  # some say it in the subject alone
         kind, reason, status = judged("", "", evidence.headers.get("subject"))
     return kind, reason, status, ""

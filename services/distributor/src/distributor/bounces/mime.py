@@ -26,6 +26,9 @@ BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200})
 CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 KNOWN_CHARSETS = re.compile(r"utf|iso|windows|cp\d|koi|big5|gb|hz|euc|shift|sjis|ks_c|tis|latin|us-ascii|ascii|mac")
 """Python knows codecs that are no charsets, and some of those take quadratic time (punycode)."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANK_LINES = re.compile(rb"(?:[ \t]*\n)+")
+"""Before the first header: mailboxes and exports put them there, and a header must not be taken for a body."""
 UNIVERSAL = {"", "us-ascii", "ascii", "unknown-8bit", "unknown", "x-unknown", "default", "iso-8859-1", "latin1"}
 """Charsets that are named when nobody knows: UTF-8 is tried first."""
 
@@ -63,13 +66,19 @@ class Headers:
 def parts_of(raw: bytes) -> tuple[Headers, list[Part]]:
     """The top headers and the leaves, in order. Messages within are leaves; `inner` opens one."""
     source = raw[:MOST_BYTES].replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\0", b"")
-    headers, body = split(source.lstrip(b"\n"))
+    headers, body = split(_from_the_first_line(source))
     return headers, _leaves(headers, body)
+
+
+def _from_the_first_line(source: bytes) -> bytes:
+    source = source.removeprefix(BYTE_ORDER_MARK)
+    blank = BLANK_LINES.match(source)
+    return source[blank.end() :] if blank else source
 
 
 def inner(part: Part) -> tuple[Headers, list[Part]]:
     """What a message/rfc822 part holds."""
-    headers, body = split(_unpacked(part.body, part.headers).lstrip(b"\n"))
+    headers, body = split(_from_the_first_line(_unpacked(part.body, part.headers)))
     return headers, _leaves(headers, body)
 
 

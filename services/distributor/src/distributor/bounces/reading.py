@@ -38,6 +38,13 @@ QUOTED_FIELD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """Lines that tell which mail it was; its subject may speak of anything."""
+REPORT_BEGINS = re.compile(r"\s*(?:reporting-mta|original-recipient|final-recipient|action)[ \t]*:", re.IGNORECASE)
+SMALL_PRINT = re.compile(
+    r"\b(?:confidential|privileged|intended recipient|has been scanned|have been scanned|checked (?:for|by)|disclaimer|"
+    r"konfidentiell|sekretess|avsedd för|vertraulich|confidentiel|confidencial|riservat)",
+    re.IGNORECASE,
+)
+"""Paragraphs below the report that speak of viruses and of recipients, and mean neither."""
 SHORTEST_NOTICE = 25
 """Characters before the first sign of the returned mail; with fewer, the server speaks after it."""
 
@@ -81,7 +88,7 @@ def _joined(outer: Evidence, within: Evidence) -> Evidence:
 
 
 def _evidence(headers: Headers, parts: list[Part]) -> Evidence:
-    reports = [part.text.replace("\r", "") for part in parts if "delivery" in part.kind and "status" in part.kind]
+    reports = [part.text.replace("\r", "") for part in parts if _is_report(part)]
     groups = [group for report in reports for group in _groups(report)]
     feedback = next((parse_fields(part.text) for part in parts if "feedback-report" in part.kind), None)
     words, rest = _notice(parts)
@@ -91,12 +98,18 @@ def _evidence(headers: Headers, parts: list[Part]) -> Evidence:
     return Evidence(
         headers=headers,
         kinds=frozenset(part.kind for part in parts),
-        notice=QUOTED_FIELD.sub("", words[: 2 * LONGEST_NOTICE])[:LONGEST_NOTICE],
+        notice=_without_small_print(QUOTED_FIELD.sub("", words[: 2 * LONGEST_NOTICE])[:LONGEST_NOTICE]),
         groups=tuple(groups[:MOST_GROUPS]),
         feedback=feedback,
         returned=returned or parse_fields(rest[:LONGEST_NOTICE]),
         reporting_mta=parse_fields("\n".join(reports)[:LONGEST_NOTICE]).get("reporting-mta"),
     )
+
+
+def _is_report(part: Part) -> bool:
+    """By its type; or by its fields, where a gateway has made an attachment of it."""
+    named = "delivery" in part.kind and "status" in part.kind
+    return named or (part.kind.startswith("application/") and bool(REPORT_BEGINS.match(part.text[:200])))
 
 
 def _groups(report: str) -> Iterator[Headers]:
@@ -147,6 +160,11 @@ def _before_the_returned(parts: Iterable[Part]) -> list[Part]:
             (after if passed else before).append(part)
     said = any(part.body.strip() for part in before)
     return before if said else after
+
+
+def _without_small_print(text: str) -> str:
+    paragraphs = re.split(r"\n[ \t]*\n", text)
+    return "\n\n".join(one for at, one in enumerate(paragraphs) if at == 0 or not SMALL_PRINT.search(one))
 
 
 def _without_tags(text: str) -> str:

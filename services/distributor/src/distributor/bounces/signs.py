@@ -80,7 +80,10 @@ def _says_so(evidence: Evidence) -> bool:
 
 
 def _from_a_daemon(evidence: Evidence) -> bool:
-    written_by = f"{evidence.headers.get('from')} {evidence.headers.get('sender')}".lower()
+    author = evidence.headers.get("from").strip()
+    written_by = f"{author} {evidence.headers.get('sender')}".lower()
+    if author == "<>":  # an author that may not be answered
+        return True
     return _names(DAEMONS, written_by) or evidence.headers.get("return-path").lower().startswith("<mailer-daemon")
 
 
