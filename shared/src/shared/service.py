@@ -59,6 +59,7 @@ class Service:
     consumers: Sequence[Consumer] = ()
     workers: Sequence[Worker] = ()
     bus: Bus | None = None
+    _relay: Relay | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -66,8 +67,8 @@ class Service:
         """Begin to publish and, with `work`, to consume and to do the service's own work."""
         self.bus = bus
         await bus.start()
-        relay = Relay(self.name, self.database, bus, self.clock)
-        self._tasks.append(asyncio.create_task(relay.run(), name=f"{self.name} relay"))
+        self._relay = Relay(self.name, self.database, bus, self.clock)
+        self._tasks.append(asyncio.create_task(self._relay.run(), name=f"{self.name} relay"))
         if not work:
             return
         for consumer in self.consumers:
@@ -84,7 +85,10 @@ class Service:
             for task in late:
                 log.warning("worker_cancelled", worker=task.get_name())
             await end(late)
-        await end(relay)
+        if self._relay:
+            self._relay.stop()
+            _, late = await asyncio.wait(relay, timeout=DRAIN_S)
+            await end(late)
         await self.database.dispose()
 
     def install_health(self) -> None:

@@ -240,3 +240,13 @@ async def test_a_wrong_clock_of_the_process_does_not_hold_an_event_back(database
     bus = NotedBus()
     assert await a_relay(database, bus).carry() == 1
     assert UUID(bus.ids[0])
+
+
+async def test_a_relay_that_is_told_to_stop_settles_what_is_at_hand(database: Database) -> None:
+    bus = NotedBus()
+    keys = await emit(database, 3)
+    stopping = a_relay(database, bus)
+    bus.then = lambda _messages: stopping.stop()
+    await asyncio.wait_for(stopping.run(), 10)
+    assert bus.ids == keys
+    assert await unpublished(database) == 0

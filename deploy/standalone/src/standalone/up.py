@@ -21,6 +21,7 @@ from shared.http import create_app
 from shared.service import Service, run
 from shared.web.pages import Pages, install_error_pages
 from standalone.data_directory import DataDirectory
+from standalone.ending import Ending
 from standalone.mailbox.catcher import MailCatcher
 from standalone.mailbox.pages import mailbox_router
 from standalone.mailbox.store import MailStore
@@ -55,6 +56,7 @@ class Standalone:
     admin_key_is_new: bool = False
     routers: Mapping[str, Router] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+    ending: Ending = field(default_factory=Ending)
 
     @property
     def catches_mail(self) -> bool:
@@ -65,17 +67,18 @@ class Standalone:
 def prepared(settings: StandaloneSettings) -> Iterator[Standalone]:
     """The data directory, held for the length of the block, with its databases migrated and its secrets made.
 
-    Raises `DirectoryInUse` or `PortInUse` before anything is touched.
+    Raises `DirectoryInUse` or `PortInUse` before anything is touched, and `KeyboardInterrupt` between two steps.
     """
-    directory = DataDirectory(settings.data_dir)
+    directory, ending = DataDirectory(settings.data_dir), Ending()
     directory.create()
-    with directory.locked():
+    with directory.locked(), ending.noted():
         check_port(settings.host, settings.port)
         for part in PARTS:
             migrate(part, settings)
+            ending.heed()
         named = {"broker_url": settings.broker_url or directory.broker_url, "public_url": settings.origin()}
         key, is_new = _admin_key(settings, directory)
-        yield Standalone(settings.model_copy(update=named), directory, key, is_new)
+        yield Standalone(settings.model_copy(update=named), directory, key, is_new, ending=ending)
 
 
 def _admin_key(settings: StandaloneSettings, directory: DataDirectory) -> tuple[str, bool]:
@@ -99,6 +102,7 @@ async def serve(whole: Standalone, companion: Companion) -> None:
     given. When it raises, everything is stopped in order and the error is raised here.
     """
     stopped = asyncio.Event()
+    whole.ending.stops(stopped)
     serving = asyncio.create_task(_serve(whole, stopped), name="standalone")
     beside = asyncio.create_task(_accompany(whole.settings, companion, stopped), name="companion")
     end = asyncio.create_task(stopped.wait())

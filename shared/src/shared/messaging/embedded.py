@@ -238,6 +238,7 @@ class _Answers:
         self._clean = asyncio.Event()
         self._clean.set()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="bus answers")
@@ -257,7 +258,10 @@ class _Answers:
     async def close(self) -> None:
         if self._task is None:
             return
-        await end([self._task])
+        self._closing = True
+        self._news.set()
+        _, late = await asyncio.wait([self._task], timeout=POLL_S)
+        await end(late)
         with suppress(Exception):  # on a full disk the messages come again
             await self._write_all()
 
@@ -266,7 +270,7 @@ class _Answers:
         self._news.set()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             await self._news.wait()
             self._news.clear()
             try:

@@ -5,6 +5,7 @@ that. It wakes on every commit of its own process and looks once a second for wh
 """
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -43,22 +44,28 @@ class Relay:
         self._clock = clock
         self._retention = retention
         self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._failing = False
         database.on_commit(self._wake.set)
 
+    def stop(self) -> None:
+        """Let `run` end when what is at hand is settled. A statement that is cancelled costs its connection instead."""
+        self._stopping.set()
+        self._wake.set()
+
     async def run(self) -> None:
-        """Publish until cancelled."""
+        """Publish until stopped or cancelled."""
         purged_at = -PURGE_EVERY_S
-        while True:
+        while not self._stopping.is_set():
             self._wake.clear()
             carried = await self._carry_safely()
             if asyncio.get_running_loop().time() - purged_at > PURGE_EVERY_S:
                 purged_at = asyncio.get_running_loop().time()
                 await self._purge_safely()
             if carried is None or self._failing:
-                await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
-            elif carried == 0:
-                await self._wait()
+                await _set_within(self._stopping, PAUSE_AFTER_FAILURE_S)
+            elif carried == 0 and not self._stopping.is_set():
+                await _set_within(self._wake, POLL_S)
 
     async def carry(self) -> int:
         """Publish one batch; returns how many rows were claimed. Raises where the database does not answer.
@@ -120,8 +127,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001
             log.warning("outbox_purge_failed", error=type(error).__name__)
 
-    async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), POLL_S)
-        except TimeoutError:
-            return
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
