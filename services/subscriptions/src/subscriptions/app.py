@@ -13,7 +13,8 @@ from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
 from subscriptions.settings import SubscriptionsSettings
-from subscriptions.web import new_link, preferences, unsubscribing
+from subscriptions.web import new_link, preferences, signing_up, unsubscribing
+from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
 MIGRATIONS = HERE / "migrations"
@@ -27,9 +28,10 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     links = Links(settings.public_url, TokenSigner([key.get_secret_value() for key in settings.secret_keys]))
     app = create_app("subscriptions", "Budkavle subscriptions", settings=settings, database=database, clock=clock)
     app.state.links = links
+    app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    for router in (api.router, new_link.router, preferences.router, unsubscribing.router):
+    for router in (api.router, signing_up.router, new_link.router, preferences.router, unsubscribing.router):
         app.include_router(router)
     return Service(
         name="subscriptions",
@@ -40,5 +42,5 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         migrations=MIGRATIONS,
         paths=PATHS,
         consumers=Handlers(clock).consumers(database),
-        workers=[FanoutWorker(database, clock, links)],
+        workers=[FanoutWorker(database, clock, links), Weeder(database, clock)],
     )

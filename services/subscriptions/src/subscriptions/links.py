@@ -1,4 +1,4 @@
-"""The links in every mail: to the preference page, and to the way out.
+"""The links in mails: to the preference page and to the way out in every one, and those of one purpose in one mail.
 
 Both are deterministic (the same person, audience and generation give the same link), so that a mail that is sent again
 is byte-identical. Each is bound to its purpose: whoever holds the link that unsubscribes can open no preference page.
@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.contracts.news import Audience
 from shared.tokens import Claim, InvalidToken, TokenSigner
 
-PREFERENCES, UNSUBSCRIBE = "preferences", "unsubscribe"
+PREFERENCES, UNSUBSCRIBE, CONFIRM = "preferences", "unsubscribe", "confirm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class Links:
         """Leads to a page, and takes the POST of RFC 8058."""
         token = self._signer.sign(UNSUBSCRIBE, Claim(subscriber_id, generation, audience))
         return f"{self._public_url}/avregistrera/{token}"
+
+    def confirm(self, sign_up_id: UUID) -> str:
+        """Leads to the page where a sign-up is confirmed."""
+        return f"{self._public_url}/prenumerera/bekrafta/{self._signer.sign(CONFIRM, Claim(sign_up_id, 1))}"
+
+    def read_confirm(self, token: str) -> UUID:
+        """Which sign-up; `InvalidToken` where it is none of ours."""
+        return self._signer.verify(CONFIRM, token).subject
 
     def read_preferences(self, token: str) -> Claim:
         """Whose preferences; `InvalidToken` where it is none of ours."""

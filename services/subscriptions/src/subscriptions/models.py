@@ -166,6 +166,32 @@ class FrequencyRow(Base):
     frequency: Mapped[str] = mapped_column(String(10))
 
 
+class SignUp(Base):
+    """Somebody asked for mail to this address, and nobody has confirmed it yet. The id becomes the subscriber's."""
+
+    __tablename__ = "sign_ups"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH))
+    address_key: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), unique=True)
+    locale: Mapped[str] = mapped_column(String(2))
+    topics: Mapped[frozenset[str]]
+    municipalities: Mapped[frozenset[str]]
+    frequency: Mapped[str] = mapped_column(String(10))
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Tally(Base):
+    """How often something was asked for in one hour, by or about one that the keyed hash `whom` does not tell."""
+
+    __tablename__ = "tallies"
+
+    counted: Mapped[str] = mapped_column(String(20), primary_key=True)
+    whom: Mapped[str] = mapped_column(String(32), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True, index=True)
+    count: Mapped[int]
+
+
 class Item(Base):
     """The newest revision seen of an item, in whatever order the events came."""
 

@@ -1,7 +1,21 @@
 """What `subscriptions` is told, beside what every service is told."""
 
+from pydantic import Field
+
 from shared.settings import OrganisationSettings
+from subscriptions.limits import Counted, Limit
 
 
 class SubscriptionsSettings(OrganisationSettings):
-    """The organisation stands on the preference pages; there is nothing of our own to set."""
+    """The organisation stands on the pages; the limits keep strangers from having us fill somebody's inbox."""
+
+    asks_per_address: int = Field(default=5, ge=1, description="mails to one address that may be asked for in an hour")
+    asks_per_network: int = Field(default=60, ge=1, description="such mails asked for from one network in an hour")
+
+    @property
+    def address_limit(self) -> Limit:
+        return Limit(Counted.ADDRESS, self.asks_per_address)
+
+    @property
+    def network_limit(self) -> Limit:
+        return Limit(Counted.NETWORK, self.asks_per_network)

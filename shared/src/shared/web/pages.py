@@ -49,6 +49,7 @@ NAVIGATION: Final = (
     NavigationLink("/pressrum", _("Pressrum")),
     NavigationLink("/rapporter", _("Rapporter")),
     NavigationLink("/resultat", _("Resultat")),
+    NavigationLink("/prenumerera", _("Prenumerera")),
 )
 
 ERROR_TEXTS: Final[Mapping[int, tuple[str, str]]] = {

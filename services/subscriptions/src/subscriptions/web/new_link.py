@@ -6,6 +6,8 @@ from shared.contracts.news import Locale
 from shared.web.pages import FormError, reader_language
 from subscriptions import addresses, linking
 from subscriptions.addresses import InvalidAddress
+from subscriptions.limits import TooOften
+from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text
 from subscriptions.web.preferences import PRIVATE
 
@@ -27,8 +29,13 @@ async def send(request: Request) -> Response:
         message = error.message_sv if reader_language(request).locale is Locale.SV else error.message
         return _page(request, typed, [FormError("email", message)], status=422)
     state = request.app.state
-    async with state.database.transaction() as session:
-        await linking.mail_link(session, state.links, address, state.clock.now())
+    now = state.clock.now()
+    try:
+        async with state.database.transaction() as session:
+            await count_asks(session, request, address, now)
+            await linking.mail_link(session, state.links, address, now)
+    except TooOften as error:
+        return _page(request, typed, [refusal(request, error)], status=429)
     return _page(request, is_sent=True)
 
 

@@ -23,6 +23,7 @@ from subscriptions.choosing import Chosen
 from subscriptions.models import Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.stops import Person, UnknownSubscriber
+from subscriptions.web.fields import unknown
 from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
 from subscriptions.web.presenters import OPEN, Typed, preferences, stored
 
@@ -40,7 +41,6 @@ def _(text: str) -> str:
 NOT_A_DATE = _("Skriv datumet så här: 2026-12-24.")
 NOT_AHEAD = _("Välj ett datum som inte har varit än.")
 TOO_FAR = _("Välj ett datum inom fem år.")
-UNKNOWN_CHOICE = _("Ett av valen finns inte längre. Välj bland dem som visas.")
 
 
 class DeadLink(Exception):
@@ -135,15 +135,13 @@ def _typed(form: FormData) -> Typed:
 def _faults(typed: Typed, visitor: Visitor, now: datetime) -> list[FormError]:
     """What cannot be saved, each with the mend; untranslated."""
     offered = {role.audience for role in visitor.roles} | OPEN
-    faults = [
-        FormError(field, UNKNOWN_CHOICE)
-        for field, chosen, known in (
+    faults = unknown(
+        (
             ("audiences", typed.audiences, offered),
             ("topics", typed.topics, TOPICS),
             ("municipalities", typed.municipalities, MUNICIPALITIES),
         )
-        if not chosen <= set(known)
-    ]
+    )
     fault = _pause_fault(typed.paused_until, now)
     return [*faults, FormError("paused_until", fault)] if fault else faults
 

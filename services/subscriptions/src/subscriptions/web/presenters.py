@@ -1,16 +1,15 @@
 """What the templates get: frozen, in the reader's language, and never an address."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
-from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from subscriptions.people import RoleRow
 from subscriptions.reasons import reason, whom
 from subscriptions.stops import FOR_EVER, Person
+from subscriptions.web.fields import Choice, Gettext, municipality_choices, topic_choices
 
-Gettext = Callable[[str], str]
 OPEN = frozenset({Audience.PUBLIC})
 """Audiences that anybody may join."""
 
@@ -27,15 +26,6 @@ KINDS = {
     Audience.AGENCY_OFFICIAL: _("Nyheter till dig som arbetar på {whom}"),
     Audience.PUBLIC: _("Nyheter till allmänheten"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One box to tick."""
-
-    value: str
-    label: str
-    is_chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +70,8 @@ def preferences(
             Choice(audience, label(audience, roles, locale, gettext), audience in typed.audiences)
             for audience in offered
         ],
-        topics=[
-            Choice(key, topic.en if locale is Locale.EN else topic.sv, key in typed.topics)
-            for key, topic in TOPICS.items()
-        ],
-        municipalities=[
-            Choice(code, name, code in typed.municipalities)
-            for code, name in sorted(MUNICIPALITIES.items(), key=lambda entry: entry[1])
-        ],
+        topics=topic_choices(typed.topics, locale),
+        municipalities=municipality_choices(typed.municipalities),
         paused_until=typed.paused_until,
         paused_to=None if stopped_until == FOR_EVER else stopped_until,
         has_stopped=person.subscriber.unsubscribed_at is not None,

@@ -60,6 +60,33 @@ def upgrade() -> None:
         sa.UniqueConstraint("kind", "name_key", name=op.f("uq_organisations_kind_name_key")),
     )
     op.create_table(
+        "sign_ups",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.String(length=320), nullable=False),
+        sa.Column("address_key", sa.String(length=320), nullable=False),
+        sa.Column("locale", sa.String(length=2), nullable=False),
+        sa.Column("topics", sa.Text(), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("frequency", sa.String(length=10), nullable=False),
+        sa.Column("asked_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sign_ups")),
+        sa.UniqueConstraint("address_key", name=op.f("uq_sign_ups_address_key")),
+    )
+    with op.batch_alter_table("sign_ups", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_sign_ups_asked_at"), ["asked_at"], unique=False)
+
+    op.create_table(
+        "tallies",
+        sa.Column("counted", sa.String(length=20), nullable=False),
+        sa.Column("whom", sa.String(length=32), nullable=False),
+        sa.Column("hour", Instant(timezone=True), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("counted", "whom", "hour", name=op.f("pk_tallies")),
+    )
+    with op.batch_alter_table("tallies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_tallies_hour"), ["hour"], unique=False)
+
+    op.create_table(
         "subscribers",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("address", sa.String(length=320), nullable=False),
@@ -247,6 +274,14 @@ def downgrade() -> None:
     op.drop_table("frequencies")
     op.drop_table("departures")
     op.drop_table("subscribers")
+    with op.batch_alter_table("tallies", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_tallies_hour"))
+
+    op.drop_table("tallies")
+    with op.batch_alter_table("sign_ups", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_sign_ups_asked_at"))
+
+    op.drop_table("sign_ups")
     op.drop_table("organisations")
     op.drop_table("items")
     op.drop_table("groups")

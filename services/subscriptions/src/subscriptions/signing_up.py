@@ -1,0 +1,166 @@
+"""Public sign-up with double opt-in: nobody gets mail because somebody else typed their address.
+
+Asking writes one row and one mail, whether the address is known or not: who asks cannot tell. An unknown address gets
+a link to confirm; a known one is told so, with the link to its own page. Asking again keeps the row (and so the first
+mail's link), takes the newest choices and mails once more. What nobody confirms within a week is removed, and the
+distributor forgets the address too (`weeding`).
+
+Confirming is safe to repeat: the row becomes the subscriber under the same id, and a second time finds it there.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.contracts.mail import Form, RecipientErased
+from shared.contracts.news import Audience, Locale
+from shared.database import upsert
+from shared.ids import derived_id, new_id
+from shared.messaging.outbox import emit
+from subscriptions import people
+from subscriptions.addresses import Address
+from subscriptions.frequencies import EVERYTHING, Frequency, put_frequencies
+from subscriptions.links import Links
+from subscriptions.mailing import Addressee, Words, request_mail
+from subscriptions.models import SignUp, Subscriber
+from subscriptions.stops import SOURCE, changing
+from subscriptions.subscribing import values_of
+
+KEPT = timedelta(days=7)
+
+
+def _(text: str) -> str:
+    """Mark a text for the catalogue; it is translated where it is shown."""
+    return text
+
+
+CONFIRM = Words(
+    Form.CONFIRM,
+    _("Bekräfta din prenumeration"),
+    (
+        _("Någon, förmodligen du, har anmält den här adressen till våra nyheter. Bekräfta, så börjar vi skicka."),
+        _("Gör det inom sju dagar. Annars tar vi bort anmälan."),
+        _("Har du inte anmält dig behöver du inte göra något. Du får inga fler mejl."),
+    ),
+    _("Bekräfta prenumerationen"),
+)
+KNOWN = Words(
+    Form.PREFERENCES,
+    _("Du finns redan hos oss"),
+    (
+        _("Någon, förmodligen du, har anmält den här adressen till våra nyheter. Den finns redan hos oss."),
+        _("På din sida ser du vad du får. Där kan du ändra det, eller börja igen om du har slutat."),
+        _("Har du inte anmält dig kan du bortse från det här mejlet. Ingenting har ändrats."),
+    ),
+    _("Öppna din sida"),
+)
+
+
+class UnknownSignUp(Exception):
+    """Nobody asked for it, or nobody confirmed it within a week."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody signs up for."""
+
+    address: Address
+    locale: Locale
+    topics: frozenset[str]
+    municipalities: frozenset[str]
+    frequency: Frequency
+
+
+async def ask(session: AsyncSession, links: Links, wanted: Wanted, at: datetime) -> None:
+    """Keep what is wanted until it is confirmed, and mail the address."""
+    sign_up_id = await _keep(session, wanted, at)
+    known = await people.subscriber_by_address(session, wanted.address.key)
+    if known is None or known.suppressed_at is not None:
+        addressee = Addressee(sign_up_id, wanted.address.text, wanted.locale)
+        await request_mail(session, addressee, CONFIRM, links.confirm(sign_up_id), at)
+        return
+    addressee = Addressee(known.id, known.address, Locale(known.locale))
+    await request_mail(session, addressee, KNOWN, links.preferences(known.id, known.generation), at)
+
+
+async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> SignUp | None:
+    """The sign-up that waits, `None` where it has been confirmed, `UnknownSignUp` where there is nothing (any more)."""
+    mine = (SignUp.id == sign_up_id, SignUp.asked_at > at - KEPT)
+    found = await session.scalar(select(SignUp).where(*mine))
+    if found is None and await people.subscriber(session, sign_up_id) is None:
+        raise UnknownSignUp
+    return found
+
+
+async def confirm(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Subscriber:
+    """Make the sign-up a subscription, once; `UnknownSignUp` where there is none (any more).
+
+    Where the address belongs to somebody by now, they join the public audience and keep their own choices. Whoever was
+    suppressed has just shown that the address takes mail.
+    """
+    wanted = await _take(session, sign_up_id, at)
+    if wanted is None:
+        confirmed = await people.subscriber(session, sign_up_id)
+        if confirmed is None:
+            raise UnknownSignUp
+        return confirmed
+    is_new = await _insert(session, wanted, at)
+    subscriber = await people.subscriber_by_address(session, wanted.address_key)
+    assert subscriber is not None
+    if not is_new:  # what was mailed under the sign-up's own id is nobody's any more
+        await forget(session, sign_up_id, at)
+    async with changing(session, subscriber.id, at) as person:
+        await people.put_roles(session, [people.role_values(subscriber.id, Audience.PUBLIC, None)])
+        if is_new:
+            await put_frequencies(session, subscriber.id, {EVERYTHING: Frequency(wanted.frequency)})
+        person.touched = not is_new
+        person.left.discard(Audience.PUBLIC)
+        person.subscriber.suppressed_at = person.subscriber.unsubscribed_at = None
+    return person.subscriber
+
+
+async def forget(session: AsyncSession, recipient_id: UUID, at: datetime) -> None:
+    """Have the distributor forget the address that was written to under this id."""
+    event = RecipientErased(recipient_id=recipient_id, version=1)
+    key = derived_id("recipient.erased", recipient_id)
+    await emit(session, event, source=SOURCE, subject=recipient_id, at=at, event_id=key)
+
+
+async def _take(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Any:
+    """Whoever deletes the row confirms it: of two clicks at once, one."""
+    table: Any = SignUp.__table__
+    mine = (table.c.id == sign_up_id, table.c.asked_at > at - KEPT)
+    return (await session.execute(delete(table).where(*mine).returning(table))).first()
+
+
+async def _keep(session: AsyncSession, wanted: Wanted, at: datetime) -> UUID:
+    newest: dict[str, Any] = {
+        "address": wanted.address.text,
+        "locale": str(wanted.locale),
+        "topics": wanted.topics,
+        "municipalities": wanted.municipalities,
+        "frequency": str(wanted.frequency),
+        "asked_at": at,
+    }
+    insert = upsert(session, SignUp.__table__).values(  # type: ignore[arg-type]
+        id=new_id(), address_key=wanted.address.key, **newest
+    )
+    set_ = {name: insert.excluded[name] for name in newest}
+    kept = insert.on_conflict_do_update(index_elements=["address_key"], set_=set_).returning(SignUp.__table__.c.id)
+    sign_up_id: UUID = (await session.execute(kept)).scalar_one()
+    return sign_up_id
+
+
+async def _insert(session: AsyncSession, wanted: Any, at: datetime) -> bool:
+    """Whether the address was nobody's."""
+    values = {
+        "id": wanted.id,
+        **values_of(Address(wanted.address, wanted.address_key), "", Locale(wanted.locale), at),
+        "topics": wanted.topics,
+        "municipalities": wanted.municipalities,
+    }
+    return await people.insert_subscriber(session, values) is not None

@@ -1,0 +1,71 @@
+"""Removes what is not needed any more: sign-ups that nobody confirmed, and counts of hours that are over.
+
+Each round is one short transaction; any number of replicas may run, since a row is deleted once. A round that dies is
+done again: the next one finds what is left. What goes is logged as a count, never by name.
+"""
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+import structlog
+from sqlalchemy import delete, exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.clock import Clock
+from shared.database import Database
+from subscriptions.limits import HOUR
+from subscriptions.models import SignUp, Tally
+from subscriptions.signing_up import KEPT, forget
+
+log = structlog.get_logger()
+
+ROUND_S = 60.0
+AT_A_TIME = 500
+
+
+class Weeder:
+    """Looks once a minute."""
+
+    name = "weeding"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if not await self.weed():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), ROUND_S)
+
+    async def weed(self) -> bool:
+        """One round; whether there may be more to remove at once."""
+        now = self._clock.now()
+        async with self._database.reading() as session:
+            if not await _has_weeds(session, now):
+                return False
+        async with self._database.transaction() as session:
+            await session.execute(delete(Tally).where(Tally.hour <= now - HOUR))
+            expired = await _drop_sign_ups(session, now)
+        if expired:
+            log.info("sign_ups_expired", count=expired)
+        return expired == AT_A_TIME
+
+
+async def _has_weeds(session: AsyncSession, now: datetime) -> bool:
+    over = exists().where(Tally.hour <= now - HOUR)
+    expired = exists().where(SignUp.asked_at <= now - KEPT)
+    return bool(await session.scalar(select(over | expired)))
+
+
+async def _drop_sign_ups(session: AsyncSession, now: datetime) -> int:
+    """Unconfirmed for a week: gone here, and told, so that the distributor forgets the address it mailed."""
+    oldest = select(SignUp.id).where(SignUp.asked_at <= now - KEPT).order_by(SignUp.asked_at).limit(AT_A_TIME)
+    ids = list(await session.scalars(oldest))
+    gone = await session.scalars(delete(SignUp).where(SignUp.id.in_(ids)).returning(SignUp.id))
+    count = 0
+    for sign_up_id in gone.all():
+        await forget(session, sign_up_id, now)
+        count += 1
+    return count

@@ -1,0 +1,257 @@
+"""Public sign-up, as people, impatient people, scanners and strangers use it."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import html5lib
+import pytest
+from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import text
+from tests.integration.subscriptions.conftest import NOON, Register, emitted
+
+from shared.clock import FixedClock
+from shared.contracts.delivery import BounceKind, DeliveryBounced
+from shared.contracts.envelope import Envelope
+from shared.contracts.news import Audience
+from shared.database import Database
+from shared.ids import new_id
+from shared.messaging.bus import Incoming
+from shared.service import Service
+from subscriptions.limits import network_of
+from subscriptions.weeding import Weeder
+
+OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
+FORM = {
+    "email": "Åsa.Öst@blåbär.example",
+    "topics": ["results"],
+    "municipalities": ["0880"],
+    "frequency": "weekly",
+    "locale": "en",
+}
+KEY = "Åsa.Öst@xn--blbr-noae.example"
+
+
+def check_page(html: str) -> None:
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(html)
+    assert len(tree.findall(".//h1")) == 1
+    ids = [element.get("id") for element in tree.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+async def sign_up(reader: AsyncClient, **fields: Any) -> Any:
+    answer = await reader.post("/prenumerera", data={**FORM, **fields}, headers=OWN)
+    check_page(answer.text)
+    return answer
+
+
+def told(mail: Envelope) -> tuple[str, str]:
+    """The form and the address of a requested mail."""
+    return mail.data["form"], mail.data["recipients"][0]["address"]
+
+
+def link(mail: Envelope) -> str:
+    return str(mail.data["request"]["action_url"])
+
+
+async def bounce(service: Service, person: str) -> None:
+    event = DeliveryBounced(delivery_id=new_id(), recipient_id=UUID(person), kind=BounceKind.HARD, status="5.1.1")
+    envelope = Envelope.wrap(
+        event, event_id=new_id(), source="/budkavle/distributor", subject="d", time=NOON, correlation_id="c-1"
+    )
+    await service.consumers[1].receive(Incoming(str(envelope.id), envelope.model_dump_json().encode(), 1))
+
+
+async def subscribers(office: AsyncClient) -> list[dict[str, Any]]:
+    return list((await office.get("/api/subscriptions/v1/subscribers")).json()["data"])
+
+
+async def test_from_the_form_to_a_subscription(reader: AsyncClient, office: AsyncClient, database: Database) -> None:
+    check_page((await reader.get("/prenumerera")).text)
+    assert (await sign_up(reader)).status_code == 200
+    assert await subscribers(office) == []
+    (mail,) = await emitted(database, "mail.requested")
+    assert told(mail) == ("confirm", KEY)
+    assert (mail.data["lane"], mail.data["subject_kind"]) == ("transactional", "request")
+    assert mail.data["request"]["subject"] == "Confirm your subscription"
+    assert "@" not in str(mail.data["request"])
+    for method in ("GET", "HEAD", "GET"):  # a scanner
+        assert (await reader.request(method, link(mail))).status_code == 200
+    assert await subscribers(office) == []
+    looked = await reader.get(link(mail))
+    check_page(looked.text)
+    assert all(word in looked.text for word in ("Resultat och statistik", "Kalmar", "En gång i veckan"))
+    pages = [await reader.post(link(mail), headers=OWN) for _ in range(2)]  # a double click
+    assert pages[0].text == pages[1].text
+    check_page(pages[0].text)
+    (person,) = await subscribers(office)
+    assert (person["address"], person["locale"], person["topics"]) == (KEY, "en", ["results"])
+    assert (person["municipalities"], [role["audience"] for role in person["roles"]]) == (["0880"], ["public"])
+    assert (await reader.get(link(mail))).status_code == 200
+    page = html5lib.parse(pages[0].text, namespaceHTMLElements=False)
+    (preferences,) = [a.get("href") for a in page.findall(".//main//a")]
+    assert "Results and statistics" in (await reader.get(preferences)).text  # their own language
+
+
+async def test_known_and_unknown_addresses_get_the_same_answer_and_one_mail_each(
+    register: Register, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    person = await register.person("known@kalmar.example", {"audience": "public"})
+    answers = {}
+    for address in ("known@kalmar.example", "unknown@kalmar.example", "KNOWN@kalmar.example"):
+        answer = await sign_up(reader, email=address)
+        answers[answer.text.replace(address, "ADDRESS")] = answer.status_code
+        headers = {name: value for name, value in answer.headers.items() if name != "x-correlation-id"}
+        assert answers == {answer.text.replace(address, "ADDRESS"): 200}
+        assert {name: len(value) for name, value in headers.items() if name != "content-length"}
+    mails = await emitted(database, "mail.requested")
+    assert [told(mail) for mail in mails] == [
+        ("preferences", "known@kalmar.example"),
+        ("confirm", "unknown@kalmar.example"),
+        ("preferences", "known@kalmar.example"),
+    ]
+    assert mails[0].data["request"]["subject"] == "Du finns redan hos oss"  # in the subscriber's own language
+    assert "/prenumeration/" in link(mails[0])
+    before = (await office.get(f"/api/subscriptions/v1/subscribers/{person}")).json()
+    assert before["version"] == 1
+
+
+async def test_asking_again_keeps_the_link_and_takes_the_newest_choices(
+    reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    await sign_up(reader)
+    again = await sign_up(reader, topics=["young_adults"])
+    assert "Mejla mig en gång till" in again.text
+    first, second = await emitted(database, "mail.requested")
+    assert link(first) == link(second)
+    await reader.post(link(first), headers=OWN)
+    assert (await subscribers(office))[0]["topics"] == ["young_adults"]
+
+
+async def test_whoever_was_suppressed_comes_back_by_confirming(
+    service: Service, register: Register, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    council = await register.organisation("council", "Kommunfullmäktige")
+    role = {"audience": "politician", "organisation_id": council, "municipalities": ["0880"]}
+    person = await register.person("anna@kalmar.example", role, topics=["organisation"])
+    await bounce(service, person)
+    await sign_up(reader, email="anna@kalmar.example")
+    mail = (await emitted(database, "mail.requested"))[-1]
+    assert told(mail) == ("confirm", "anna@kalmar.example")
+    await reader.post(link(mail), headers=OWN)
+    (shown,) = await subscribers(office)
+    assert (shown["id"], shown["state"], shown["topics"]) == (person, "active", ["organisation"])
+    assert [held["audience"] for held in shown["roles"]] == ["politician", "public"]
+    erased = await emitted(database, "recipient.erased")
+    assert [event.data["recipient_id"] for event in erased] == [mail.data["recipients"][0]["recipient_id"]]
+
+
+async def test_what_nobody_confirms_disappears_after_seven_days(
+    service: Service, reader: AsyncClient, office: AsyncClient, database: Database, clock: FixedClock
+) -> None:
+    weeder = next(worker for worker in service.workers if isinstance(worker, Weeder))
+    await sign_up(reader)
+    (mail,) = await emitted(database, "mail.requested")
+    clock.advance(timedelta(days=6, hours=23))
+    await weeder.weed()
+    assert (await reader.get(link(mail))).status_code == 200
+    clock.advance(timedelta(hours=1))
+    for _ in range(2):
+        expired = await reader.post(link(mail), headers=OWN)
+        assert (expired.status_code, "Länken gäller inte längre" in expired.text) == (404, True)
+        check_page(expired.text)
+        await weeder.weed()
+    assert await subscribers(office) == []
+    (erased,) = await emitted(database, "recipient.erased")
+    assert erased.data["recipient_id"] == mail.data["recipients"][0]["recipient_id"]
+    async with database.reading() as session:
+        for table in ("sign_ups", "tallies"):
+            assert await session.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"email": ""}, "email"),
+        ({"email": "anna@"}, "email"),
+        ({"email": "anna@kalmar.example\r\nBcc: alla@kalmar.example"}, "email"),
+        ({"email": "Anna <anna@kalmar.example>"}, "email"),
+        ({"email": "anna@kalmar.example, bo@kalmar.example"}, "email"),
+        ({"topics": ["<script>"]}, "topics"),
+        ({"municipalities": ["0180"]}, "municipalities"),
+        ({"frequency": "hourly"}, "frequency"),
+        ({"locale": "de"}, "locale"),
+    ],
+)
+async def test_faults_are_told_beside_the_field_and_nothing_typed_is_lost(
+    fields: dict[str, Any], field: str, reader: AsyncClient, database: Database
+) -> None:
+    answer = await sign_up(reader, **fields)
+    assert answer.status_code == 422
+    page = html5lib.parse(answer.text, namespaceHTMLElements=False)
+    assert [a.get("href") for a in page.findall(".//div[@role='alert']//a")] == [f"#{field}"]
+    assert page.find(f".//*[@id='{field}-fel']") is not None
+    assert page.find(".//input[@id='email']").get("value").split() == {**FORM, **fields}["email"].split()
+    assert page.find(".//input[@id='topics-results']").get("checked") is not None or field == "topics"
+    assert await emitted(database) == []
+
+
+async def test_the_limits_are_named_and_never_stop_anybody_from_leaving(
+    service: Service,
+    register: Register,
+    reader: AsyncClient,
+    office: AsyncClient,
+    database: Database,
+    clock: FixedClock,
+) -> None:
+    person = await register.person("known@kalmar.example", {"audience": "public"})
+    for address in ("known@kalmar.example", "unknown@kalmar.example"):
+        answers = [await sign_up(reader, email=address) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        assert "fler än 5 mejl till den här adressen" in answers[-1].text
+        assert "efter klockan 13.00" in answers[-1].text
+        assert answers[-1].headers["retry-after"] == "3600"
+        asked = await reader.post("/prenumeration", data={"email": address}, headers=OWN)
+        assert asked.status_code == 429
+    assert len(await emitted(database, "mail.requested")) == 10
+    crowd = [await sign_up(reader, email=f"person{number}@kalmar.example") for number in range(51)]
+    assert [answer.status_code for answer in crowd] == [200] * 50 + [429]
+    assert "fler än 60 anmälningar från ditt nätverk" in crowd[-1].text
+    elsewhere = ASGITransport(service.app, client=("2001:db8:1:2::3", 4000))
+    async with AsyncClient(transport=elsewhere, base_url="https://nyheter.example") as other:
+        assert (await sign_up(other, email="person99@kalmar.example")).status_code == 200
+    out = service.app.state.links.unsubscribe(UUID(person), 1, Audience.PUBLIC)
+    assert (await reader.post(out, data={"List-Unsubscribe": "One-Click"})).status_code == 200
+    clock.advance(timedelta(hours=1))
+    assert (await sign_up(reader, email="known@kalmar.example")).status_code == 200
+
+
+async def test_no_address_and_no_network_is_kept_in_the_counts(reader: AsyncClient, database: Database) -> None:
+    await sign_up(reader)
+    async with database.reading() as session:
+        kept = str((await session.execute(text("SELECT * FROM tallies"))).all())
+    assert "127.0.0.1" not in kept
+    assert "blåbär" not in kept
+    assert "xn--" not in kept
+
+
+async def test_another_site_cannot_sign_anybody_up(reader: AsyncClient, database: Database) -> None:
+    answer = await reader.post("/prenumerera", data=FORM, headers={"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    assert await emitted(database) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("2001:db8:1:2ff::3", "2001:db8:1:200::/56"),
+        ("2001:db8:1:2ff:ffff::9", "2001:db8:1:200::/56"),
+        ("fe80::1%eth0", "fe80::/56"),
+        ("a socket", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_network_of_an_address(host: str | None, network: str) -> None:
+    assert network_of(host) == network
