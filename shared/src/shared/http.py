@@ -19,6 +19,7 @@ from shared import problems
 from shared.clock import Clock
 from shared.correlation import accepted, correlated
 from shared.database import Database
+from shared.openapi import Application
 from shared.settings import Settings
 from shared.strict_json import StrictJsonMiddleware
 
@@ -46,7 +47,7 @@ class RequestModel(BaseModel):
 
 def create_app(service: str, title: str, *, settings: Settings, database: Database, clock: Clock) -> FastAPI:
     """A FastAPI application with the house's habits; `state` holds settings, database and clock."""
-    app = FastAPI(
+    app = Application(
         title=title,
         version="1.0.0",
         openapi_url=f"/api/{service}/openapi.json",
@@ -94,6 +95,7 @@ class EdgeMiddleware:
                 await self._app(scope, receive, send_with_headers)
             except Exception as error:
                 if answered:
+                    problems.tell_crash(Request(scope, receive), error)
                     raise
                 await _answer_crash(error, scope, receive, send_with_headers)
 

@@ -17,6 +17,10 @@ ADDRESS = re.compile(r"[^\s<>\"']+@[^\s<>\"']+")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+TOLD = "_budkavle_told"
+"""Set on an exception that has its line already."""
+
+
 class UnblockedStream:
     """A stream that swallows write errors and counts them."""
 
@@ -75,7 +79,12 @@ def _route_standard_library(chain: list[Any], final: list[Any], level: int) -> N
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
+    handler.addFilter(_not_told)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _not_told(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and hasattr(record.exc_info[1], TOLD))
 
 
 def _without_addresses(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

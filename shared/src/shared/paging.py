@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from shared.problems import invalid
+from shared.problems import Problem, invalid
 
 T = TypeVar("T")
 MAX_LIMIT = 100
@@ -35,7 +35,13 @@ def decode(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=urlsafe_b64decode(cursor + "=="))
     except ValueError as error:
-        raise invalid("?cursor", "invalid_cursor", "Use the next_cursor of an earlier page.") from error
+        raise unknown_cursor() from error
+
+
+def unknown_cursor() -> Problem:
+    """A cursor that is none of ours."""
+    message = "Use the next_cursor of an earlier page."
+    return invalid("?cursor", "invalid_cursor", message, "Sidmarkören är okänd. Börja från början.")
 
 
 def link_next(request: Request, response: Response, cursor: str | None) -> None:

@@ -15,15 +15,19 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared import correlation
+from shared.complaints import words
 from shared.database import is_transient
+from shared.logging import TOLD
 
 log = structlog.get_logger()
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_URL = "https://budkavle.example/problems/"
 RETRY_AFTER_S = "5"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 TITLES = {
     400: ("bad_request", "The request could not be read"),
@@ -53,24 +57,6 @@ MENDS = {
 }
 """What to do where the problem itself says no more."""
 
-SWEDISH = {
-    "missing": "Fältet måste fyllas i.",
-    "extra_forbidden": "Fältet finns inte eller går inte att ändra.",
-    "string_too_short": "Texten är för kort.",
-    "string_too_long": "Texten är för lång.",
-    "too_short": "Det behövs fler värden.",
-    "too_long": "Det är för många värden.",
-    "enum": "Värdet är inte ett av dem som går att välja.",
-    "literal_error": "Värdet är inte ett av dem som går att välja.",
-    "uuid_parsing": "Id:t har fel form.",
-    "datetime_parsing": "Skriv tiden så här: 2026-11-22T08:30:00+01:00.",
-    "datetime_from_date_parsing": "Skriv tiden så här: 2026-11-22T08:30:00+01:00.",
-    "timezone_aware": "Tiden behöver en tidszon: 2026-11-22T08:30:00+01:00.",
-    "date_from_datetime_parsing": "Skriv datumet så här: 2026-11-22.",
-    "int_parsing": "Skriv ett heltal.",
-    "greater_than_equal": "Talet är för litet.",
-    "less_than_equal": "Talet är för stort.",
-}
 CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 
 
@@ -80,7 +66,7 @@ class FieldError(BaseModel):
     pointer: str = Field(description="JSON pointer (RFC 6901) into the body; `?name` for a query parameter")
     code: str
     message: str
-    message_sv: str = ""
+    message_sv: str
 
 
 class ProblemDocument(BaseModel):
@@ -115,7 +101,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
-def invalid(pointer: str, code: str, message: str, message_sv: str = "") -> Problem:
+def invalid(pointer: str, code: str, message: str, message_sv: str) -> Problem:
     """A 422 about one field."""
     return Problem(422, errors=[FieldError(pointer=pointer, code=code, message=message, message_sv=message_sv)])
 
@@ -180,17 +166,26 @@ def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
     if place in ("query", "header", "cookie"):
         pointer = "?" + pointer.removeprefix("/")
     kind = str(detail["type"])
+    message, message_sv = words(kind, detail.get("ctx", {}))
     return FieldError(
-        pointer=prefix + pointer or "/",
-        code=CODES.get(kind, kind),
-        message=str(detail["msg"]).removeprefix("Value error, "),
-        message_sv=SWEDISH.get(kind) or str(detail.get("ctx", {}).get("message_sv", "")),
+        pointer=prefix + pointer or "/", code=CODES.get(kind, kind), message=message, message_sv=message_sv
     )
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return response(Problem(error.status_code, headers=error.headers))
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return response(Problem(error.status_code, headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path answers to (RFC 9110, section 10.2.1); the framework names the first route's methods alone."""
+
+    def answers(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if answers(method)]
 
 
 async def _on_database(request: Request, error: Exception) -> Response:
@@ -203,8 +198,15 @@ async def _on_pool(_request: Request, error: Exception) -> Response:
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
-    log.error("request_failed", method=request.method, route=_route(request), exc_info=error)
+    tell_crash(request, error)
     return response(Problem(500))
+
+
+def tell_crash(request: Request, error: Exception) -> None:
+    """Log a crash; once, however many layers it passes on its way out (the HTTP server's own line is left out too)."""
+    if not hasattr(error, TOLD):
+        log.error("request_failed", method=request.method, route=_route(request), exc_info=error)
+        setattr(error, TOLD, True)
 
 
 def _route(request: Request) -> str:

@@ -75,7 +75,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _refusal(f"/{twice}", "duplicate_field", "The field stands twice.")
+        raise _refusal(f"/{twice}", "duplicate_field", "The field stands twice.", "Fältet finns två gånger.")
     return found
 
 
@@ -95,7 +95,7 @@ def _check_texts(value: Any, pointer: str, depth: int) -> None:
     if isinstance(value, str):
         _check_text(value, pointer)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
-        raise _refusal(pointer, "invalid_number", "The number is too large.")
+        raise _refusal(pointer, "invalid_number", "The number is too large.", "Talet är för stort.")
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_text(name, pointer)
@@ -107,15 +107,17 @@ def _check_texts(value: Any, pointer: str, depth: int) -> None:
 
 def _check_text(text: str, pointer: str) -> None:
     if "\0" in text:
-        raise _refusal(pointer, "invalid_text", "The text holds a NUL character.")
+        raise _refusal(pointer, "invalid_text", "The text holds a NUL character.", "Texten innehåller ett styrtecken.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _refusal("", "invalid_text", f"The text holds a lone surrogate (character {error.start}).") from error
+        message = f"The text holds a lone surrogate (character {error.start})."
+        raise _refusal("", "invalid_text", message, f"Tecken {error.start} i texten är ogiltigt.") from error
 
 
-def _refusal(pointer: str, code: str, message: str) -> Problem:
-    return Problem(422, code, message, errors=[FieldError(pointer=pointer or "/", code=code, message=message)])
+def _refusal(pointer: str, code: str, message: str, message_sv: str) -> Problem:
+    fault = FieldError(pointer=pointer or "/", code=code, message=message, message_sv=message_sv)
+    return Problem(422, code, message, errors=[fault])
 
 
 def _is_json(scope: Scope) -> bool:

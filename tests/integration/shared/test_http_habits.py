@@ -292,7 +292,7 @@ async def test_where_nothing_is_and_where_the_method_is_wrong(site: Site) -> Non
     the_problem(await site.client.get("/nowhere"), 404, "not_found")
     wrong = await site.client.put("/notes", json={})
     the_problem(wrong, 405, "method_not_allowed")
-    assert wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET, POST"
 
 
 async def test_a_query_parameter_is_named_with_a_question_mark(site: Site) -> None:

@@ -1,8 +1,10 @@
 """The arithmetic of reach, by hand-counted examples."""
 
+from datetime import timedelta
+
 import pytest
 
-from content.reach import AudienceTotal, Fanout, adds_up, audiences_reached, follow_ups, whole
+from content.reach import COUNTS_WITHIN, AudienceTotal, Fanout, adds_up, audiences_reached, follow_ups, whole
 from shared.contracts.delivery import Channel, DeliveryCount, DeliveryState, ExclusionCount
 from shared.contracts.mail import ExclusionReason, Form
 from shared.contracts.news import Audience
@@ -114,4 +116,6 @@ def test_it_adds_up_only_when_nobody_is_missing_and_nobody_too_many(fanout, want
         count("sent", 9, channel=WEBHOOK, audience=None),
     ]
     reached = audiences_reached(counts, [left_out("paused", 1)])
-    assert adds_up(reached, fanout) is wanted
+    assert adds_up(reached, fanout, COUNTS_WITHIN) is wanted
+    on_their_way = timedelta(seconds=59)
+    assert adds_up(reached, fanout, on_their_way) is (True if wanted else None)

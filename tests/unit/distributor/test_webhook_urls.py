@@ -93,3 +93,11 @@ def test_an_intranet_where_the_operator_allows_it() -> None:
     for url in ("http://10.21.0.1/x", "https://127.0.0.1/", "https://localhost/", "http://8.8.8.8/"):
         with pytest.raises(UrlNotAllowed):
             checked_url(url, INTRANET, own_url=OWN)
+
+
+@pytest.mark.parametrize("url", ["https://10.1.2.3/hook", "http://10.1.2.3/hook", "https://[fd12::1]/hook"])
+def test_a_refused_private_address_names_the_setting_that_allows_it(url: str) -> None:
+    with pytest.raises(UrlNotAllowed) as refused:
+        checked_url(url, STRICT, own_url="https://forbundet.example")
+    assert "BUDKAVLE_WEBHOOK_ALLOWED_NETWORKS" in str(refused.value)
+    assert "BUDKAVLE_WEBHOOK_ALLOWED_NETWORKS" in refused.value.swedish

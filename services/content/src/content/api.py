@@ -132,11 +132,12 @@ async def withdraw_item(
 
 
 @router.get("/items/{item_id}/reach", responses=documented(404))
-async def read_reach(item_id: UUID, caller: Reader, session: Reading) -> Reach:
+async def read_reach(request: Request, item_id: UUID, caller: Reader, session: Reading) -> Reach:
     """Whom the item was for and what became of each, by channel and audience."""
     item = await _known(session, item_id)
     progress = await repository.progress_of(session, item_id)
-    return reach_view(item, progress, await repository.totals_of(session, item_id))
+    totals = await repository.totals_of(session, item_id)
+    return reach_view(item, progress, totals, request.app.state.clock.now())
 
 
 async def _known(session: Reading, item_id: UUID) -> Item:

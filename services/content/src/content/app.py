@@ -30,7 +30,7 @@ def build(settings: ContentSettings, clock: Clock | None = None) -> Service:
     """The service, ready to be started."""
     clock = clock or SystemClock()
     database = Database(settings.database_url, clock=clock)
-    app = create_app("content", "Budkavle: content", settings=settings, database=database, clock=clock)
+    app = create_app("content", "Budkavle content", settings=settings, database=database, clock=clock)
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
     app.include_router(api.router)

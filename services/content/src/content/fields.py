@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field
 
-from content.wording import FilledLine, Lead, Line, Prose, Title, WebAddress, refusal
+from content.wording import FilledLine, Lead, Line, Prose, Title, WebAddress
+from shared.complaints import UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.envelope import Contract
 from shared.contracts.news import STRONGEST_FIRST, Audience, ContactPerson, Image, Kind, Link, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
@@ -50,15 +51,13 @@ def _by_strength(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
 
 def _known_municipality(code: str) -> str:
     if code not in MUNICIPALITIES:
-        known = ", ".join(MUNICIPALITIES)
-        raise refusal("unknown_municipality", f"Use one of {known}.", "Kommunkoden finns inte i Kalmar län.")
+        raise refusal("unknown_municipality", *UNKNOWN_MUNICIPALITY)
     return code
 
 
 def _known_topic(topic: str) -> str:
     if topic not in TOPICS:
-        known = ", ".join(TOPICS)
-        raise refusal("unknown_topic", f"Use one of {known}.", "Ämnet är inte ett av dem som går att välja.")
+        raise refusal("unknown_topic", *UNKNOWN_TOPIC)
     return topic
 
 

@@ -8,7 +8,7 @@ withdrawals that followed somebody's original are counted apart.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from pydantic import BaseModel, Field
 from shared.contracts.delivery import Channel, DeliveryCount, DeliveryState, ExclusionCount
 from shared.contracts.mail import AudienceTotal, ExclusionReason, Form
 from shared.contracts.news import STRONGEST_FIRST, Audience, ItemState
+
+COUNTS_WITHIN = timedelta(minutes=1)
+"""So long after the fan-out was complete the counts may still be on their way: until then nobody is missing."""
 
 FOLLOW_UPS = (Form.CORRECTION, Form.WITHDRAWAL)
 
@@ -87,7 +90,7 @@ class Fanout(BaseModel):
 
 
 class Reach(BaseModel):
-    """The whole answer. `adds_up` is null until the fan-out is complete, and then says whether nobody is missing."""
+    """The whole answer: whom the item was for, what became of each, and whether that accounts for everybody."""
 
     item_id: UUID
     state: ItemState
@@ -99,7 +102,10 @@ class Reach(BaseModel):
     audiences: list[AudienceReach]
     follow_ups: list[FollowUp]
     fanout: Fanout
-    adds_up: bool | None
+    adds_up: bool | None = Field(
+        description="true: everybody whom the fan-out found is planned or left out; null: not known as yet, "
+        "the fan-out or the counts are on their way; false: a minute after the fan-out somebody is missing or too many"
+    )
     counts: list[DeliveryCount] = Field(description="the distributor's own counts, as they came")
 
 
@@ -140,8 +146,11 @@ def follow_ups(deliveries: Sequence[DeliveryCount]) -> list[FollowUp]:
     ]
 
 
-def adds_up(reached: Sequence[AudienceReach], fanout: Fanout) -> bool | None:
-    """Whether every person the fan-out found is either planned or left out, audience by audience."""
+def adds_up(reached: Sequence[AudienceReach], fanout: Fanout, waited: timedelta) -> bool | None:
+    """Whether every person the fan-out found is either planned or left out, audience by audience.
+
+    `waited` is the time since the fan-out was known to be complete; `None` says that it is too early to tell.
+    """
     if not fanout.complete:
         return None
     counted = {row.audience: (row.planned, row.excluded) for row in reached if row.channel is Channel.MAIL}
@@ -149,7 +158,9 @@ def adds_up(reached: Sequence[AudienceReach], fanout: Fanout) -> bool | None:
         total.audience: (total.planned, total.excluded) for total in fanout.totals
     }
     nobody = (0, 0)
-    return all(counted.get(audience, nobody) == found.get(audience, nobody) for audience in {*counted, *found})
+    if all(counted.get(audience, nobody) == found.get(audience, nobody) for audience in {*counted, *found}):
+        return True
+    return None if waited < COUNTS_WITHIN else False
 
 
 def whole(reached: Sequence[AudienceReach]) -> Outcomes:

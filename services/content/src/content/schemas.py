@@ -1,6 +1,6 @@
 """What the API answers with, and the bodies of its acts."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -91,7 +91,7 @@ class Revisions(BaseModel):
     data: list[RevisionView]
 
 
-def reach_view(item: Item, progress: ReachSnapshot | None, totals: FanoutTotals | None) -> Reach:
+def reach_view(item: Item, progress: ReachSnapshot | None, totals: FanoutTotals | None, now: datetime) -> Reach:
     """What is known of an item's reach right now."""
     counts = _counts.validate_python(progress.deliveries if progress else [])
     reached = audiences_reached(counts, _exclusions.validate_python(progress.exclusions if progress else []))
@@ -107,7 +107,7 @@ def reach_view(item: Item, progress: ReachSnapshot | None, totals: FanoutTotals 
         audiences=reached,
         follow_ups=follow_ups(counts),
         fanout=fanout,
-        adds_up=adds_up(reached, fanout),
+        adds_up=adds_up(reached, fanout, now - totals.received_at if totals else timedelta()),
         counts=counts,
     )
 

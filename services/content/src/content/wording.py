@@ -9,7 +9,8 @@ import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+
+from shared.complaints import refusal
 
 MAX_TITLE, MAX_LINE, MAX_LEAD, MAX_URL = 200, 200, 1_000, 2_000
 MAX_BODY = 50_000
@@ -24,11 +25,6 @@ UNWANTED_IN_LINE = re.compile(UNWANTED.pattern[:-1] + r"\t\n]")
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
 
 _web_address = TypeAdapter(HttpUrl)
-
-
-def refusal(code: str, message: str, message_sv: str) -> PydanticCustomError:
-    """A validation error with a word for both readers."""
-    return PydanticCustomError(code, "{message}", {"message": message, "message_sv": message_sv})
 
 
 def one_line(text: str) -> str:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
+from shared.complaints import CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.mail import ExclusionReason
 from shared.contracts.news import Audience, Kind, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
@@ -17,25 +18,29 @@ from subscriptions.models import NAME_LENGTH, OrganisationKind
 
 def _printable(text: str) -> str:
     if any(not character.isprintable() for character in text):
-        raise ValueError("The text holds a control character or a line break.")
+        raise refusal("invalid_text", *CONTROL_CHARACTER)
     return " ".join(text.split())
 
 
 def _known_municipality(code: str) -> str:
     if code not in MUNICIPALITIES:
-        raise ValueError("Use the four-digit code of a municipality in the county.")
+        raise refusal("unknown_municipality", *UNKNOWN_MUNICIPALITY)
     return code
 
 
 def _known_topic(topic: str) -> str:
     if topic not in TOPICS:
-        raise ValueError(f"Use one of: {', '.join(TOPICS)}.")
+        raise refusal("unknown_topic", *UNKNOWN_TOPIC)
     return topic
 
 
 def _within_reason(instant: datetime) -> datetime:
     if not 2000 <= instant.year < 2200:
-        raise ValueError("Give an instant in this century, for example 2026-11-22T08:30:00+01:00.")
+        raise refusal(
+            "odd_time",
+            "Give a time in this century, for example 2026-11-22T08:30:00+01:00.",
+            "Skriv en tid på 2000-talet, till exempel 2026-11-22T08:30:00+01:00.",
+        )
     return instant
 
 

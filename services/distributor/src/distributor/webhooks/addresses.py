@@ -19,6 +19,10 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
+ALLOWING = "BUDKAVLE_WEBHOOK_ALLOWED_NETWORKS"
+"""The operator's setting that opens private networks."""
+
+
 class Reach(StrEnum):
     """Where an address leads. Only `PUBLIC` needs no setting."""
 

@@ -40,7 +40,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from distributor.webhooks.addresses import AddressPolicy, Reach
+from distributor.webhooks.addresses import ALLOWING, AddressPolicy, Reach
 
 MAX_READ = 64 * 1024
 READ_BUFFER = 16 * 1024
@@ -72,7 +72,8 @@ class AddressDenied(OSError):
     """The policy refused an address. An `OSError`, since that is what connectors expect and hand on."""
 
     def __init__(self, reach: Reach) -> None:
-        super().__init__(f"url_not_allowed: the address is {reach}")
+        mend = f" and {ALLOWING} does not name its network" if reach is Reach.PRIVATE else ""
+        super().__init__(f"url_not_allowed: the address is {reach}{mend}")
 
 
 class Why(StrEnum):

@@ -13,7 +13,6 @@ from distributor.ledger import deliveries, items, progress_due, released
 from distributor.states import DEFERRED, FAILED, PLANNED
 from shared import paging
 from shared.contracts.delivery import Channel
-from shared.problems import invalid
 
 Place = tuple[UUID, int]
 """An attempt's key: its delivery and its number."""
@@ -34,7 +33,7 @@ def decode(cursor: str | None) -> Place | None:
     delivery, _, number = cursor.partition(".")
     key = paging.decode(delivery)
     if key is None or not (number.isascii() and number.isdecimal() and len(number) <= MAX_NUMBER_DIGITS):
-        raise invalid("?cursor", "invalid_cursor", "Use the next_cursor of an earlier page.")
+        raise paging.unknown_cursor()
     return key, int(number)
 
 

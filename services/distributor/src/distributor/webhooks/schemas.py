@@ -4,11 +4,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic_core import PydanticCustomError
 
 from distributor.schemas import AttemptView
 from distributor.webhooks.client import Why
 from distributor.webhooks.models import Algorithm, DisabledReason, EndpointState, Told
+from shared.complaints import CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.delivery import DeliveryState
 from shared.contracts.mail import Form
 from shared.contracts.news import Audience
@@ -21,19 +21,19 @@ MAX_OVERLAP_H = 168
 
 def _one_line(text: str) -> str:
     if not text.isprintable():
-        raise PydanticCustomError("invalid_text", "The text holds a control character or a line break.")
+        raise refusal("invalid_text", *CONTROL_CHARACTER)
     return text
 
 
 def _known_municipality(code: str) -> str:
     if code not in MUNICIPALITIES:
-        raise PydanticCustomError("enum", "Use the four-digit code of a municipality in the county.")
+        raise refusal("unknown_municipality", *UNKNOWN_MUNICIPALITY)
     return code
 
 
 def _known_topic(topic: str) -> str:
     if topic not in TOPICS:
-        raise PydanticCustomError("enum", "Use the id of a topic.")
+        raise refusal("unknown_topic", *UNKNOWN_TOPIC)
     return topic
 
 

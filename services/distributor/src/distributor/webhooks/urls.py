@@ -15,7 +15,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from yarl import URL
 
-from distributor.webhooks.addresses import AddressPolicy, Reach
+from distributor.webhooks.addresses import ALLOWING, AddressPolicy, Reach
 
 MAX_LENGTH = 2000
 
@@ -40,7 +40,21 @@ class UrlNotAllowed(Exception):
 
 
 def _unencrypted() -> UrlNotAllowed:
-    return UrlNotAllowed("http is not encrypted; use https://.", "http är okrypterat; använd https://.")
+    return UrlNotAllowed(
+        f"http is not encrypted; use https://. It is only for private networks that {ALLOWING} names.",
+        f"http är okrypterat; använd https://. Det går bara till privata nät som {ALLOWING} anger.",
+    )
+
+
+def _not_dialled(denied: Reach) -> UrlNotAllowed:
+    if denied is Reach.PRIVATE:
+        return UrlNotAllowed(
+            f"The address is in a private network. Whoever runs this installation can allow it with {ALLOWING}.",
+            f"Adressen ligger i ett privat nät. Den som driver tjänsten kan tillåta det med {ALLOWING}.",
+        )
+    return UrlNotAllowed(
+        f"Addresses of this kind ({denied}) are not dialled.", f"Adresser av det slaget ({denied}) rings aldrig upp."
+    )
 
 
 def checked_url(text: str, policy: AddressPolicy, *, own_url: str) -> str:
@@ -97,10 +111,7 @@ def _check_host(host: str, policy: AddressPolicy, *, encrypted: bool) -> None:
     if denied is Reach.PUBLIC:
         raise _unencrypted()
     if denied is not None:
-        raise UrlNotAllowed(
-            f"Addresses of this kind ({denied}) are not dialled.",
-            f"Adresser av det slaget ({denied}) rings aldrig upp.",
-        )
+        raise _not_dialled(denied)
     if ":" in host or _ends_in_number(host):
         return
     labels = host.split(".")
