@@ -137,9 +137,13 @@ async def test_bad_fields_are_named(api: httpx2.AsyncClient, field: str, value: 
 
 
 async def test_unknown_words_in_filters_are_named(api: httpx2.AsyncClient) -> None:
-    for field, value in (("audiences", "everybody"), ("municipalities", "9999"), ("topics", "cats")):
+    for field, value, wrong in (
+        ("audiences", "everybody", "enum"),
+        ("municipalities", "9999", "unknown_municipality"),
+        ("topics", "cats", "unknown_topic"),
+    ):
         status, pointer, code = await complaint(await api.post(URL, json={**WANTED, field: [value]}))
-        assert (status, pointer.split("/")[1], code) == (422, field, "enum")
+        assert (status, pointer.split("/")[1], code) == (422, field, wrong)
 
 
 async def test_the_same_request_twice_is_one_endpoint(api: httpx2.AsyncClient, database: Database) -> None:
