@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text
 
 import distributor
-from distributor.channels import Dispatch, Outcome
+from distributor.channels import Dispatch, Outcome, Sender
 from distributor.delivery import DeliveryWorker
 from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
@@ -19,7 +19,7 @@ from distributor.ledger import attempts, deliveries
 from distributor.recovery import RecoveryWorker
 from distributor.settings import DistributorSettings
 from distributor.states import SENT
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.contracts.delivery import Channel
 from shared.contracts.envelope import Envelope, Event
 from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectKind
@@ -79,6 +79,7 @@ class Room:
     database: Database
     handlers: Handlers = field(default_factory=lambda: Handlers(CLOCK))
     sender: MemorySender = field(default_factory=MemorySender)
+    clock: Clock = CLOCK
 
     async def hear(self, event: Event) -> None:
         """One event in one transaction, as the consumer does it."""
@@ -97,8 +98,8 @@ class Room:
         async with self.database.transaction() as session:
             await handler(session, Received(event, envelope))  # type: ignore[operator]
 
-    def worker(self, sender: MemorySender | None = None) -> DeliveryWorker:
-        return DeliveryWorker(sender or self.sender, self.database, CLOCK, self.settings)
+    def worker(self, sender: Sender | None = None) -> DeliveryWorker:
+        return DeliveryWorker(sender or self.sender, self.database, self.clock, self.settings)
 
     async def drain(self, *, sender: MemorySender | None = None) -> None:
         """Send until nothing is due."""

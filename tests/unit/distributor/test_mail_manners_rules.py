@@ -57,8 +57,9 @@ def probed(one: Breaker, outcome: Outcome) -> Heard:
         (Outcome(BOUNCED, 550, "5.1.1", phase="rcpt", fault=Fault.RECIPIENT), False),
         (Outcome(DEFERRED, 452, "4.2.2", phase="rcpt", fault=Fault.RECIPIENT), False),
         (Outcome(DEFERRED, 450, "4.7.1", phase="rcpt", retry_after=timedelta(minutes=5)), False),
-        (Outcome(DEFERRED, phase="data", fault=Fault.SYSTEM), False),
-        (Outcome(UNCERTAIN, phase="dot"), False),
+        (Outcome(DEFERRED, phase="data", fault=Fault.SYSTEM), True),
+        (Outcome(UNCERTAIN, phase="dot"), True),
+        (Outcome(DEFERRED, reply="busy", phase="wait", counts=False), False),
         (ACCEPTED, False),
     ],
 )
@@ -79,6 +80,14 @@ def test_from_then_on_no_try_is_counted_and_nobody_is_given_up() -> None:
     heard = [hear(one, bare).outcome for _ in range(12)]
     assert [outcome.counts for outcome in heard] == [True] * 9 + [False] * 3
     assert {(outcome.state, outcome.fault) for outcome in heard[9:]} == {(DEFERRED, Fault.SYSTEM)}
+
+
+def test_what_is_in_doubt_stays_so_however_many_are() -> None:
+    one = breaker()
+    heard = [hear(one, Outcome(UNCERTAIN, phase="dot")).outcome for _ in range(12)]
+    assert {(outcome.state, outcome.counts) for outcome in heard} == {(UNCERTAIN, True)}
+    assert one.flow is Flow.PAUSED
+    assert probed(one, Outcome(UNCERTAIN, phase="dot")).pause_s == 60, "one doubt a pause"
 
 
 def test_pauses_grow_while_the_probe_is_refused_and_end_with_any_other_answer() -> None:

@@ -33,6 +33,15 @@ def test_final_outcomes_are_final(state: DeliveryState) -> None:
     assert judge(Outcome(state)).wait is None
 
 
+def test_a_refusal_without_a_reason_is_asked_again_once() -> None:
+    """It may have been said to everybody, which is known only when it was."""
+    bare = Outcome(FAILED, 554, reply="transaction failed", phase="dot", fault=Fault.CONTENT)
+    first, second = judge(bare), judge(bare, attempts=2)
+    assert (first.state, first.wait) == (DEFERRED, 60 * S)
+    assert (second.state, second.wait) == (FAILED, None)
+    assert judge(Outcome(FAILED, 554, "5.6.0", phase="dot", fault=Fault.CONTENT)).state is FAILED
+
+
 def test_a_doubtful_mail_is_repeated_once_after_ten_minutes() -> None:
     assert judge(Outcome(UNCERTAIN)).wait == SILENT_AFTER_DOT == timedelta(minutes=10)
     assert judge(Outcome(UNCERTAIN), repeats=1).wait is None

@@ -2,8 +2,9 @@
 
 Two signs count. A delivery that was not even begun (the relay is away) pauses at once, a second at first. And the same
 refusal, not about the recipient and not about the mail, of ten deliveries within a minute more than were accepted:
-whatever the phase, that is a block, a wrong password or a broken server, and not so many people's bad luck. That pause
-is longer, is told as an alert, and what is refused in the same words from then on costs no delivery a try.
+whatever the phase, that is a block, a wrong password or a broken server, and not so many people's bad luck. To be hung
+up on without a word, ten times in the same phase, is such a refusal. That pause is longer, is told as an alert, and
+what is refused in the same way from then on costs no delivery a try; what is in doubt stays in doubt.
 
 Greylisting is no such sign, since it is how strangers are greeted. Nothing here suppresses anybody.
 
@@ -19,13 +20,13 @@ from uuid import UUID
 
 from distributor.channels import Fault, Outcome
 from distributor.retry_policy import is_systemic
-from distributor.states import DEFERRED, SENT
+from distributor.states import DEFERRED, SENT, UNCERTAIN
 
 EQUALS = 10
 WITHIN_S = 60.0
 
 Refusal = tuple[int, str]
-"""A reply code and its enhanced status."""
+"""A reply code and its enhanced status; 0 and the phase where the server hung up, fell silent or spoke gibberish."""
 
 
 class Flow(Enum):
@@ -91,12 +92,14 @@ class Breaker:
         refusal = _refusal(outcome) if self._refused is not None else None
         if outcome.state is SENT:
             self._take_back()
-        if refusal is not None and (refusal == self._tripped or self._trips(refusal, delivery_id, now)):
+        everybodys = refusal is not None and (refusal == self._tripped or self._trips(refusal, delivery_id, now))
+        if everybodys:
             self._tripped = refusal
+        if everybodys and outcome.state is not UNCERTAIN:
             outcome = replace(outcome, state=DEFERRED, fault=Fault.SYSTEM, counts=False)
         if self.flow is Flow.PAUSED:  # it began before the pause
             return Heard(outcome)
-        if is_systemic(outcome) or (self.flow is Flow.PROBING and outcome.fault is Fault.SYSTEM):
+        if everybodys or is_systemic(outcome) or (self.flow is Flow.PROBING and outcome.fault is Fault.SYSTEM):
             return self._pause(outcome)
         if outcome.code is None and outcome.state is not SENT:  # it says nothing about the way out
             self.never_began()
@@ -134,6 +137,8 @@ class Breaker:
 def _refusal(outcome: Outcome) -> Refusal | None:
     """What was refused, if it may be everybody's."""
     code = outcome.code or 0
+    if code < 400 and outcome.counts and _broke_off(outcome):
+        return 0, outcome.phase
     if not 400 <= code < 600 or outcome.fault is Fault.RECIPIENT or outcome.retry_after is not None:
         return None
     if code < 500 and not outcome.counts:  # the relay asks for patience before anything began: see `away`
@@ -141,3 +146,8 @@ def _refusal(outcome: Outcome) -> Refusal | None:
     if outcome.fault is Fault.CONTENT and (outcome.enhanced or code < 500):
         return None
     return code, outcome.enhanced
+
+
+def _broke_off(outcome: Outcome) -> bool:
+    """Whether the server gave no answer that can be understood, and the mail was under way."""
+    return outcome.state is UNCERTAIN or (outcome.state is DEFERRED and outcome.fault is Fault.SYSTEM)

@@ -67,7 +67,8 @@ def decide(channel: Channel, outcome: Outcome, *, attempts: int, repeats: int, r
     if outcome.state is UNCERTAIN:
         return _doubtful(repeats, repeat_doubtful)
     if outcome.state is not DEFERRED:
-        return Verdict(outcome.state)
+        again = attempts == 1 and is_unexplained(outcome)
+        return Verdict(DEFERRED, SCHEDULES[channel][0]) if again else Verdict(outcome.state)
     if not outcome.counts:
         return Verdict(DEFERRED, outcome.retry_after or NOT_OUR_TURN)
     schedule = SCHEDULES[channel]
@@ -87,6 +88,13 @@ def _doubtful(repeats: int, repeat_doubtful: bool) -> Verdict:
     if repeat_doubtful and repeats == 0:
         return Verdict(UNCERTAIN, SILENT_AFTER_DOT)
     return Verdict(UNCERTAIN, reason="held")
+
+
+def is_unexplained(outcome: Outcome) -> bool:
+    """Whether the mail was refused for good and without a reason. It may have been said to everybody, which shows only
+    when it has been said to ten; asked again, the first nine fare like the others.
+    """
+    return outcome.state is FAILED and outcome.fault is Fault.CONTENT and bool(outcome.code) and not outcome.enhanced
 
 
 def is_systemic(outcome: Outcome) -> bool:

@@ -30,9 +30,13 @@ RECIPIENT_UNTRUSTED = frozenset({"5.0"})  # Outlook.com: "550 5.5.0 mailbox unav
 CONTENT_DETAILS = frozenset({"2.3", "3.4"})  # too long for the mailbox, too big for the system
 FULL_MAILBOX = "2.2"
 
-ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.MULTILINE)
+STATUS = r"([245]\.\d{1,3}\.\d{1,3})"
+ENHANCED = re.compile(rf"^{STATUS}(?![\d.])|\(#{STATUS}\)\s*$", re.MULTILINE)
+"""At the beginning of a line (RFC 2034), or in parentheses at its end, as qmail has it."""
 ABOUT_US = re.compile(
-    r"block|black.?list|deny.?list|\brbl\b|dnsbl|spamhaus|spam|reputation|relay|denied|polic|authenti|\bauth\b|banned",
+    r"block|black.?list|deny.?list|\brbl\b|dnsbl|spamhaus|spam|reputation|relay|denied|polic|authenti|\bauth\b|banned"
+    r"|prohibit|(?<!name )not (?:allowed|permitted)|sender (?:verif|address|domain|not|reject|unknown)|rcpthosts"
+    r"|\bhelo\b|\bspf\b|\bdkim\b|\bdmarc\b|reverse dns|\brdns\b|\bptr\b|(?<!not )\blisted\b",
     re.IGNORECASE,
 )
 GREETS_STRANGERS = frozenset({450, 451})
@@ -141,7 +145,7 @@ def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0
         return BOUNCED
     if phase is Phase.RCPT and code == 550 and detail in RECIPIENT_UNTRUSTED:
         return BOUNCED
-    if detail.startswith(("7.", "4.")) or phase is Phase.RCPT:
+    if detail.startswith(("3.", "4.", "5.", "7.")) or phase is Phase.RCPT:  # system, network, protocol, policy
         return RELAY_LATER
     return CONTENT_REFUSED
 
@@ -151,9 +155,9 @@ def _about_content(detail: str) -> bool:
 
 
 def enhanced_status(text: str) -> str:
-    """The enhanced status code that a reply's text begins with (RFC 2034), or nothing."""
+    """The enhanced status code of a reply's text, or nothing."""
     found = ENHANCED.search(text)
-    return found[1] if found else ""
+    return found[1] or found[2] if found else ""
 
 
 def printable(text: str) -> str:
