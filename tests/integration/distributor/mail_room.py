@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import structlog
 from sqlalchemy import make_url, text
 from tests.eventually import eventually
@@ -28,6 +29,7 @@ from shared.contracts.news import ItemSnapshot
 from shared.database import Database
 from shared.messaging.outbox import outbox
 
+DATABASES = ("sqlite", "postgresql")
 CONNECTIONS, PIPELINE = 4, 2
 LONGEST_JITTER = 1.2
 
@@ -172,6 +174,21 @@ def check_balance(seen: Iterable[Copy], expected: Iterable[str], *, each_at_most
     assert all(len(same) <= each_at_most for same in by_address.values())
     assert all(len(set(same)) == 1 for same in by_address.values()), "a repeat must be the same mail"
     return sum(len(same) - 1 for same in by_address.values())
+
+
+def spread(*values: Any, rare: Sequence[Any] = ()) -> list[Any]:
+    """Parameters with the database first: each value on one of the two, in turn; the other, and what is rare, for
+    `make soak`."""
+
+    def case(database: str, value: Any, *marks: Any) -> Any:
+        told = value if isinstance(value, tuple) else (value,)
+        words = " ".join(" ".join(part) if isinstance(part, tuple) else str(part) for part in told[:2])
+        return pytest.param(database, *told, id=f"{database} {words}"[:60], marks=marks)
+
+    soak = pytest.mark.soak
+    quick = [case(DATABASES[number % 2], value) for number, value in enumerate(values)]
+    other = [case(DATABASES[1 - number % 2], value, soak) for number, value in enumerate(values)]
+    return quick + other + [case(database, value, soak) for value in rare for database in DATABASES]
 
 
 def said(logs: Sequence[Any], event: str) -> list[Any]:
