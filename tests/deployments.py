@@ -160,6 +160,10 @@ class Deployment:
         """Rows from a service's database: for choosing moments, and for what must not be left behind."""
         raise NotImplementedError
 
+    def environment(self, service: str) -> dict[str, str]:
+        """What a command of that service needs in its environment."""
+        raise NotImplementedError
+
     def _of(self, service: str) -> list[Replica]:
         return self.replicas[service]
 
@@ -249,16 +253,16 @@ class Distributed(Deployment):
 
     def _replica(self, service: str, mode: str, number: int) -> Replica:
         command = [sys.executable, "-m", service, mode]
-        return Replica(f"{service}-{number}", command, self._environment_of(service), self.directory, claim_port())
+        return Replica(f"{service}-{number}", command, self.environment(service), self.directory, claim_port())
 
     def _migrate(self, service: str) -> None:
         command = [sys.executable, "-m", service, "migrate"]
         done = subprocess.run(
-            command, env=self._environment_of(service), cwd=self.directory, capture_output=True, text=True, check=False
+            command, env=self.environment(service), cwd=self.directory, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{service} migrate: {done.stderr[-3000:]}"
 
-    def _environment_of(self, service: str) -> dict[str, str]:
+    def environment(self, service: str) -> dict[str, str]:
         broker = httpx2.URL(self.amqp_url)
         if service in self.broker_links:
             broker = broker.copy_with(host="127.0.0.1", port=self.broker_links[service].port)
@@ -286,6 +290,13 @@ class Standalone(Deployment):
     def database(self, name: str) -> Path:
         """The file of a service, or (`bus`) of the embedded bus."""
         return self.data / f"{name}.sqlite3"
+
+    def environment(self, service: str) -> dict[str, str]:
+        files = {
+            "DATABASE_URL": f"sqlite:///{self.database(service)}",
+            "BROKER_URL": f"embedded:{self.database('bus')}",
+        }
+        return self._environment(**files)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -5,16 +5,19 @@ import os
 import smtplib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, text
+from tests.bent_mail import bent
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import batch, people, snapshot
+from tests.servers.post import Post
 
 from distributor.app import build
 from distributor.bounces.applying import NotYet, Result
@@ -193,6 +196,15 @@ async def test_reach_is_counted_anew(desk: Desk) -> None:
         assert await session.scalar(text("SELECT progress_due_at FROM items")) is not None
 
 
+async def test_no_report_waits_for_ever_however_it_is_bent(desk: Desk) -> None:
+    chance = Random(47)
+    examples = sorted(file.stem for file in EXAMPLES.glob("*.eml"))
+    for _ in range(150):
+        raw = bent(desk.mail(chance.choice(examples)), chance)
+        assert await desk.intake.take(raw, [desk.way_back]) in (Result.APPLIED, Result.REPEATED)
+    assert len(await desk.reports()) > 50
+
+
 # --- the borders
 
 
@@ -230,7 +242,7 @@ async def test_the_relay_hands_on_by_lmtp(desk: Desk, free_port: int) -> None:
 async def test_the_relay_hands_on_by_smtp(desk: Desk, free_port: int) -> None:
     def deliver() -> dict[str, Any]:
         with smtplib.SMTP("127.0.0.1", free_port) as client:
-            return client.sendmail("", [desk.way_back], desk.mail(SOFT) + b"x" * 50_000)
+            return client.sendmail("", [desk.way_back], desk.mail(SOFT) + b"x" * 500_000)
 
     async with listening(desk, free_port):
         assert await asyncio.to_thread(deliver) == {}
@@ -291,74 +303,11 @@ async def test_a_pipe_without_a_database_says_come_again(tmp_path: Path) -> None
     assert process.returncode == 75
 
 
-class Post:
-    """A scripted mailbox over IMAP or POP3: what is in it, and what was removed for good."""
-
-    def __init__(self, mails: list[bytes]) -> None:
-        self.mails = dict(enumerate(mails, 1))
-        self.seen: set[int] = set()
-        self.marked: set[int] = set()
-        self.log: list[str] = []
-
-    async def serve(self, talk: Callable[..., Any], port: int) -> asyncio.Server:
-        return await asyncio.start_server(talk, "127.0.0.1", port)
-
-    async def imap(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"* OK IMAP4rev1\r\n")
-        while line := (await reader.readline()).decode().strip():
-            tag, _, command = line.partition(" ")
-            self.log.append(command)
-            await self._imap_answer(command.upper(), writer)
-            writer.write(f"{tag} OK done\r\n".encode())
-            await writer.drain()
-            if command.upper().startswith("LOGOUT"):
-                break
-        writer.close()
-
-    async def _imap_answer(self, command: str, writer: asyncio.StreamWriter) -> None:
-        words = command.split()
-        if words[0] == "CAPABILITY":
-            writer.write(b"* CAPABILITY IMAP4rev1\r\n")
-        elif words[:2] == ["UID", "SEARCH"]:
-            waiting = " ".join(str(key) for key in self.mails if key not in self.seen | self.marked)
-            writer.write(f"* SEARCH {waiting}\r\n".encode())
-        elif words[:2] == ["UID", "FETCH"]:
-            body = self.mails[int(words[2])]
-            writer.write(f"* {words[2]} FETCH (UID {words[2]} BODY[]<0> {{{len(body)}}}\r\n".encode() + body + b")\r\n")
-        elif words[:2] == ["UID", "STORE"]:
-            (self.marked if "DELETED" in command else self.seen).add(int(words[2]))
-        elif words[0] == "EXPUNGE":
-            self._purge()
-
-    async def pop(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"+OK\r\n")
-        while line := (await reader.readline()).decode().strip():
-            self.log.append(line)
-            word, _, number = line.partition(" ")
-            if word == "UIDL":
-                writer.write(b"+OK\r\n" + b"".join(f"{key} u{key}\r\n".encode() for key in self.mails) + b".\r\n")
-            elif word == "RETR":
-                stuffed = self.mails[int(number)].replace(b"\r\n.", b"\r\n..")
-                writer.write(b"+OK\r\n" + stuffed + b"\r\n.\r\n")
-            else:
-                if word == "DELE":
-                    self.marked.add(int(number))
-                writer.write(b"+OK\r\n")
-            await writer.drain()
-            if word == "QUIT":
-                self._purge()
-                break
-        writer.close()
-
-    def _purge(self) -> None:
-        self.mails = {key: mail for key, mail in self.mails.items() if key not in self.marked}
-
-
 @pytest.mark.parametrize("protocol", ["imap", "pop"])
 async def test_a_mailbox_is_emptied_of_what_was_committed(desk: Desk, free_port: int, protocol: str) -> None:
     letter = b"From: eva@kommun.example\nSubject: Hej\n\n" + b"lang rad " * 1000
     post = Post([mail.replace(b"\n", b"\r\n") for mail in (desk.mail(HARD), letter, desk.mail(AWAY))])
-    server = await post.serve(getattr(post, protocol), free_port)
+    server = await post.serve(protocol, free_port)
     scheme = {"imap": "imap", "pop": "pop3"}[protocol]
     worker = MailboxWorker(f"{scheme}://u%40x:p%2Fw@127.0.0.1:{free_port}/Studs", desk.intake, poll_every_s=0.05)
     stop = asyncio.Event()
@@ -374,11 +323,36 @@ async def test_a_mailbox_is_emptied_of_what_was_committed(desk: Desk, free_port:
     assert len(fetched) == 1  # a person's mail stays, and is not read again and again
 
 
+@pytest.mark.parametrize("protocol", ["imap", "pop"])
+async def test_a_mail_that_cannot_be_fetched_holds_up_none_behind_it(desk: Desk, free_port: int, protocol: str) -> None:
+    post = Post([mail.replace(b"\n", b"\r\n") for mail in (desk.mail(LATE), desk.mail(HARD))])
+    post.broken = {1}
+    server = await post.serve(protocol, free_port)
+    scheme = {"imap": "imap", "pop": "pop3"}[protocol]
+    worker = MailboxWorker(f"{scheme}://u:p@127.0.0.1:{free_port}", desk.intake)
+    await worker.visit(asyncio.Event())
+    assert list(post.mails) == [1]
+    assert await desk.state() == "bounced"
+    post.broken = set()
+    await worker.visit(asyncio.Event())
+    assert post.mails == {}
+    server.close()
+
+
+async def test_a_mail_without_end_is_cut(desk: Desk, free_port: int) -> None:
+    post = Post([(desk.mail(HARD) + b"x" * 20_000_000).replace(b"\n", b"\r\n"), desk.mail(POLICY)])
+    server = await post.serve("pop", free_port)
+    await MailboxWorker(f"pop3://u:p@127.0.0.1:{free_port}", desk.intake).visit(asyncio.Event())
+    assert post.mails == {}
+    assert await desk.state() == "bounced"
+    server.close()
+
+
 async def test_a_mailbox_keeps_what_cannot_be_committed(desk: Desk, free_port: int) -> None:
     async with desk.room.database.transaction() as session:
         await session.execute(text("UPDATE deliveries SET state = 'leased'"))
     post = Post([desk.mail(HARD).replace(b"\n", b"\r\n")])
-    server = await post.serve(post.imap, free_port)
+    server = await post.serve("imap", free_port)
     worker = MailboxWorker(f"imap://u:p@127.0.0.1:{free_port}", desk.intake, poll_every_s=0.05)
     await worker.visit(asyncio.Event())
     assert list(post.mails) == [1]
@@ -394,7 +368,7 @@ async def test_a_mailbox_that_is_away_is_asked_again(desk: Desk, free_port: int)
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))
     post = Post([desk.mail(HARD).replace(b"\n", b"\r\n")])
-    server = await post.serve(post.imap, free_port)
+    server = await post.serve("imap", free_port)
     await eventually(lambda: not post.mails)
     stop.set()
     await task

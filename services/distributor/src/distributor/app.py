@@ -5,7 +5,7 @@ from pathlib import Path
 from distributor import api
 from distributor.bounces.intake import Intake
 from distributor.bounces.listener import BounceListener
-from distributor.bounces.mailbox import MailboxWorker
+from distributor.bounces.mailbox import POLL_EVERY_S, MailboxWorker
 from distributor.delivery import DeliveryWorker
 from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
@@ -73,5 +73,6 @@ def _bounce_workers(settings: DistributorSettings, database: Database, clock: Cl
     if settings.bounce_listen:
         workers.append(BounceListener(settings.bounce_listen, intake))
     if settings.bounce_mailbox_url.get_secret_value():
-        workers.append(MailboxWorker(settings.bounce_mailbox_url.get_secret_value(), intake))
+        every = POLL_EVERY_S * settings.retry_scale
+        workers.append(MailboxWorker(settings.bounce_mailbox_url.get_secret_value(), intake, every))
     return workers

@@ -19,8 +19,8 @@ from distributor.settings import DistributorSettings
 from shared.clock import Clock
 from shared.database import Database
 
-MOST_OCTETS = 10_000_000
-"""A longer mail is cut here by whoever takes it in; only its beginning is read anyway."""
+MOST_OCTETS = 16_777_216
+"""Above what relays take (Postfix: 10,240,000). A longer one is cut, or refused; only its beginning is read anyway."""
 
 reports_total = Counter("budkavle_bounce_reports_total", "Mails that came back, by what they were", ["kind", "result"])
 

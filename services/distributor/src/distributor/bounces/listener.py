@@ -16,10 +16,8 @@ from distributor.bounces.intake import MOST_OCTETS, Intake
 
 log = structlog.get_logger()
 
-MOST_CONNECTIONS = 20
+MOST_CONNECTIONS = 10
 """Each may hold a mail of `MOST_OCTETS`."""
-LONGEST_LINE = 100_000
-"""RFC 5321 says 1,000; what quotes somebody's mail does not keep to that, and is read all the same."""
 SILENCE_S = 60.0
 
 TAKEN = {
@@ -52,7 +50,8 @@ class BounceListener:
 class _Protocol(SMTP):
     """Speaks both: LHLO begins LMTP, which is answered once for each recipient; EHLO begins SMTP."""
 
-    line_length_limit = LONGEST_LINE
+    line_length_limit = MOST_OCTETS
+    """RFC 5321 says 1,000; what quotes somebody's mail does not keep to that, and is read all the same."""
 
     def __init__(self, handler: "_Handler", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(

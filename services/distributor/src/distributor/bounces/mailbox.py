@@ -1,8 +1,9 @@
-"""Bounces from a mailbox: IMAP (RFC 3501) or POP3 (RFC 1939), looked into every minute.
+"""Bounces from a mailbox: IMAP (RFC 3501) or POP3 (RFC 1939), looked into every half minute.
 
 A mail is removed only after its report has been committed, so that one is read twice rather than never. What is not
 about a delivery of ours may be a person's: it stays, in IMAP marked as seen. The standard library's clients block, so
-they work in a thread, one mail at a time; of each mail only the beginning is fetched where the protocol can.
+they work in a thread, one mail at a time; of each mail only the beginning is fetched where the protocol can, and kept
+where it cannot. A mail that cannot be fetched or taken in holds up none behind it: it waits for the next visit.
 """
 
 import asyncio
@@ -17,16 +18,19 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import structlog
 
 from distributor.bounces.applying import NotYet, Result
-from distributor.bounces.intake import Intake
+from distributor.bounces.intake import MOST_OCTETS, Intake
 from distributor.bounces.mime import MOST_BYTES
 
 log = structlog.get_logger()
 
-POLL_EVERY_S = 60.0
+POLL_EVERY_S = 30.0
+"""So that a complaint has ended the subscription within a minute."""
 TIMEOUT_S = 30.0
 AT_A_TIME = 200
 """Mails of one visit; the rest comes with the next one, which follows at once."""
-LONGEST_LINE = 1_000_000
+MOST_FAILURES = 3
+"""In a row; then it is the mailbox or the database that fails, not the mail."""
+LONGEST_LINE = 100_000
 SCHEMES = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995}
 
 
@@ -70,24 +74,34 @@ class MailboxWorker:
     async def visit(self, stop: asyncio.Event) -> int:
         """Take in what waits; returns how many mails were looked at."""
         box = await asyncio.to_thread(open_mailbox, self._url)
-        looked = 0
+        looked = failures = 0
         try:
             for key in await asyncio.to_thread(box.keys):
-                if stop.is_set() or looked == AT_A_TIME:
+                if stop.is_set() or looked == AT_A_TIME or failures == MOST_FAILURES:
                     break
                 if key not in self._left:
                     looked += 1
-                    await self._take(box, key)
+                    failures = 0 if await self._taken(box, key) else failures + 1
         finally:
             await asyncio.to_thread(box.close)
         return looked
 
+    async def _taken(self, box: Mailbox, key: str) -> bool:
+        """Whether it could be looked at; what could not is still there the next time."""
+        try:
+            await self._take(box, key)
+        except NotYet:
+            return True
+        except (OSError, imaplib.IMAP4.abort):
+            raise  # the connection is gone
+        except Exception as error:  # noqa: BLE001 - whatever this mail does, those behind it are read
+            log.warning("bounce_report_waits", error=type(error).__name__)
+            return False
+        return True
+
     async def _take(self, box: Mailbox, key: str) -> None:
         raw = await asyncio.to_thread(box.fetch, key)
-        try:
-            result = await self._intake.take(raw)
-        except NotYet:
-            return
+        result = await self._intake.take(raw)
         if result is Result.NOT_OURS:
             self._left.add(key)
             await asyncio.to_thread(box.leave, key)
@@ -172,23 +186,40 @@ class _Pop:
             self._server.quit()
 
 
-class _LongLines:
-    """The library refuses lines beyond 2,048 octets, and one such mail would block the mailbox for ever."""
+class _Bounded:
+    """The library refuses lines beyond 2,048 octets, and one such mail would block the mailbox for ever.
+
+    Here a long line is cut, and what is beyond `MOST_OCTETS` is read and dropped.
+    """
 
     file: Any
 
     def _getline(self) -> tuple[bytes, int]:
-        line = self.file.readline(LONGEST_LINE)
-        if not line.endswith(b"\n"):
+        line = rest = self.file.readline(LONGEST_LINE)
+        octets = len(line)
+        while rest and not rest.endswith(b"\n"):
+            rest = self.file.readline(LONGEST_LINE)
+            octets += len(rest)
+        if not rest:
             raise poplib.error_proto("-ERR EOF")
-        return line.rstrip(b"\r\n"), len(line)
+        return line.rstrip(b"\r\n"), octets
+
+    def _getlongresp(self) -> tuple[bytes, list[bytes], int]:
+        answer = self._getresp()  # type: ignore[attr-defined]
+        lines, octets = [], 0
+        while (line := self._getline()[0]) != b".":
+            line = line.removeprefix(b".")
+            octets += len(line) + 2
+            if octets <= MOST_OCTETS:
+                lines.append(line)
+        return answer, lines, octets
 
 
-class _Patient(_LongLines, poplib.POP3):
+class _Patient(_Bounded, poplib.POP3):
     pass
 
 
-class _PatientTls(_LongLines, poplib.POP3_SSL):
+class _PatientTls(_Bounded, poplib.POP3_SSL):
     pass
 
 

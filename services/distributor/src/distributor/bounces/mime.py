@@ -26,6 +26,8 @@ BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200})
 CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 KNOWN_CHARSETS = re.compile(r"utf|iso|windows|cp\d|koi|big5|gb|hz|euc|shift|sjis|ks_c|tis|latin|us-ascii|ascii|mac")
 """Python knows codecs that are no charsets, and some of those take quadratic time (punycode)."""
+NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
+"""What a database refuses as text: NUL, and halves of pairs, which UTF-7 can write. No report may wait for ever."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANK_LINES = re.compile(rb"(?:[ \t]*\n)+")
 """Before the first header: mailboxes and exports put them there, and a header must not be taken for a body."""
@@ -162,17 +164,17 @@ def _in_charset(data: bytes, charset: str) -> str:
         tries = ("iso-2022-jp", *tries)
     for attempt in tries:
         try:
-            return data.decode(attempt)
+            return NO_TEXT.sub("", data.decode(attempt))
         except (UnicodeError, LookupError, ValueError):
             continue
-    return data.decode("latin-1")
+    return NO_TEXT.sub("", data.decode("latin-1"))
 
 
 def _lenient(data: bytes) -> str:
     try:
-        return data.decode("utf-8")
+        return NO_TEXT.sub("", data.decode("utf-8"))
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return NO_TEXT.sub("", data.decode("latin-1"))
 
 
 def _kind(headers: Headers) -> str:
