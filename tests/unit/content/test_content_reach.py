@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from content.reach import COUNTS_WITHIN, AudienceTotal, Fanout, adds_up, audiences_reached, follow_ups, whole
+from content.reach import COUNTS_WITHIN, AudienceTotal, Fanout, adds_up, audiences_reached, digests, follow_ups, whole
 from shared.contracts.delivery import Channel, DeliveryCount, DeliveryState, ExclusionCount
 from shared.contracts.mail import ExclusionReason, Form
 from shared.contracts.news import Audience
@@ -119,3 +119,14 @@ def test_it_adds_up_only_when_nobody_is_missing_and_nobody_too_many(fanout, want
     assert adds_up(reached, fanout, COUNTS_WITHIN) is wanted
     on_their_way = timedelta(seconds=59)
     assert adds_up(reached, fanout, on_their_way) is (True if wanted else None)
+
+
+def test_digests_stand_apart_from_whom_the_item_was_sent_to_at_once():
+    by_digest = [count("sent", 2, form=Form.DIGEST), count("planned", 1, form=Form.DIGEST)]
+    counts = [count("sent", 5), *by_digest]
+    reached = audiences_reached(counts, [left_out("frequency", 3)])
+    [row] = reached
+    [digest] = digests(counts)
+    assert (row.planned, row.excluded) == (5, 3)
+    assert (digest.audience, digest.planned, digest.sent, digest.waiting) == (row.audience, 3, 2, 1)
+    assert adds_up(reached, complete((Audience.PUBLIC, 5, 3)), COUNTS_WITHIN) is True

@@ -9,7 +9,7 @@ import mailparser
 from distributor.channels import Content, Dispatch
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel
-from shared.contracts.mail import Form, Lane, RequestContent, SubjectKind
+from shared.contracts.mail import DigestItem, Form, Lane, RequestContent, SubjectKind
 from shared.contracts.news import Audience, ContactPerson, Image, ItemSnapshot, ItemState, Kind, Link, Locale
 
 ITEM_ID = UUID("01890000-0000-7000-8000-000000000001")
@@ -100,6 +100,23 @@ def report(**changes: Any) -> ItemSnapshot:
 def of_item(snapshot: ItemSnapshot | None = None, *, note: str = "") -> Content:
     snapshot = snapshot or item()
     return Content(SubjectKind.ITEM, snapshot.item_id, snapshot.revision, item=snapshot, note=note)
+
+
+def of_digest(*snapshots: ItemSnapshot) -> Content:
+    told = snapshots or (
+        item(),
+        item(
+            item_id=UUID(int=2),
+            kind=Kind.NEWS,
+            title="Öppet hus i Nybro",
+            lead="Kom och träffa oss & våra samarbetspartner <den 3 december>.",
+        ),
+        item(item_id=UUID(int=3), kind=Kind.NEWS, language=Locale.EN, title="Open house in Nybro", lead=""),
+        report(item_id=UUID(int=4), revision=2, state=ItemState.CORRECTED),
+    )
+    run = UUID("01890000-0000-7000-8000-00000000d000")
+    digest = tuple(DigestItem.of(snapshot) for snapshot in told)
+    return Content(SubjectKind.DIGEST_RUN, run, 0, digest=digest, planned_at=PLANNED_AT)
 
 
 def of_request(**changes: Any) -> Content:

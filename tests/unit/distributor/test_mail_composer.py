@@ -26,6 +26,7 @@ from tests.unit.distributor.mail_examples import (
     dispatch,
     html_of,
     item,
+    of_digest,
     of_item,
     of_request,
     parsed,
@@ -57,6 +58,8 @@ def examples():
         "correction": dispatch(corrected, form=Form.CORRECTION, thread_of=(1,)),
         "withdrawal from newsroom": dispatch(withdrawn, form=Form.WITHDRAWAL, thread_of=(1, 2), **newsroom),
         "withdrawal": dispatch(withdrawn, form=Form.WITHDRAWAL, thread_of=(1, 2)),
+        "digest": dispatch(of_digest(), form=Form.DIGEST, audience=None),
+        "digest of one": dispatch(of_digest(item()), form=Form.DIGEST),
         **{str(form): dispatch(of_request(), form=form, audience=None, **NO_LINKS) for form in composing.REQUEST_FORMS},
     }
 
@@ -463,7 +466,7 @@ def test_every_swedish_text_has_its_english():
         found[2]
         for method, pattern in (("jinja2", "**.html"), ("jinja2", "**.txt"))
         for found in extract_from_dir(str(templates), method_map=[(pattern, method)])
-    } | set(composing.LIST_NAMES.values())
+    } | {*composing.LIST_NAMES.values(), composing.DIGEST_NAME}
     translated = {message.id for message in catalogue if message.id and message.string}
 
     assert used == translated

@@ -3,7 +3,8 @@
 Made from the distributor's latest counts and the fan-out's totals; pure arithmetic. `planned` counts people and
 endpoints, each once: a row that a later revision took over is not counted beside the row that stands in its place.
 Every planned one is in exactly one of waiting, sent, deferred, failed, uncertain, cancelled. Corrections and
-withdrawals that followed somebody's original are counted apart.
+withdrawals that followed somebody's original are counted apart, and so are the digests that carry the item: their
+readers are left out of the fan-out for that reason ("frequency").
 """
 
 from collections import defaultdict
@@ -80,6 +81,12 @@ class FollowUp(Outcomes):
     audience: Audience | None
 
 
+class DigestReach(Outcomes):
+    """Those who chose to get the item by digest, as far as a digest run has come to them."""
+
+    audience: Audience | None
+
+
 class Fanout(BaseModel):
     """What the matching of people found; `complete` is false until every batch is on its way."""
 
@@ -101,6 +108,7 @@ class Reach(BaseModel):
     excluded: int
     audiences: list[AudienceReach]
     follow_ups: list[FollowUp]
+    digests: list[DigestReach] = []
     fanout: Fanout
     adds_up: bool | None = Field(
         description="true: everybody whom the fan-out found is planned or left out; null: not known as yet, "
@@ -113,7 +121,7 @@ def audiences_reached(deliveries: Sequence[DeliveryCount], exclusions: Sequence[
     """Whom the item was for, by channel and audience, the strongest audience first."""
     groups: dict[tuple[Channel, Audience | None], list[DeliveryCount]] = defaultdict(list)
     for count in deliveries:
-        if count.form not in FOLLOW_UPS and not count.superseded:
+        if count.form not in (*FOLLOW_UPS, Form.DIGEST) and not count.superseded:
             groups[count.channel, count.audience].append(count)
     for exclusion in exclusions:
         groups.setdefault((Channel.MAIL, exclusion.audience), [])
@@ -144,6 +152,16 @@ def follow_ups(deliveries: Sequence[DeliveryCount]) -> list[FollowUp]:
         )
         for form, revision, channel, audience in sorted(groups, key=lambda key: (key[1], _strength(key[2:])))
     ]
+
+
+def digests(deliveries: Sequence[DeliveryCount]) -> list[DigestReach]:
+    """The digests that carry the item, by audience."""
+    groups: dict[Audience | None, list[DeliveryCount]] = defaultdict(list)
+    for count in deliveries:
+        if count.form is Form.DIGEST:
+            groups[count.audience].append(count)
+    ordered = sorted(groups, key=lambda audience: _strength((Channel.MAIL, audience)))
+    return [DigestReach(audience=audience, **Outcomes.of(groups[audience]).model_dump()) for audience in ordered]
 
 
 def adds_up(reached: Sequence[AudienceReach], fanout: Fanout, waited: timedelta) -> bool | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from content.fields import ItemFields
 from content.models import FanoutTotals, Item, ItemRevision, ReachSnapshot
-from content.reach import Fanout, Reach, adds_up, audiences_reached, follow_ups, whole
+from content.reach import Fanout, Reach, adds_up, audiences_reached, digests, follow_ups, whole
 from content.snapshots import public_url
 from content.wording import Note
 from shared.contracts.delivery import DeliveryCount, ExclusionCount
@@ -106,6 +106,7 @@ def reach_view(item: Item, progress: ReachSnapshot | None, totals: FanoutTotals 
         excluded=sum(row.excluded for row in reached),
         audiences=reached,
         follow_ups=follow_ups(counts),
+        digests=digests(counts),
         fanout=fanout,
         adds_up=adds_up(reached, fanout, now - totals.received_at if totals else timedelta()),
         counts=counts,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Row
 
-from distributor import ledger, repository
+from distributor import digests, ledger, repository
 from distributor.ledger import NotRetriable, UnknownDelivery
 from distributor.schemas import STATUS_OF, AttemptView, BounceView, DeliveryDetail, DeliveryView, ExclusionView
 from distributor.states import LANE_OF_RANK
@@ -57,7 +57,9 @@ async def get_delivery(delivery_id: UUID, session: Reading, _caller: Reader) -> 
 async def retry_delivery(request: Request, delivery_id: UUID, session: Writing, _caller: Publisher) -> DeliveryView:
     """Send a delivery that ended badly, or is held in doubt, once more. 409 for one that must not be sent again."""
     try:
-        await ledger.retry_by_hand(session, delivery_id, await instant(session, request.app.state.clock))
+        now = await instant(session, request.app.state.clock)
+        await digests.bring_up(session, delivery_id, now)
+        await ledger.retry_by_hand(session, delivery_id, now)
     except UnknownDelivery as error:
         raise Problem(404, "unknown_delivery") from error
     except NotRetriable as error:

@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.contracts.delivery import Channel, DeliveryState
-from shared.contracts.mail import Form, Lane, RequestContent, SubjectKind
+from shared.contracts.mail import DigestItem, Form, Lane, RequestContent, SubjectKind
 from shared.contracts.news import Audience, ItemSnapshot, Locale
 from shared.correlation import Correlation
 
@@ -21,7 +21,7 @@ class Content:
     """What a subject's revision says; shared by all its dispatches (so it may serve as a cache key by identity).
 
     `note` is the correction's note or the withdrawal's reason. `event_id`, `correlation_id` and `traceparent` are the
-    news event's own, for webhooks.
+    news event's own, for webhooks. A digest's content is one edition, with the day of its run.
     """
 
     subject_kind: SubjectKind
@@ -30,6 +30,8 @@ class Content:
     item: ItemSnapshot | None = None
     note: str = ""
     request: RequestContent | None = None
+    digest: tuple[DigestItem, ...] = ()
+    planned_at: datetime | None = None
     event_type: str = ""
     correlation_id: str = ""
     traceparent: str | None = None
@@ -40,8 +42,9 @@ class Dispatch:
     """One delivery that is to go out now. Sending it again must put the same bytes on the wire.
 
     For mail, `recipient_id` and `address` are the person's or the desk's; for a webhook `recipient_id` is the
-    endpoint's id and the rest is empty. `thread_of` holds the revisions that the same recipient got before, oldest
-    first. What a webhook tells follows from `form`: news is "published", in whatever revision is the newest.
+    endpoint's id and the rest is empty. `thread_of` holds what the same recipient got before, oldest first: revisions
+    of the item, or a digest run that carried it. What a webhook tells follows from `form`: news is "published", in
+    whatever revision is the newest.
     """
 
     delivery_id: UUID
@@ -59,7 +62,7 @@ class Dispatch:
     preferences_url: str = ""
     unsubscribe_url: str = ""
     one_click_url: str = ""
-    thread_of: tuple[int, ...] = ()
+    thread_of: tuple[int | UUID, ...] = ()
 
 
 class Fault(StrEnum):

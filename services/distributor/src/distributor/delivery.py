@@ -279,17 +279,17 @@ class DeliveryWorker:
             preferences_url=row.preferences_url or "",
             unsubscribe_url=row.unsubscribe_url or "",
             one_click_url=row.one_click_url or "",
-            thread_of=tuple(int(part) for part in row.thread_of.split(",") if part),
+            thread_of=tuple(_earlier(part) for part in row.thread_of.split(",") if part),
         )
 
     async def _content(self, row: Row[Any]) -> Content:
-        key = (row.subject_id, row.revision)
+        key = (row.edition_id or row.subject_id, row.revision)
         content = self._contents.get(key)
         follows_up = row.form in (Form.CORRECTION, Form.WITHDRAWAL)
         if content is None or (
             follows_up and not content.note
         ):  # a batch may have told of the revision before the news
-            content = await load_content(self._database, *key)
+            content = await load_content(self._database, row.subject_id, row.revision, row.edition_id)
             self._contents[key] = content
             while len(self._contents) > CONTENTS_KEPT:
                 self._contents.popitem(last=False)
@@ -318,6 +318,11 @@ class DeliveryWorker:
     async def _let_go(self) -> None:
         async with self._database.transaction(quiet=True) as session:
             await leases.let_go(session, self._journal.owner)
+
+
+def _earlier(part: str) -> int | uuid.UUID:
+    """A revision of the item itself, or the digest run that carried it."""
+    return int(part) if part.isdecimal() else uuid.UUID(part)
 
 
 async def _ended(slots: Sequence[asyncio.Task[None]], background: Sequence[asyncio.Task[None]]) -> None:

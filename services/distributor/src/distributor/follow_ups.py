@@ -7,6 +7,8 @@ then walks through the item's older rows in small transactions:
   itself a follow-up is replaced by one of the newest revision.
 - sent, or uncertain: gets a follow-up, a correction or a withdrawal, in the recipient's form and thread. A doubtful
   row is not repeated any more.
+- a digest that carries it: brought up to the newest revision, or freed of it, while it has not begun; whoever has got
+  it is told in the thread of the digest.
 - on its way out right now: looked at again in a moment, so that a row that ends as sent after the correction is told
   as well.
 
@@ -24,6 +26,7 @@ import structlog
 from sqlalchemy import Row, and_, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import digests, ledger
 from distributor.ledger import (
     PERSONAL,
     contents,
@@ -115,7 +118,14 @@ class FollowUpWorker:
         return DueItem(*row) if row else None
 
     async def _look(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
-        return await self._call_off(session, item, now) + await self._tell(session, item, now)
+        touched = await self._call_off(session, item, now) + await self._tell(session, item, now)
+        return touched or await self._look_at_digests(session, item, now)
+
+    async def _look_at_digests(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
+        """After the item's own rows: who has been told of an earlier correction goes on in that thread."""
+        newest = ledger.Newest(item.revision, item.withdrawn)
+        moved = await digests.carry_newest(session, item.id, newest, now, CHUNK)
+        return moved + await digests.tell_carriers(session, item.id, item.revision, item.form, now, CHUNK)
 
     async def _call_off(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
         """Cancel what has not begun; plan it anew after a correction."""
@@ -203,7 +213,9 @@ class FollowUpWorker:
         """Whether something older is on its way out, or may come to be."""
         older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
         under_way = or_(deliveries.c.state == LEASED, deliveries.c.next_attempt_at.is_not(None))
-        return bool(await session.scalar(select(exists().where(older, under_way))))
+        if await session.scalar(select(exists().where(older, under_way))):
+            return True
+        return await digests.under_way(session, item.id, item.revision)
 
     async def _settle(self, session: AsyncSession, item: DueItem, due_at: datetime | None) -> None:
         """Nothing to do at the moment: look again at `due_at`, or be done."""

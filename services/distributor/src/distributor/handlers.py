@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import ledger
+from distributor import digests, ledger
 from distributor.webhooks.endpoints import matching
 from shared.clock import Clock
 from shared.contracts.envelope import Event
@@ -52,8 +52,9 @@ class Handlers:
     async def on_mail_requested(self, session: AsyncSession, received: Received[MailRequested]) -> Outcome | None:
         """Accept a batch: from now on its deliveries are ours."""
         batch = received.event
-        if (batch.item is None) == (batch.request is None) and batch.recipients:
-            return DeadLetter("invalid_data", "a batch with recipients carries an item or a request, and not both")
+        carried = (batch.item is not None, batch.request is not None, bool(batch.digest))
+        if batch.recipients and sum(carried) != 1:
+            return DeadLetter("invalid_data", "a batch with recipients carries an item, a request or a digest's items")
         now = await instant(session, self._clock)
         await ledger.keep_content(
             session,
@@ -64,7 +65,10 @@ class Handlers:
             request=batch.request,
             at=now,
         )
-        await ledger.accept_batch(session, batch, now)
+        if batch.subject_kind is SubjectKind.DIGEST_RUN:
+            await digests.accept_run(session, batch, now)
+        else:
+            await ledger.accept_batch(session, batch, now)
         return None
 
     async def on_news_published(self, session: AsyncSession, received: Received[NewsPublished]) -> None:
@@ -87,7 +91,10 @@ class Handlers:
         """Call off what has not begun, and remember it for what comes late."""
         event = received.event
         stop = _stop(event.recipient_id, event.audience, event.version, stopped=True, until=event.until)
-        await ledger.stop_recipient(session, stop, await instant(session, self._clock))
+        now = await instant(session, self._clock)
+        await ledger.stop_recipient(session, stop, now)
+        if event.audience is not None:
+            await digests.leave_out(session, event.recipient_id, event.audience, now)
 
     async def on_recipient_resumed(self, session: AsyncSession, received: Received[RecipientResumed]) -> None:
         """New batches count again; what was called off stays so."""

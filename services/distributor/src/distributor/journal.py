@@ -123,7 +123,7 @@ class Journal:
         now = await instant(session, self._clock)
         await leases.record(session, ended, now)
         await health.note(session, ended, now)
-        subjects = {one.row.subject_id for one in ended if one.row.subject_kind == "item"}
+        subjects = {one.row.edition_id or one.row.subject_id for one in ended if one.row.subject_kind != "request"}
         await ledger.progress_due(session, subjects, now)
         for one in ended:
             if one.verdict.state is BOUNCED:

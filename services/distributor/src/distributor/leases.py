@@ -29,7 +29,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import editions
 from distributor.channels import Outcome
+from distributor.editions import progress_subject
 from distributor.ledger import PERSONAL, attempts, barred, deliveries, items, progress_due, released
 from distributor.models import SenderLease
 from distributor.retry_policy import Verdict
@@ -101,7 +103,8 @@ async def begin(session: AsyncSession, database: Database, owner: str, ids: Sequ
     or was written while the row was, so that neither saw the other. What is old is put aside for the follow-up worker.
     """
     mine = and_(deliveries.c.id.in_(ids), deliveries.c.lease_owner == owner, deliveries.c.state == LEASED)
-    old = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
+    newer = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
+    old = or_(newer, editions.old(deliveries.c.edition_id))
     going = update(deliveries).where(mine, ~old, ~barred(database.now())).values(begun_at=database.now())
     begun = set(await session.scalars(going.returning(deliveries.c.id)))
     left = [key for key in ids if key not in begun]
@@ -122,7 +125,7 @@ async def _stop(session: AsyncSession, database: Database, mine: ColumnElement[b
     for erased in (True, False):
         values = off | dict.fromkeys(PERSONAL) | {"ended_reason": "erased"} if erased else off
         stopped = update(deliveries).where(mine, barred(at, erased=erased)).values(values)
-        await progress_due(session, await session.scalars(stopped.returning(deliveries.c.subject_id)), at)
+        await progress_due(session, await session.scalars(stopped.returning(progress_subject)), at)
 
 
 _RECORD = (
@@ -190,7 +193,7 @@ def _attempt(ended: Ended, at: datetime) -> dict[str, Any]:
 
 
 async def take_over(session: AsyncSession, database: Database, *, repeat_doubtful: bool, limit: int) -> Sequence[Any]:
-    """Free what dead senders held; returns (id, state, subject_id) of each.
+    """Free what dead senders held; returns (id, state, subject_id or edition_id) of each.
 
     Not begun: back to where it was, due now. Begun: uncertain, due now when it may be repeated and was not before.
     A webhook may always be repeated, since its receiver knows it by its id.
@@ -222,7 +225,7 @@ async def take_over(session: AsyncSession, database: Database, *, repeat_doubtfu
                 + case((and_(begun, deliveries.c.leased_from == UNCERTAIN), 1), else_=0),
             }
         )
-        .returning(deliveries.c.id, deliveries.c.state, deliveries.c.subject_id)
+        .returning(deliveries.c.id, deliveries.c.state, progress_subject.label("subject_id"))
     )
     return (await session.execute(freed)).all()
 

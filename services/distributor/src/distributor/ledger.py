@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, true, up
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.bounces.models import BounceReport
+from distributor.editions import carried_as, edition_items, progress_subject
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
 from shared import correlation
@@ -105,11 +106,12 @@ async def follow_ups_due(session: AsyncSession, item_id: UUID, at: datetime) -> 
     await session.execute(update(items).where(items.c.id == item_id).values(follow_ups_due_at=at))
 
 
-async def progress_due(session: AsyncSession, item_ids: Iterable[UUID], at: datetime) -> None:
-    """Have the counts of these items told; costs nothing where that is due already."""
-    known = sorted(set(item_ids))
+async def progress_due(session: AsyncSession, subject_ids: Iterable[UUID], at: datetime) -> None:
+    """Have the counts of these items, and of those in these editions, told; costs nothing where that is due already."""
+    known = sorted(set(subject_ids))
     if known:
-        quiet = items.c.id.in_(known) & items.c.progress_due_at.is_(None)
+        carried = select(edition_items.c.item_id).where(edition_items.c.edition_id.in_(known))
+        quiet = or_(items.c.id.in_(known), items.c.id.in_(carried)) & items.c.progress_due_at.is_(None)
         await session.execute(update(items).where(quiet).values(progress_due_at=at))
 
 
@@ -135,10 +137,10 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
             ended = "withdrawn"
         else:
             revision = newest.revision
-        await _keep_exclusions(session, batch.subject_id, batch.exclusions, at)
+        await keep_exclusions(session, batch.subject_id, batch.exclusions, at)
     barred = await _barred(session, batch, recipients, at)
     rows = [
-        _row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
+        mail_row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
         for recipient in recipients
     ]
     if rows:
@@ -177,7 +179,7 @@ async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[
     return [recipient for recipient in batch.recipients if recipient.recipient_id not in earlier]
 
 
-async def _keep_exclusions(session: AsyncSession, item_id: UUID, left_out: Sequence[Exclusion], at: datetime) -> None:
+async def keep_exclusions(session: AsyncSession, item_id: UUID, left_out: Sequence[Exclusion], at: datetime) -> None:
     rows = [{"item_id": item_id, "created_at": at, **exclusion.model_dump()} for exclusion in left_out]
     if rows:
         await session.execute(insert_ignoring(session, exclusions), rows)
@@ -210,13 +212,14 @@ def barred(at: Any, *, erased: bool = False) -> ColumnElement[bool]:
     if erased:
         return exists().where(theirs, stops.c.erased)
     in_force = and_(stops.c.stopped, or_(stops.c.until.is_(None), stops.c.until > at))
-    covering = and_(in_force, or_(stops.c.audience == "", stops.c.audience == deliveries.c.audience))
+    theirs_as = or_(stops.c.audience == deliveries.c.audience, carried_as(deliveries.c.edition_id, stops.c.audience))
+    covering = and_(in_force, or_(stops.c.audience == "", theirs_as))
     return exists().where(
         theirs, or_(stops.c.erased, and_(covering, deliveries.c.lane != LANE_RANK[Lane.TRANSACTIONAL]))
     )
 
 
-def _row(batch: MailRequested, recipient: Recipient, revision: int, ended: str, at: datetime) -> dict[str, Any]:
+def mail_row(batch: MailRequested, recipient: Recipient, revision: int, ended: str, at: datetime) -> dict[str, Any]:
     row = _blank(batch.subject_id, revision, Channel.MAIL, recipient.recipient_id, batch.planned_at, at, ended)
     personal: dict[str, Any] = {name: getattr(recipient, name) for name in PERSONAL}
     return row | {
@@ -262,6 +265,7 @@ def _blank(
         "id": delivery_id(subject_id, revision, channel, recipient_id),
         "subject_id": subject_id,
         "revision": revision,
+        "edition_id": None,
         "channel": channel,
         "recipient_id": recipient_id,
         "thread_of": "",
@@ -302,7 +306,7 @@ async def _call_off(session: AsyncSession, stop: dict[str, Any], at: datetime) -
         update(deliveries)
         .where(*theirs, not_begun())
         .values(state=CANCELLED, ended_reason="erased" if stop["erased"] else "stopped", **released(at))
-        .returning(deliveries.c.subject_id)
+        .returning(progress_subject)
     )
     await progress_due(session, touched, at)
     # In doubt: it may have arrived, so it stays uncertain, but it is not repeated.
@@ -340,8 +344,8 @@ async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
     if row is None:
         raise UnknownDelivery(str(key))
     newest = 0
+    await progress_due(session, [row.edition_id or row.subject_id], at)
     if row.subject_kind == SubjectKind.ITEM:
-        await progress_due(session, [row.subject_id], at)
         newest = (await newest_of(session, row.subject_id)).revision
     current = deliveries.c.revision >= newest
     reachable = or_(deliveries.c.channel == Channel.WEBHOOK, deliveries.c.address.is_not(None))

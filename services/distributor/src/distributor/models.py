@@ -53,8 +53,39 @@ class SubjectContent(Base):
     created_at: Mapped[datetime]
 
 
+class DigestItemRow(Base):
+    """What digests say of one revision of an item."""
+
+    __tablename__ = "digest_items"
+
+    item_id: Mapped[UUID] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    told: Mapped[dict[str, Any]]
+
+
+class Edition(Base):
+    """What some recipients of a digest run get: the id is derived from the run and the list of items."""
+
+    __tablename__ = "editions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID]
+    planned_at: Mapped[datetime]
+
+
+class EditionItem(Base):
+    """One item revision of an edition, and the audience that its readers get it as."""
+
+    __tablename__ = "edition_items"
+
+    edition_id: Mapped[UUID] = mapped_column(primary_key=True)
+    item_id: Mapped[UUID] = mapped_column(primary_key=True, index=True)
+    revision: Mapped[int]
+    audience: Mapped[str] = mapped_column(String(30))
+
+
 class Delivery(Base):
-    """One subject revision, one recipient, one channel.
+    """One subject revision, one recipient, one channel. A digest's row names the edition that it carries.
 
     The personal columns (`address`, `reason` and the links) are dropped by erasure and by the retention job; the rest
     stays as proof.
@@ -67,6 +98,7 @@ class Delivery(Base):
     subject_kind: Mapped[str] = mapped_column(String(20))
     subject_id: Mapped[UUID]
     revision: Mapped[int]
+    edition_id: Mapped[UUID | None]
     channel: Mapped[str] = mapped_column(String(10))
     recipient_id: Mapped[UUID] = mapped_column(index=True)
     audience: Mapped[str | None] = mapped_column(String(30))
@@ -78,7 +110,9 @@ class Delivery(Base):
     preferences_url: Mapped[str | None] = mapped_column(Text)
     unsubscribe_url: Mapped[str | None] = mapped_column(Text)
     one_click_url: Mapped[str | None] = mapped_column(Text)
-    thread_of: Mapped[str] = mapped_column(String(100), default="", doc="earlier revisions, comma between")
+    thread_of: Mapped[str] = mapped_column(
+        String(100), default="", doc="earlier revisions or digest runs, comma between"
+    )
     planned_at: Mapped[datetime]
     state: Mapped[str] = mapped_column(String(12))
     ended_reason: Mapped[str] = mapped_column(String(30), default="")
@@ -102,6 +136,8 @@ Index(
     postgresql_where=_due,
     sqlite_where=_due,
 )
+_carrying = Delivery.edition_id.is_not(None)
+Index("ix_deliveries_edition", Delivery.edition_id, postgresql_where=_carrying, sqlite_where=_carrying)
 _leased = Delivery.lease_owner.is_not(None)
 Index("ix_deliveries_leased", Delivery.lease_owner, postgresql_where=_leased, sqlite_where=_leased)
 

@@ -8,14 +8,16 @@ more, when every such transaction must have ended. Counting a large item takes l
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import RowMapping, and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor.editions import edition_items
 from distributor.ledger import deliveries, exclusions, items
 from distributor.states import CANCELLED
 from shared.clock import Clock
@@ -119,8 +121,22 @@ async def _delivery_counts(session: AsyncSession, item_id: UUID) -> tuple[Delive
         superseded.label("superseded"),
     )
     query = select(*columns, func.count().label("count")).where(deliveries.c.subject_id == item_id).group_by(*columns)
-    rows = (await session.execute(query)).mappings()
+    rows = [*(await session.execute(query)).mappings(), *await _digest_counts(session, item_id)]
     return tuple(sorted((DeliveryCount.model_validate(dict(row)) for row in rows), key=repr))
+
+
+async def _digest_counts(session: AsyncSession, item_id: UUID) -> Sequence[RowMapping]:
+    """Those who get, or have got, the item by digest: under the revision and the audience that they get it in."""
+    columns = (
+        edition_items.c.revision,
+        deliveries.c.channel,
+        edition_items.c.audience,
+        deliveries.c.form,
+        deliveries.c.state,
+    )
+    carrying = edition_items.join(deliveries, deliveries.c.edition_id == edition_items.c.edition_id)
+    query = select(*columns, func.count().label("count")).select_from(carrying).group_by(*columns)
+    return (await session.execute(query.where(edition_items.c.item_id == item_id))).mappings().all()
 
 
 async def _exclusion_counts(session: AsyncSession, item_id: UUID) -> tuple[ExclusionCount, ...]:

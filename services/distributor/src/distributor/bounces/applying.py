@@ -25,7 +25,6 @@ from distributor.ledger import deliveries, progress_due, released
 from distributor.states import BOUNCED, LEASED, SENT, UNCERTAIN
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, DeliveryComplained
-from shared.contracts.mail import SubjectKind
 from shared.database import insert_ignoring, instant
 from shared.ids import derived_id
 from shared.messaging.outbox import emit
@@ -52,7 +51,7 @@ class _Delivery:
     id: UUID
     recipient_id: UUID
     subject_id: UUID
-    subject_kind: str
+    edition_id: UUID | None
     state: str
 
 
@@ -112,8 +111,7 @@ async def _bounce(session: AsyncSession, delivery: _Delivery, report: Report, at
     )
     if moved.first() is None:
         return
-    if delivery.subject_kind == SubjectKind.ITEM:
-        await progress_due(session, [delivery.subject_id], at)
+    await progress_due(session, [delivery.edition_id or delivery.subject_id], at)
     await _tell_bounced(session, delivery, BounceKind.HARD, report, at)
 
 

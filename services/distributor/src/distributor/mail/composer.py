@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from itertools import compress
+from uuid import UUID
 
 from markupsafe import escape
 
@@ -54,7 +55,8 @@ SOFT_BREAK = b"=\r\n"
 QP_LINE = 75
 SLOTS = tuple(Slot)
 
-LIST_NAMES = {
+DIGEST_NAME = "Sammandrag från %s"
+LIST_NAMES: dict[Audience | None, str] = {
     Audience.NEWSROOM: "Pressmeddelanden från %s",
     Audience.POLITICIAN: "Nyheter för förtroendevalda från %s",
     Audience.COLLABORATION_GROUP: "Nyheter för samverkansgrupper från %s",
@@ -103,15 +105,18 @@ class Composer:
         mail_from = self._return_paths.of(dispatch.delivery_id) if self._return_paths else self._return_path
         return Composed(mail_from, recipient.text, b"".join(parts), message_id, recipient.smtputf8)
 
-    def _message_id(self, dispatch: Dispatch, revision: int) -> str:
-        """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects."""
-        unique = derived_id("message-id", dispatch.content.subject_id, revision, dispatch.recipient_id)
+    def _message_id(self, dispatch: Dispatch, earlier: int | UUID) -> str:
+        """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects, also where
+        that was a digest.
+        """
+        subject, revision = (earlier, 0) if isinstance(earlier, UUID) else (dispatch.content.subject_id, earlier)
+        unique = derived_id("message-id", subject, revision, dispatch.recipient_id)
         return f"<{unique.hex}@{self._domain}>"
 
     def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
         fields = f"To: {recipient.text}\r\nDate: {_date(dispatch.planned_at)}\r\nMessage-ID: {message_id}\r\n"
         if dispatch.thread_of:
-            before = [self._message_id(dispatch, revision) for revision in dispatch.thread_of]
+            before = [self._message_id(dispatch, earlier) for earlier in dispatch.thread_of]
             fields += f"In-Reply-To: {before[-1]}\r\nReferences: " + "\r\n ".join(before) + "\r\n"
         if HEADER_URL.fullmatch(dispatch.one_click_url):  # RFC 8058
             fields += f"List-Unsubscribe: <{dispatch.one_click_url}>\r\n"
@@ -139,19 +144,20 @@ class Composer:
             (
                 self._sender,
                 headers.unstructured("Subject", letter.subject),
-                self._list_id(audience, locale),
+                self._list_id(form, audience, locale),
                 *_about_content(content, form, locale),
             )
         )
         boundary = f"=_{derived_id('boundary', content.subject_id, content.revision, form, locale).hex}".encode()
         return _framed(head, boundary, letter)
 
-    def _list_id(self, audience: Audience | None, locale: Locale) -> bytes:
-        if audience is None:
+    def _list_id(self, form: Form, audience: Audience | None, locale: Locale) -> bytes:
+        """A digest is a list of its own, whatever audiences it brings together."""
+        title, part = (DIGEST_NAME, "digest") if form is Form.DIGEST else (LIST_NAMES.get(audience), audience)
+        if title is None or part is None:
             return b""
-        catalogue = translations(CATALOGUES, locale)
-        name = catalogue.gettext(LIST_NAMES[audience]) % self._organisation.name
-        return headers.list_id(name, f"{audience.replace('_', '-')}.{self._domain}")
+        name = translations(CATALOGUES, locale).gettext(title) % self._organisation.name
+        return headers.list_id(name, f"{part.replace('_', '-')}.{self._domain}")
 
 
 def _recipient(address: str) -> WireAddress:
@@ -172,7 +178,8 @@ def _present(*present: bool) -> frozenset[Slot]:
 
 def _about_content(content: Content, form: Form, locale: Locale) -> Iterator[bytes]:
     """Fields that tell machines what the mail is about."""
-    languages = {str(locale): None, **({str(content.item.language): None} if content.item else {})}
+    told = (*((content.item,) if content.item else ()), *content.digest)
+    languages = {str(locale): None, **{str(item.language): None for item in told}}
     yield headers.field("Content-Language", ", ".join(languages))
     yield headers.field("X-Auto-Response-Suppress", "OOF, AutoReply")  # Exchange's word for RFC 3834
     if form in REQUEST_FORMS:

@@ -21,7 +21,7 @@ from distributor.channels import Content
 from distributor.mail.headers import clean
 from distributor.settings import DistributorSettings
 from shared.contracts.mail import Form
-from shared.contracts.news import Audience, ItemSnapshot, Locale
+from shared.contracts.news import Audience, ItemSnapshot, Kind, Locale
 from shared.translations import translations
 from shared.web import dates
 
@@ -32,6 +32,13 @@ REQUEST_FORMS = frozenset({Form.CONFIRM, Form.PREFERENCES, Form.SIGN_IN, Form.RE
 """Their words come ready, one template serves them all."""
 
 ITEM_FORMS = frozenset({Form.PRESS, Form.NEWS, Form.CORRECTION, Form.WITHDRAWAL})
+
+DIGEST_GROUPS = {
+    "press": (Kind.PRESS_RELEASE, Kind.NEWS_TIP),
+    "news": (Kind.NEWS, Kind.DAILY_NOTE),
+    "reports": (Kind.REPORT, Kind.RESULT),
+}
+"""What stands under one heading."""
 
 MAX_HTML_BODY_OCTETS = 80_000
 """Gmail cuts HTML off at 102 kB; a longer body stands whole in the text part and on the page."""
@@ -120,6 +127,7 @@ class LetterWriter:
             "for_newsroom": form is Form.PRESS or audience is Audience.NEWSROOM,
             "personal": {slot.value: self._marks[slot] if slot in slots else "" for slot in Slot},
             **(_of_item(content.item) if content.item is not None else {}),
+            **(_of_digest(content) if content.digest else {}),
         }
         subject = clean(environment.get_template(f"{folder}/subject.txt").render(words))
         render = partial(self._render, environment, {**words, "subject": subject})
@@ -159,12 +167,22 @@ def _folder(content: Content, form: Form) -> str:
         return "request"
     if form in ITEM_FORMS and content.item is not None:
         return str(form)
+    if form is Form.DIGEST and content.digest:
+        return str(form)
     raise Unsendable(f"no_such_form: {form} of a {content.subject_kind}")
 
 
 def _of_item(item: ItemSnapshot) -> dict[str, object]:
     body, popular = _for_mail(item.body_html), _for_mail(item.popular_version_html)
     return {"body_html": body, "popular_html": popular}
+
+
+def _of_digest(content: Content) -> dict[str, object]:
+    """The items under their headings, in the order that they came in; a heading without items is none."""
+    told = {name: [item for item in content.digest if item.kind in kinds] for name, kinds in DIGEST_GROUPS.items()}
+    groups = [(name, items) for name, items in told.items() if items]
+    others = len(content.digest) - 1
+    return {"groups": groups, "first": groups[0][1][0], "others": others, "planned_at": content.planned_at}
 
 
 def _for_mail(html: str) -> Markup:

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("subject_kind", sa.String(length=20), nullable=False),
         sa.Column("subject_id", sa.Uuid(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("edition_id", sa.Uuid(), nullable=True),
         sa.Column("channel", sa.String(length=10), nullable=False),
         sa.Column("recipient_id", sa.Uuid(), nullable=False),
         sa.Column("audience", sa.String(length=30), nullable=True),
@@ -90,6 +91,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
         )
         batch_op.create_index(
+            "ix_deliveries_edition",
+            ["edition_id"],
+            unique=False,
+            postgresql_where=sa.text("edition_id IS NOT NULL"),
+            sqlite_where=sa.text("edition_id IS NOT NULL"),
+        )
+        batch_op.create_index(
             "ix_deliveries_leased",
             ["lease_owner"],
             unique=False,
@@ -111,6 +119,31 @@ def upgrade() -> None:
         sa.Column("duration_ms", sa.Integer(), nullable=False),
         sa.Column("ended_at", Instant(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_delivery_attempts")),
+    )
+    op.create_table(
+        "digest_items",
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("told", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("item_id", "revision", name=op.f("pk_digest_items")),
+    )
+    op.create_table(
+        "edition_items",
+        sa.Column("edition_id", sa.Uuid(), nullable=False),
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("audience", sa.String(length=30), nullable=False),
+        sa.PrimaryKeyConstraint("edition_id", "item_id", name=op.f("pk_edition_items")),
+    )
+    with op.batch_alter_table("edition_items", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_edition_items_item_id"), ["item_id"], unique=False)
+
+    op.create_table(
+        "editions",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("planned_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_editions")),
     )
     op.create_table(
         "endpoints",
@@ -320,6 +353,12 @@ def downgrade() -> None:
     op.drop_table("items")
     op.drop_table("exclusions")
     op.drop_table("endpoints")
+    op.drop_table("editions")
+    with op.batch_alter_table("edition_items", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_edition_items_item_id"))
+
+    op.drop_table("edition_items")
+    op.drop_table("digest_items")
     op.drop_table("delivery_attempts")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_deliveries_recipient_id"))
@@ -327,6 +366,11 @@ def downgrade() -> None:
             "ix_deliveries_leased",
             postgresql_where=sa.text("lease_owner IS NOT NULL"),
             sqlite_where=sa.text("lease_owner IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_deliveries_edition",
+            postgresql_where=sa.text("edition_id IS NOT NULL"),
+            sqlite_where=sa.text("edition_id IS NOT NULL"),
         )
         batch_op.drop_index(
             "ix_deliveries_due",
