@@ -5,6 +5,7 @@ The balance is drawn from what the mail server saw: who should have a mail again
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from tests.unit.distributor import mail_examples
 
 from distributor import delivery
 from distributor.mail.sending import MailSender
-from shared.contracts.delivery import Channel
+from distributor.progress import ProgressWorker
+from shared.contracts.delivery import Channel, DeliveryProgress
 from shared.contracts.mail import Lane
 from shared.contracts.news import ItemSnapshot
 from shared.database import Database
@@ -117,6 +119,22 @@ class MailRoom:
             return True
 
         await eventually(all_so, within=within)
+
+    async def until_tried(self, times: int, addresses: Iterable[str]) -> None:
+        """Until each of their deliveries has counted so many tries."""
+
+        async def all_tried() -> bool:
+            rows = await self.room.rows()
+            return {row.attempts for row in rows if row.address in addresses} == {times}
+
+        await eventually(all_tried, within=20)
+
+    async def progress(self, item: ItemSnapshot) -> list[DeliveryProgress]:
+        """What content is told of it when it is counted now."""
+        await ProgressWorker(self.room.database, self.clock).tell(item.item_id)
+        async with self.room.database.reading() as session:
+            rows = (await session.execute(outbox.select().where(outbox.c.routing_key == "delivery.progress"))).all()
+        return [DeliveryProgress.model_validate(json.loads(row.body)["data"]) for row in rows]
 
     async def told_bounces(self) -> int:
         """How many addresses the others were told to suppress."""

@@ -14,7 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from pydantic import SecretStr
 from tests.eventually import eventually
 from tests.integration.distributor.mail_room import (
     CONNECTIONS,
@@ -35,17 +37,23 @@ from tests.servers.postfix import SmtpSink
 from tests.servers.run import claim_port
 from tests.servers.smtp import Occasion, SmtpServer
 
+from content.reach import audiences_reached
 from distributor import delivery
+from distributor.app import build
 from distributor.breaker import EQUALS
 from distributor.retry_policy import SCHEDULES, SILENT_AFTER_DOT
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel
+from shared.contracts.news import ItemSnapshot
 
 SCHEDULE = SCHEDULES[Channel.MAIL]
 MINUTE = timedelta(minutes=1)
 RELAY_NAME = "relay.forbundet.example"
 
 
+on_sqlite_first = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)], indirect=True
+)
 on_sqlite, on_postgresql = (pytest.mark.parametrize("database_url", [one], indirect=True) for one in DATABASES)
 
 
@@ -220,6 +228,58 @@ async def test_f38_greylisted_mail_arrives_with_the_first_try_after_the_window(
     assert len(greylist.asked) == tries * len(strangers)
     assert await mail.told_bounces() == 0
     check_balance(copies(server), [*strangers, *others])
+
+
+# F39: put off for three days
+
+
+@on_sqlite_first
+async def test_f39_a_mail_put_off_each_time_is_tried_by_the_schedule_and_ends_as_a_temporary_failure(
+    mail: MailRoom,
+) -> None:
+    put_off = {
+        "data@full.example": ("DATA", "451 4.3.0 Local error"),
+        "dot@full.example": ("dot", "451 4.3.2 Try later"),
+        "box@full.example": ("RCPT", "452 4.2.2 Mailbox full"),
+        "disk@full.example": ("dot", "452 4.3.1 Insufficient system storage"),
+    }
+    others = addresses(10)
+    with SmtpServer(pipelining=True) as server:
+        for address, (phase, reply) in put_off.items():
+            server.on(phase, reply, address=address)
+        async with mail.sending(server.url):
+            item = await mail.publish([*put_off, *others])
+            await mail.until("sent", others)
+            for tries, wait in enumerate(SCHEDULE, start=1):
+                await mail.until("deferred", put_off)
+                waiting = await mail.room.rows(state="deferred")
+                assert {row.attempts for row in waiting} == {tries}
+                waits = [row.next_attempt_at - row.changed_at for row in waiting]
+                assert all(wait <= each <= wait * LONGEST_JITTER for each in waits)
+                assert {row["status"] for row in await shown(mail, item, state="deferred")} == {"sending"}
+                await mail.go_on(max(row.next_attempt_at for row in waiting) - mail.clock.now())
+                await mail.until_tried(tries + 1, put_off)
+            await mail.until("failed", put_off)
+    assert mail.clock.ahead >= timedelta(hours=72)
+    given_up = await shown(mail, item, state="failed")
+    assert [(row["status"], row["ended_reason"], row["attempts"]) for row in given_up] == [
+        ("temporary-failure", "retries_exhausted", len(SCHEDULE) + 1)
+    ] * len(put_off)
+    ((reach,),) = [audiences_reached(told.deliveries, []) for told in await mail.progress(item)]
+    assert (reach.sent, reach.failed, reach.given_up, reach.planned) == (10, 4, 4, 14)
+    assert await mail.told_bounces() == 0
+    assert {mail.recipients[0] for mail in server.accepted} == set(others)
+
+
+async def shown(mail: MailRoom, item: ItemSnapshot, **filters: str) -> list[Any]:
+    """What the ledger's API says of an item."""
+    service = build(mail.room.settings.model_copy(update={"admin_key": SecretStr("a" * 40)}))
+    transport, headers = httpx2.ASGITransport(app=service.app), {"Authorization": "Bearer " + "a" * 40}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x", headers=headers) as api:
+        answer = await api.get("/api/distributor/v1/deliveries", params={"item": str(item.item_id), **filters})
+    await service.database.dispose()
+    assert answer.status_code == 200
+    return list(answer.json()["data"])
 
 
 # F40: a recipient is refused for good

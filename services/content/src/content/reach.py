@@ -8,7 +8,7 @@ readers are left out of the fan-out for that reason ("frequency").
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -37,7 +37,7 @@ COLUMN_OF = {
 
 
 class Outcomes(BaseModel):
-    """What became of a number of deliveries; the six last add up to `planned`."""
+    """What became of a number of deliveries; those from `waiting` to `cancelled` add up to `planned`."""
 
     planned: int = Field(default=0, description="all there are; each person or endpoint once")
     waiting: int = Field(default=0, description="not tried yet, or being tried now")
@@ -46,14 +46,16 @@ class Outcomes(BaseModel):
     failed: int = Field(default=0, description="bounced, or given up")
     uncertain: int = Field(default=0, description="the server fell silent after the last byte")
     cancelled: int = Field(default=0, description="stopped before it was sent")
+    given_up: int = Field(default=0, description="of the failed: tried for three days, and put off each time")
 
     @classmethod
-    def of(cls, counts: Iterable[DeliveryCount]) -> Self:
+    def of(cls, counts: Collection[DeliveryCount]) -> Self:
         """Add the counts up by state."""
         columns: dict[str, int] = defaultdict(int)
         for count in counts:
             columns[COLUMN_OF[count.state]] += count.count
-        return cls(planned=sum(columns.values()), **columns)
+        given_up = sum(count.count for count in counts if count.given_up)
+        return cls(planned=sum(columns.values()), given_up=given_up, **columns)
 
 
 class ExcludedFor(BaseModel):

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from distributor import digests, ledger, repository
 from distributor.ledger import NotRetriable, UnknownDelivery
-from distributor.schemas import STATUS_OF, AttemptView, BounceView, DeliveryDetail, DeliveryView, ExclusionView
+from distributor.schemas import AttemptView, BounceView, DeliveryDetail, DeliveryView, ExclusionView, status_of
 from distributor.states import LANE_OF_RANK
 from shared import paging
 from shared.contracts.delivery import DeliveryState
@@ -91,7 +91,7 @@ def _view(row: Row[Any]) -> DeliveryView:
     shown = {name: value for name, value in row._asdict().items() if name in DeliveryView.model_fields}
     shown |= {
         "lane": LANE_OF_RANK[row.lane],
-        "status": STATUS_OF[DeliveryState(row.state)],
+        "status": status_of(DeliveryState(row.state), row.ended_reason),
         "attempts": row.tries,
     }
     return DeliveryView.model_validate(shown)

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.editions import edition_items
 from distributor.ledger import deliveries, exclusions, items
-from distributor.states import CANCELLED
+from distributor.retry_policy import RETRIES_EXHAUSTED
+from distributor.states import CANCELLED, FAILED
 from shared.clock import Clock
 from shared.contracts.delivery import DeliveryCount, DeliveryProgress, ExclusionCount
 from shared.database import Database, instant
@@ -112,6 +113,7 @@ class ProgressWorker:
 
 async def _delivery_counts(session: AsyncSession, item_id: UUID) -> tuple[DeliveryCount, ...]:
     superseded = and_(deliveries.c.state == CANCELLED, deliveries.c.ended_reason == "superseded")
+    given_up = and_(deliveries.c.state == FAILED, deliveries.c.ended_reason == RETRIES_EXHAUSTED)
     columns = (
         deliveries.c.revision,
         deliveries.c.channel,
@@ -119,6 +121,7 @@ async def _delivery_counts(session: AsyncSession, item_id: UUID) -> tuple[Delive
         deliveries.c.form,
         deliveries.c.state,
         superseded.label("superseded"),
+        given_up.label("given_up"),
     )
     query = select(*columns, func.count().label("count")).where(deliveries.c.subject_id == item_id).group_by(*columns)
     rows = [*(await session.execute(query)).mappings(), *await _digest_counts(session, item_id)]

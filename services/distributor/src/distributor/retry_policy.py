@@ -52,6 +52,9 @@ SILENT_AFTER_DOT = 10 * MINUTE
 
 LONGEST_WAIT = 24 * HOUR
 
+RETRIES_EXHAUSTED = "retries_exhausted"
+"""Why a delivery was given up that its receiver only ever put off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -73,7 +76,7 @@ def decide(channel: Channel, outcome: Outcome, *, attempts: int, repeats: int, r
         return Verdict(DEFERRED, outcome.retry_after or NOT_OUR_TURN)
     schedule = SCHEDULES[channel]
     if attempts > len(schedule):
-        return Verdict(FAILED, reason="retries_exhausted")
+        return Verdict(FAILED, reason=RETRIES_EXHAUSTED)
     wait = max(schedule[attempts - 1], outcome.retry_after or timedelta(0))
     return Verdict(DEFERRED, min(wait, LONGEST_WAIT))
 

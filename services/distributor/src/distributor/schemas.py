@@ -6,13 +6,14 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from distributor.bounces.phrases import Kind
+from distributor.retry_policy import RETRIES_EXHAUSTED
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import ExclusionReason, Form, Lane, SubjectKind
 from shared.contracts.news import Audience
 
 
 class Status(StrEnum):
-    """The six words that users of mail APIs know; `state` is ours and finer."""
+    """The six words that users of mail APIs know, used as GOV.UK Notify does; `state` is ours and finer."""
 
     CREATED = "created"
     SENDING = "sending"
@@ -26,12 +27,19 @@ STATUS_OF = {
     DeliveryState.PLANNED: Status.CREATED,
     DeliveryState.LEASED: Status.SENDING,
     DeliveryState.SENT: Status.DELIVERED,
-    DeliveryState.DEFERRED: Status.TEMPORARY_FAILURE,
+    DeliveryState.DEFERRED: Status.SENDING,
     DeliveryState.UNCERTAIN: Status.TEMPORARY_FAILURE,
     DeliveryState.BOUNCED: Status.PERMANENT_FAILURE,
     DeliveryState.FAILED: Status.TECHNICAL_FAILURE,
     DeliveryState.CANCELLED: Status.PERMANENT_FAILURE,
 }
+
+
+def status_of(state: DeliveryState, ended_reason: str) -> Status:
+    """The word for a row. A temporary failure is final: the receiver put it off until the schedule ended."""
+    if state is DeliveryState.FAILED and ended_reason == RETRIES_EXHAUSTED:
+        return Status.TEMPORARY_FAILURE
+    return STATUS_OF[state]
 
 
 class DeliveryView(BaseModel):

@@ -42,6 +42,9 @@ class DeliveryCount(Contract):
     superseded: bool = Field(
         default=False, description="cancelled because the recipient has a row of a later revision in the same form"
     )
+    given_up: bool = Field(
+        default=False, description="failed because its receiver had put it off until the schedule ended"
+    )
     count: int = Field(ge=0)
 
 
