@@ -106,13 +106,13 @@ async def test_the_pages_work_without_script_at_any_width(
     await page.goto(links.preferences(person, 1))
     await look("preferences")
     await page.get_by_label("Nyheter till allmänheten").check()
-    await page.get_by_label("Resultat och statistik").check()
+    await page.get_by_role("checkbox", name="Resultat och statistik").check()
     await page.get_by_label("Pausa mejlen till").fill("imorgon")
     await page.get_by_role("button", name="Spara mina val").click()
     await look("faulty")
     await page.get_by_role("link", name="Skriv datumet så här").click()
     assert await page.get_by_label("Pausa mejlen till").input_value() == "imorgon"
-    assert await page.get_by_label("Resultat och statistik").is_checked()
+    assert await page.get_by_role("checkbox", name="Resultat och statistik").is_checked()
     await page.get_by_label("Pausa mejlen till").fill("2026-06-01")
     await page.get_by_role("button", name="Spara mina val").click()
     assert await page.get_by_role("status").inner_text() == "Dina val är sparade."

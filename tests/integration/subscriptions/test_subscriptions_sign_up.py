@@ -170,18 +170,19 @@ async def test_what_nobody_confirms_disappears_after_seven_days(
 
 
 @pytest.mark.parametrize(
-    ("fields", "field"),
+    ("fields", "field", "database_url"),
     [
-        ({"email": ""}, "email"),
-        ({"email": "anna@"}, "email"),
-        ({"email": "anna@kalmar.example\r\nBcc: alla@kalmar.example"}, "email"),
-        ({"email": "Anna <anna@kalmar.example>"}, "email"),
-        ({"email": "anna@kalmar.example, bo@kalmar.example"}, "email"),
-        ({"topics": ["<script>"]}, "topics"),
-        ({"municipalities": ["0180"]}, "municipalities"),
-        ({"frequency": "hourly"}, "frequency"),
-        ({"locale": "de"}, "locale"),
+        ({"email": ""}, "email", "sqlite"),
+        ({"email": "anna@"}, "email", "sqlite"),
+        ({"email": "anna@kalmar.example\r\nBcc: alla@kalmar.example"}, "email", "sqlite"),
+        ({"email": "Anna <anna@kalmar.example>"}, "email", "sqlite"),
+        ({"email": "anna@kalmar.example, bo@kalmar.example"}, "email", "sqlite"),
+        ({"topics": ["<script>"]}, "topics", "sqlite"),
+        ({"municipalities": ["0180"]}, "municipalities", "sqlite"),
+        ({"frequency": "hourly"}, "frequency", "sqlite"),
+        ({"locale": "de"}, "locale", "sqlite"),
     ],
+    indirect=["database_url"],
 )
 async def test_faults_are_told_beside_the_field_and_nothing_typed_is_lost(
     fields: dict[str, Any], field: str, reader: AsyncClient, database: Database
@@ -196,6 +197,7 @@ async def test_faults_are_told_beside_the_field_and_nothing_typed_is_lost(
     assert await emitted(database) == []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_limits_are_named_and_never_stop_anybody_from_leaving(
     service: Service,
     register: Register,

@@ -18,6 +18,7 @@ from shared.problems import Problem, documented
 from shared.web.dates import STOCKHOLM
 from subscriptions import importing, people, preview, stops, subscribing
 from subscriptions.audience import Target
+from subscriptions.history import Source
 from subscriptions.models import Group, Organisation, OrganisationKind, Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.schemas import (
@@ -110,7 +111,7 @@ async def change_subscriber(
 async def erase_subscriber(request: Request, subscriber_id: UUID, session: Writing, _: Writer) -> None:
     """Erase everything held about a subscriber, here and (by event) in the delivery ledger."""
     try:
-        await stops.erase(session, subscriber_id, _now(request))
+        await stops.erase(session, subscriber_id, _now(request), Source.OFFICE)
     except stops.UnknownSubscriber as error:
         raise Problem(404) from error
 

@@ -13,7 +13,7 @@ from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
 from subscriptions.settings import SubscriptionsSettings
-from subscriptions.web import new_link, preferences, signing_up, unsubscribing
+from subscriptions.web import new_link, preferences, signing_up, undoing, unsubscribing
 from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
@@ -31,8 +31,8 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    for router in (api.router, signing_up.router, new_link.router, preferences.router, unsubscribing.router):
-        app.include_router(router)
+    for part in (api, signing_up, new_link, preferences, undoing, unsubscribing):
+        app.include_router(part.router)
     return Service(
         name="subscriptions",
         settings=settings,

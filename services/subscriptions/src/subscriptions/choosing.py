@@ -1,4 +1,6 @@
-"""What a person chooses on the preference page: audiences, topics, municipalities, a pause, or to leave it all."""
+"""What a person chooses on the preference page: audiences, topics, municipalities, how often, a pause, or to leave it
+all. Each change is told to the distributor where it stops or resumes mail, and confirmed to the person by mail.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,9 +9,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.contracts.news import Audience
+from shared.contracts.news import Audience, Locale
 from subscriptions import people
-from subscriptions.stops import changing
+from subscriptions.frequencies import Frequencies, frequencies_of, put_frequencies
+from subscriptions.history import Source
+from subscriptions.links import Links
+from subscriptions.receipts import confirming
+from subscriptions.stops import Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,34 +25,59 @@ class Chosen:
     audiences: Collection[Audience]
     topics: frozenset[str]
     municipalities: frozenset[str]
+    frequencies: Frequencies
+    locale: Locale
     paused_until: datetime | None
 
 
-async def choose(session: AsyncSession, subscriber_id: UUID, chosen: Chosen, at: datetime) -> None:
+async def choose(session: AsyncSession, links: Links, subscriber_id: UUID, chosen: Chosen, at: datetime) -> None:
     """Save what was chosen. A ticked audience is come back to (the public one is joined, being open to all); one that
     is not ticked is left. Saving the same twice changes nothing.
     """
-    async with changing(session, subscriber_id, at) as person:
+    async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
         held = await people.audiences_of(session, subscriber_id)
         if Audience.PUBLIC in chosen.audiences and Audience.PUBLIC not in held:
             await people.put_roles(session, [people.role_values(subscriber_id, Audience.PUBLIC, None)])
             person.touched = True
         wanted = set(chosen.audiences)
         person.left = (person.left | (held - wanted)) - wanted
+        await _choose_frequencies(session, person, chosen.frequencies)
         row = person.subscriber
+        if row.locale != str(chosen.locale):
+            row.locale = str(chosen.locale)
         if (row.topics, row.municipalities) != (chosen.topics, chosen.municipalities):
             row.topics, row.municipalities = chosen.topics, chosen.municipalities
         if row.paused_until != chosen.paused_until:
             row.paused_until = chosen.paused_until
 
 
-async def leave_all(session: AsyncSession, subscriber_id: UUID, at: datetime) -> None:
-    """No more mail at all."""
-    async with changing(session, subscriber_id, at) as person:
+async def leave_all(session: AsyncSession, links: Links, subscriber_id: UUID, at: datetime) -> None:
+    """No more mail at all, but the one that confirms it."""
+    async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
         person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or at
 
 
-async def begin_again(session: AsyncSession, subscriber_id: UUID, at: datetime) -> None:
+async def begin_again(session: AsyncSession, links: Links, subscriber_id: UUID, at: datetime) -> None:
     """Undo `leave_all`; what was chosen before holds again."""
-    async with changing(session, subscriber_id, at) as person:
+    async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
         person.subscriber.unsubscribed_at = None
+
+
+async def leave(session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
+    """No more mail to this person in this audience; nothing happens where it is so already."""
+    async with confirming(session, links, subscriber_id, at, Source.UNSUBSCRIBE_LINK) as person:
+        person.left.add(audience)
+
+
+async def come_back(session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
+    """Undo `leave`."""
+    async with confirming(session, links, subscriber_id, at, Source.UNSUBSCRIBE_LINK) as person:
+        person.left.discard(audience)
+
+
+async def _choose_frequencies(session: AsyncSession, person: Person, chosen: Frequencies) -> None:
+    subscriber_id = person.subscriber.id
+    before = (await frequencies_of(session, [subscriber_id])).get(subscriber_id, {})
+    await put_frequencies(session, subscriber_id, chosen)
+    after = (await frequencies_of(session, [subscriber_id])).get(subscriber_id, {})
+    person.touched = person.touched or before != after

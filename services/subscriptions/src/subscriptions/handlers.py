@@ -13,6 +13,7 @@ from shared.database import Database
 from shared.messaging.consumer import Consumer, Handler, Received
 from shared.messaging.topology import SUBSCRIPTIONS_NEWS, SUBSCRIPTIONS_OUTCOMES
 from subscriptions import fanout, fanouts, people
+from subscriptions.history import Source
 from subscriptions.stops import UnknownSubscriber, changing
 
 log = structlog.get_logger()
@@ -55,7 +56,7 @@ class Handlers:
         if received.event.kind is not BounceKind.HARD:
             return
         try:
-            async with changing(session, recipient_id, self._clock.now()) as person:
+            async with changing(session, recipient_id, self._clock.now(), Source.BOUNCE) as person:
                 person.subscriber.suppressed_at = person.subscriber.suppressed_at or self._clock.now()
         except UnknownSubscriber:
             return
@@ -66,7 +67,7 @@ class Handlers:
         """Whoever calls our mail spam gets no more."""
         now = self._clock.now()
         try:
-            async with changing(session, received.event.recipient_id, now) as person:
+            async with changing(session, received.event.recipient_id, now, Source.COMPLAINT) as person:
                 person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or now
         except UnknownSubscriber:
             return

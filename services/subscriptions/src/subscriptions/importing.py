@@ -20,6 +20,7 @@ from shared.database import Database
 from shared.ids import new_id
 from subscriptions import csv_reading, people
 from subscriptions.csv_reading import Row
+from subscriptions.history import AUDIENCE, GETS, Act, Change, Source, put_changes
 from subscriptions.models import Group, Organisation, Role, Subscriber
 from subscriptions.people import name_key
 from subscriptions.schemas import ImportReport
@@ -96,6 +97,7 @@ class _Import:
         known = await self._known(rows)
         people_rows: dict[str, dict[str, Any]] = {}
         role_rows: list[dict[str, Any]] = []
+        joined: list[Change] = []
         changed: list[dict[str, Any]] = []
         ids = {row.address.key: known[row.address.key].id if row.address.key in known else new_id() for row in rows}
         wanted = [self._role(ids[row.address.key], row) for row in rows]
@@ -109,6 +111,8 @@ class _Import:
             has_role = held.get(role["id"]) == _substance(role)
             if not has_role:
                 role_rows.append(role)
+            if role["id"] not in held:
+                joined.append(self._joining(role["subscriber_id"]))
             if change:
                 changed.append({"id": ids[row.address.key], **change})
             elif person and not has_role:
@@ -116,6 +120,11 @@ class _Import:
             self._count(row, is_new=is_new, is_changed=bool(change) or not has_role)
         if self._writes:
             await self._write(list(people_rows.values()), role_rows, changed)
+            await put_changes(self._session, joined)
+
+    def _joining(self, subscriber_id: UUID) -> Change:
+        field = f"{AUDIENCE}{self._audience}"
+        return Change(new_id(), subscriber_id, self._at, Act.JOINED, Source.IMPORT, {field: None}, {field: GETS})
 
     def _count(self, row: Row, *, is_new: bool, is_changed: bool) -> None:
         if is_new and row.address.key not in self._newcomers:

@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.contracts.news import Audience
 from shared.tokens import Claim, InvalidToken, TokenSigner
 
-PREFERENCES, UNSUBSCRIBE, CONFIRM = "preferences", "unsubscribe", "confirm"
+PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm", "undo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,14 @@ class Links:
     def read_confirm(self, token: str) -> UUID:
         """Which sign-up; `InvalidToken` where it is none of ours."""
         return self._signer.verify(CONFIRM, token).subject
+
+    def undo(self, change_id: UUID) -> str:
+        """Leads to the page where one change is undone."""
+        return f"{self._public_url}/prenumeration/angra/{self._signer.sign(UNDO, Claim(change_id, 1))}"
+
+    def read_undo(self, token: str) -> UUID:
+        """Which change; `InvalidToken` where it is none of ours."""
+        return self._signer.verify(UNDO, token).subject
 
     def read_preferences(self, token: str) -> Claim:
         """Whose preferences; `InvalidToken` where it is none of ours."""

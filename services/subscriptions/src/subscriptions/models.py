@@ -166,6 +166,24 @@ class FrequencyRow(Base):
     frequency: Mapped[str] = mapped_column(String(10))
 
 
+class HistoryRow(Base):
+    """One change to a subscription. It is written once: triggers refuse to update it, and to delete it while its
+    subscriber exists. There is no foreign key, since it outlives the subscriber.
+    """
+
+    __tablename__ = "history"
+    __table_args__ = (Index("ix_history_subscriber_id", "subscriber_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[UUID]
+    at: Mapped[datetime]
+    act: Mapped[str] = mapped_column(String(20))
+    source: Mapped[str] = mapped_column(String(20))
+    before: Mapped[dict[str, Any]] = mapped_column(JSON)
+    after: Mapped[dict[str, Any]] = mapped_column(JSON)
+    undoes_id: Mapped[UUID | None] = mapped_column(unique=True)
+
+
 class SignUp(Base):
     """Somebody asked for mail to this address, and nobody has confirmed it yet. The id becomes the subscriber's."""
 

@@ -11,6 +11,7 @@ class SubscriptionsSettings(OrganisationSettings):
 
     asks_per_address: int = Field(default=5, ge=1, description="mails to one address that may be asked for in an hour")
     asks_per_network: int = Field(default=60, ge=1, description="such mails asked for from one network in an hour")
+    changes_per_person: int = Field(default=20, ge=1, description="changes to one subscription by links in an hour")
 
     @property
     def address_limit(self) -> Limit:
@@ -19,3 +20,7 @@ class SubscriptionsSettings(OrganisationSettings):
     @property
     def network_limit(self) -> Limit:
         return Limit(Counted.NETWORK, self.asks_per_network)
+
+    @property
+    def person_limit(self) -> Limit:
+        return Limit(Counted.PERSON, self.changes_per_person)

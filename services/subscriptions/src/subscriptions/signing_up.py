@@ -24,10 +24,12 @@ from shared.messaging.outbox import emit
 from subscriptions import people
 from subscriptions.addresses import Address
 from subscriptions.frequencies import EVERYTHING, Frequency, put_frequencies
+from subscriptions.history import Act, Source
 from subscriptions.links import Links
 from subscriptions.mailing import Addressee, Words, request_mail
 from subscriptions.models import SignUp, Subscriber
-from subscriptions.stops import SOURCE, changing
+from subscriptions.receipts import confirming
+from subscriptions.stops import SOURCE
 from subscriptions.subscribing import values_of
 
 KEPT = timedelta(days=7)
@@ -96,7 +98,7 @@ async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Sign
     return found
 
 
-async def confirm(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Subscriber:
+async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: datetime) -> Subscriber:
     """Make the sign-up a subscription, once; `UnknownSignUp` where there is none (any more).
 
     Where the address belongs to somebody by now, they join the public audience and keep their own choices. Whoever was
@@ -113,11 +115,12 @@ async def confirm(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Subs
     assert subscriber is not None
     if not is_new:  # what was mailed under the sign-up's own id is nobody's any more
         await forget(session, sign_up_id, at)
-    async with changing(session, subscriber.id, at) as person:
+    async with confirming(session, links, subscriber.id, at, Source.SIGN_UP, act=Act.JOINED) as person:
         await people.put_roles(session, [people.role_values(subscriber.id, Audience.PUBLIC, None)])
         if is_new:
+            person.subscriber.topics, person.subscriber.municipalities = wanted.topics, wanted.municipalities
             await put_frequencies(session, subscriber.id, {EVERYTHING: Frequency(wanted.frequency)})
-        person.touched = not is_new
+        person.touched = True
         person.left.discard(Audience.PUBLIC)
         person.subscriber.suppressed_at = person.subscriber.unsubscribed_at = None
     return person.subscriber
@@ -160,7 +163,5 @@ async def _insert(session: AsyncSession, wanted: Any, at: datetime) -> bool:
     values = {
         "id": wanted.id,
         **values_of(Address(wanted.address, wanted.address_key), "", Locale(wanted.locale), at),
-        "topics": wanted.topics,
-        "municipalities": wanted.municipalities,
     }
     return await people.insert_subscriber(session, values) is not None

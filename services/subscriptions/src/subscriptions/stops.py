@@ -18,6 +18,7 @@ from shared.contracts.mail import RecipientErased, RecipientResumed, RecipientSt
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring
 from shared.messaging.outbox import emit
+from subscriptions.history import Act, Change, Source, differing, record, standing_of
 from subscriptions.models import Departure, Subscriber, rank_of
 
 SOURCE = "subscriptions"
@@ -33,9 +34,12 @@ class Person:
     """A subscriber under change, and the audiences that they have left."""
 
     subscriber: Subscriber
+    at: datetime
     left: set[Audience] = field(default_factory=set)
     touched: bool = False
     """Set it where something beside the row changed (a role, say), so that the version grows."""
+    change: Change | None = None
+    """What the history has of it, once the block has ended."""
 
     def stopped_until(self, at: datetime) -> datetime | None:
         """When mail may flow again: `None` means now, `FOR_EVER` not until somebody says so."""
@@ -48,11 +52,27 @@ class Person:
 
 
 @asynccontextmanager
-async def changing(session: AsyncSession, subscriber_id: UUID, at: datetime) -> AsyncIterator[Person]:
-    """Lock a subscriber, change them in the block, tell of what stopped or resumed. `UnknownSubscriber` where gone."""
-    person = await _lock(session, subscriber_id)
+async def changing(
+    session: AsyncSession,
+    subscriber_id: UUID,
+    at: datetime,
+    source: Source,
+    *,
+    act: Act = Act.CHANGED,
+    undoes_id: UUID | None = None,
+) -> AsyncIterator[Person]:
+    """Lock a subscriber, change them in the block, tell of what stopped or resumed, and write the history.
+    `UnknownSubscriber` where gone.
+    """
+    person = await _lock(session, subscriber_id, at)
     stopped_before, left_before = person.stopped_until(at), frozenset(person.left)
+    stood = await standing_of(session, person.subscriber, left_before)
     yield person
+    before, after = differing(stood, await standing_of(session, person.subscriber, person.left))
+    if after or undoes_id is not None:
+        person.change = await record(
+            session, subscriber_id, at, act=act, source=source, before=before, after=after, undoes_id=undoes_id
+        )
     events = [
         *_about_all(person, stopped_before, person.stopped_until(at)),
         *_about_audiences(person, left_before),
@@ -67,22 +87,23 @@ async def changing(session: AsyncSession, subscriber_id: UUID, at: datetime) -> 
     await session.flush()
 
 
-async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime) -> None:
+async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source: Source) -> None:
     """Delete everything held about a subscriber and say so; `UnknownSubscriber` where there is nothing (more)."""
-    person = await _lock(session, subscriber_id)
+    person = await _lock(session, subscriber_id, at)
     event = RecipientErased(recipient_id=subscriber_id, version=person.subscriber.version + 1)
     await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
     session.expunge(person.subscriber)
+    await record(session, subscriber_id, at, act=Act.ERASED, source=source, before={}, after={})
     await emit(session, event, source=SOURCE, subject=subscriber_id, at=at)
 
 
-async def _lock(session: AsyncSession, subscriber_id: UUID) -> Person:
+async def _lock(session: AsyncSession, subscriber_id: UUID, at: datetime) -> Person:
     mine = select(Subscriber).where(Subscriber.id == subscriber_id).with_for_update()
     subscriber = await session.scalar(mine.execution_options(populate_existing=True))
     if subscriber is None:
         raise UnknownSubscriber
     ranks = await session.scalars(select(Departure.audience_rank).where(Departure.subscriber_id == subscriber_id))
-    return Person(subscriber, {STRONGEST_FIRST[rank] for rank in ranks})
+    return Person(subscriber, at, {STRONGEST_FIRST[rank] for rank in ranks})
 
 
 def _about_all(

@@ -1,4 +1,4 @@
-"""What can be done to a subscriber: add, change, erase, and what the person does from the links in a mail.
+"""What the office does to a subscriber: add and change.
 
 Everything that may stop or resume mail goes through `stops.changing`, which tells the distributor. Faults in what the
 caller sent are `Problem`s that name the field.
@@ -17,6 +17,7 @@ from shared.ids import new_id
 from shared.problems import Problem, invalid
 from subscriptions import addresses, people
 from subscriptions.addresses import Address, InvalidAddress
+from subscriptions.history import Act, Source, record, standing_of
 from subscriptions.models import OrganisationKind
 from subscriptions.schemas import RoleIn, SubscriberIn, SubscriberPatch
 from subscriptions.stops import Person, changing
@@ -46,6 +47,10 @@ async def add(session: AsyncSession, wanted: SubscriberIn, at: datetime) -> UUID
         await _refuse_taken(session, address)
     rows = await _role_rows(session, subscriber_id, wanted.roles)
     await people.put_roles(session, rows)
+    subscriber = await people.subscriber(session, subscriber_id)
+    assert subscriber is not None
+    stands = {field: value for field, value in (await standing_of(session, subscriber, ())).items() if value}
+    await record(session, subscriber_id, at, act=Act.JOINED, source=Source.OFFICE, before={}, after=stands)
     return subscriber_id
 
 
@@ -68,7 +73,7 @@ async def change(
     session: AsyncSession, subscriber_id: UUID, patch: SubscriberPatch, is_current: Callable[[int], bool], at: datetime
 ) -> None:
     """Change what `patch` names; 412 where `is_current` says that the caller read an older version."""
-    async with changing(session, subscriber_id, at) as person:
+    async with changing(session, subscriber_id, at, Source.OFFICE) as person:
         if not is_current(person.subscriber.version):
             raise Problem(412, detail="The subscriber has changed since you read it. Read it again.")
         if patch.roles is not None:
@@ -111,18 +116,6 @@ def _change_row(person: Person, patch: SubscriberPatch, at: datetime) -> None:
         subscriber.paused_until = patch.paused_until
     if patch.unsubscribed is not None:
         subscriber.unsubscribed_at = (subscriber.unsubscribed_at or at) if patch.unsubscribed else None
-
-
-async def leave(session: AsyncSession, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
-    """No more mail to this person in this audience; nothing happens where it is so already."""
-    async with changing(session, subscriber_id, at) as person:
-        person.left.add(audience)
-
-
-async def come_back(session: AsyncSession, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
-    """Undo `leave`."""
-    async with changing(session, subscriber_id, at) as person:
-        person.left.discard(audience)
 
 
 def read_address(text: str) -> Address:

@@ -1,14 +1,12 @@
 """The fields that the sign-up and the preference page share: what can be chosen, in the reader's words."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.web.pages import FormError
 from subscriptions.frequencies import Frequency
-
-Gettext = Callable[[str], str]
+from subscriptions.wording import LANGUAGES, Wording
 
 
 def _(text: str) -> str:
@@ -17,12 +15,6 @@ def _(text: str) -> str:
 
 
 UNKNOWN_CHOICE = _("Ett av valen finns inte längre. Välj bland dem som visas.")
-FREQUENCIES = {
-    Frequency.IMMEDIATE: _("Direkt, när det händer"),
-    Frequency.DAILY: _("En gång om dagen, samlat i ett mejl"),
-    Frequency.WEEKLY: _("En gång i veckan, samlat i ett mejl"),
-}
-LANGUAGES = {Locale.SV: "Svenska", Locale.EN: "English"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +27,9 @@ class Choice:
     language: str = ""
 
 
-def topic_choices(chosen: Collection[str], locale: Locale) -> Sequence[Choice]:
+def topic_choices(chosen: Collection[str], wording: Wording) -> Sequence[Choice]:
     """All topics."""
-    return [Choice(key, topic_name(key, locale), key in chosen) for key in TOPICS]
-
-
-def topic_name(topic: str, locale: Locale) -> str:
-    """A topic as the reader calls it."""
-    return TOPICS[topic].en if locale is Locale.EN else TOPICS[topic].sv
+    return [Choice(key, wording.topic(key), key in chosen) for key in TOPICS]
 
 
 def municipality_choices(chosen: Collection[str]) -> Sequence[Choice]:
@@ -51,9 +38,9 @@ def municipality_choices(chosen: Collection[str]) -> Sequence[Choice]:
     return [Choice(code, name, code in chosen) for code, name in by_name]
 
 
-def frequency_choices(chosen: str, gettext: Gettext) -> Sequence[Choice]:
+def frequency_choices(chosen: str, wording: Wording) -> Sequence[Choice]:
     """At once, daily, weekly."""
-    return [Choice(key, gettext(words), key == chosen) for key, words in FREQUENCIES.items()]
+    return [Choice(key, wording.frequency(key), key == chosen) for key in Frequency]
 
 
 def language_choices(chosen: str) -> Sequence[Choice]:

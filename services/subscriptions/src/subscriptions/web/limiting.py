@@ -1,6 +1,7 @@
-"""Counts what strangers have us mail, and says in words which limit is reached."""
+"""Counts what is done without signing in, and says in words which limit is reached."""
 
 from datetime import datetime
+from uuid import UUID
 
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +26,10 @@ REACHED = {
         "Det har kommit fler än {most} anmälningar från ditt nätverk den senaste timmen. "
         "Försök igen efter klockan {time}."
     ),
+    Counted.PERSON: _(
+        "Prenumerationen har ändrats fler än {most} gånger den senaste timmen. Du kan avsluta den, "
+        "men annat går att ändra först efter klockan {time}."
+    ),
 }
 
 
@@ -36,8 +41,14 @@ async def count_asks(session: AsyncSession, request: Request, address: Address, 
     await count(session, state.counting_key, state.settings.address_limit, address.key, at)
 
 
-def refusal(request: Request, error: TooOften) -> FormError:
-    """The limit by name and when to try again, beside the address."""
+async def count_change(session: AsyncSession, request: Request, subscriber_id: UUID, at: datetime) -> None:
+    """Count a change that is made by a link; raises `TooOften`. Leaving is not counted."""
+    state = request.app.state
+    await count(session, state.counting_key, state.settings.person_limit, str(subscriber_id), at)
+
+
+def refusal(request: Request, error: TooOften, field: str = "email") -> FormError:
+    """The limit by name and when to try again, beside `field`."""
     words = request.app.state.pages.gettext(reader_language(request).locale, REACHED[error.limit.counted])
     time = error.until.astimezone(STOCKHOLM).strftime("%H.%M")
     return FormError("email", words.format(most=error.limit.most, time=time))

@@ -9,7 +9,7 @@ from subscriptions.addresses import InvalidAddress
 from subscriptions.limits import TooOften
 from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.preferences import PRIVATE
+from subscriptions.web.visiting import PRIVATE
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,10 +1,10 @@
 """`/prenumeration/{token}`: what a person gets and why, and everything they can choose. GET changes nothing.
 
-The link stands in every mail and works without signing in, so the page never shows the address. Whatever is wrong
-with a link, the answer is the same page, which offers to mail a new one (`/prenumeration`).
+The link stands in every mail and works without signing in, so the page never shows the address or the name, and every
+change made here is confirmed by a mail with an undo link. Changes are limited per person and hour, so that a scanner
+that submits every form it finds ends by itself; leaving is never refused.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,22 +15,24 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
-from shared.tokens import InvalidToken
 from shared.web.dates import STOCKHOLM
-from shared.web.pages import FormError, ReaderLanguage, href, reader_language
-from subscriptions import choosing, people
+from shared.web.pages import FormError, href
+from subscriptions import choosing, history, undoing
 from subscriptions.choosing import Chosen
-from subscriptions.models import Subscriber
-from subscriptions.people import RoleRow
-from subscriptions.stops import Person, UnknownSubscriber
+from subscriptions.frequencies import EVERYTHING, Frequency
+from subscriptions.limits import TooOften
+from subscriptions.stops import UnknownSubscriber
+from subscriptions.web import presenters
 from subscriptions.web.fields import unknown
+from subscriptions.web.limiting import count_change, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
-from subscriptions.web.presenters import OPEN, Typed, preferences, stored
+from subscriptions.web.presenters import OPEN, Typed
+from subscriptions.web.visiting import PRIVATE, DeadLink, Visitor, dead_link, now, visitor
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(no_store)])
 
-PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 LONGEST_PAUSE_YEARS = 5
+CHANGES_SHOWN = 5
 
 
 def _(text: str) -> str:
@@ -43,127 +45,107 @@ NOT_AHEAD = _("Välj ett datum som inte har varit än.")
 TOO_FAR = _("Välj ett datum inom fem år.")
 
 
-class DeadLink(Exception):
-    """The link opens nothing: never ours, retired, or its person is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Whoever holds the link, as the database has them."""
-
-    person: Person
-    roles: list[RoleRow]
-    language: ReaderLanguage
-
-
 @router.api_route("/prenumeration/{token}", methods=["GET", "HEAD"])
 async def show(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
-            visitor = await _visitor(request, session, token)
+            found = await visitor(request, session, token)
+            return await _page(request, session, found, _stored(found, request))
     except DeadLink:
         return dead_link(request)
-    typed = stored(visitor.person, visitor.roles, _pause_day(visitor.person.subscriber, _now(request)))
-    return _page(request, visitor, typed)
 
 
 @router.post("/prenumeration/{token}")
 async def save(request: Request, token: str) -> Response:
     refuse_cross_site(request)
     form = await read_form(request)
+    database = request.app.state.database
     try:
-        async with request.app.state.database.transaction() as session:
-            visitor = await _visitor(request, session, token)
-            done, errors = await _apply(session, visitor, form, _now(request))
+        async with database.transaction() as session:
+            found = await visitor(request, session, token)
+            done, errors = await _apply(request, session, found, form)
+    except TooOften as error:
+        done, errors = "", [refusal(request, error, "main")]
     except (DeadLink, UnknownSubscriber):
         return dead_link(request)
-    if errors:
-        return _page(request, visitor, _typed(form), errors=errors, status=422)
-    return RedirectResponse(href(visitor.language, f"/prenumeration/{token}", sparat=done), 303, headers=PRIVATE)
-
-
-def dead_link(request: Request) -> Response:
-    """The same answer whatever is wrong with the link: it tells nobody anything, and helps whoever it belonged to."""
-    return request.app.state.pages.render(  # type: ignore[no-any-return]
-        request, "dead_link.html", status=404, headers=PRIVATE
-    )
-
-
-async def _visitor(request: Request, session: AsyncSession, token: str) -> Visitor:
-    try:
-        claim = request.app.state.links.read_preferences(token)
-    except InvalidToken as error:
-        raise DeadLink from error
-    row = await people.subscriber(session, claim.subject)
-    if row is None or row.generation != claim.generation:
-        raise DeadLink
-    left = await people.left_by(session, [row.id])
-    roles = await people.roles_of(session, [row.id])
-    return Visitor(Person(row, left[row.id]), roles[row.id], language_of(request, row))
-
-
-def language_of(request: Request, row: Subscriber) -> ReaderLanguage:
-    """The language chosen on the page, else the subscriber's own."""
-    language = reader_language(request)
-    return language if language.chosen else ReaderLanguage(Locale(row.locale))
-
-
-async def _apply(session: AsyncSession, visitor: Visitor, form: FormData, now: datetime) -> tuple[str, list[FormError]]:
-    subscriber_id = visitor.person.subscriber.id
-    action = text(form, "action")
-    if action == "leave_all":
-        await choosing.leave_all(session, subscriber_id, now)
-        return "avslutat", []
-    if action == "begin_again":
-        await choosing.begin_again(session, subscriber_id, now)
-        return "igen", []
-    errors = _faults(_typed(form), visitor, now)
     if not errors:
-        await choosing.choose(session, subscriber_id, _chosen(_typed(form)), now)
+        return RedirectResponse(href(found.language, f"/prenumeration/{token}", sparat=done), 303, headers=PRIVATE)
+    async with database.reading() as session:
+        found, status = await visitor(request, session, token), 422 if done else 429
+        return await _page(request, session, found, _typed(form, found), errors=errors, status=status)
+
+
+async def _apply(
+    request: Request, session: AsyncSession, found: Visitor, form: FormData
+) -> tuple[str, list[FormError]]:
+    links, at, action = request.app.state.links, now(request), text(form, "action")
+    if action == "leave_all":
+        await choosing.leave_all(session, links, found.id, at)
+        return "avslutat", []
+    await count_change(session, request, found.id, at)
+    if action == "begin_again":
+        await choosing.begin_again(session, links, found.id, at)
+        return "igen", []
+    typed = _typed(form, found)
+    errors = _faults(typed, found, at)
+    if not errors:
+        await choosing.choose(session, links, found.id, _chosen(typed), at)
     return "val", errors
 
 
-def _typed(form: FormData) -> Typed:
+def _typed(form: FormData, found: Visitor) -> Typed:
+    """What was sent. A form that was made before the page had a field leaves it as it is."""
+    before = presenters.stored(found.person, found.roles, found.frequencies, "")
+    own = {topic: text(form, f"frequency-{topic}") for topic in TOPICS if f"frequency-{topic}" in form}
     return Typed(
         audiences=frozenset(texts(form, "audiences")),
         topics=frozenset(texts(form, "topics")),
         municipalities=frozenset(texts(form, "municipalities")),
+        frequency=text(form, "frequency") or before.frequency,
+        topic_frequencies={**before.topic_frequencies, **own},
+        locale=text(form, "locale") or before.locale,
         paused_until=text(form, "paused_until")[:40],
     )
 
 
-def _faults(typed: Typed, visitor: Visitor, now: datetime) -> list[FormError]:
+def _faults(typed: Typed, found: Visitor, at: datetime) -> list[FormError]:
     """What cannot be saved, each with the mend; untranslated."""
-    offered = {role.audience for role in visitor.roles} | OPEN
+    offered = {role.audience for role in found.roles} | OPEN
     faults = unknown(
         (
             ("audiences", typed.audiences, offered),
             ("topics", typed.topics, TOPICS),
             ("municipalities", typed.municipalities, MUNICIPALITIES),
+            ("frequency", [typed.frequency], tuple(Frequency)),
+            *((f"frequency-{topic}", [often], ("", *Frequency)) for topic, often in typed.topic_frequencies.items()),
+            ("locale", [typed.locale], tuple(Locale)),
         )
     )
-    fault = _pause_fault(typed.paused_until, now)
+    fault = _pause_fault(typed.paused_until, at)
     return [*faults, FormError("paused_until", fault)] if fault else faults
 
 
-def _pause_fault(typed: str, now: datetime) -> str:
+def _pause_fault(typed: str, at: datetime) -> str:
     if not typed:
         return ""
     try:
         day = date.fromisoformat(typed)
     except ValueError:
         return NOT_A_DATE
-    today = now.astimezone(STOCKHOLM).date()
+    today = at.astimezone(STOCKHOLM).date()
     if day <= today:
         return NOT_AHEAD
     return TOO_FAR if day.year > today.year + LONGEST_PAUSE_YEARS else ""
 
 
 def _chosen(typed: Typed) -> Chosen:
+    own = {topic: Frequency(often) for topic, often in typed.topic_frequencies.items() if often}
     return Chosen(
         {Audience(value) for value in typed.audiences},
         typed.topics,
         typed.municipalities,
+        {EVERYTHING: Frequency(typed.frequency), **own},
+        Locale(typed.locale),
         _pause_end(typed.paused_until),
     )
 
@@ -175,35 +157,43 @@ def _pause_end(typed: str) -> datetime | None:
     return datetime.combine(date.fromisoformat(typed), time(), STOCKHOLM).astimezone(UTC)
 
 
-def _pause_day(row: Subscriber, now: datetime) -> str:
-    if row.paused_until is None or row.paused_until <= now:
-        return ""
-    return row.paused_until.astimezone(STOCKHOLM).date().isoformat()
+def _stored(found: Visitor, request: Request) -> Typed:
+    until = found.person.subscriber.paused_until
+    ahead = until is not None and until > now(request)
+    day = until.astimezone(STOCKHOLM).date().isoformat() if until is not None and ahead else ""
+    return presenters.stored(found.person, found.roles, found.frequencies, day)
 
 
-def _page(
-    request: Request, visitor: Visitor, typed: Typed, *, errors: list[FormError] | None = None, status: int = 200
+async def _page(
+    request: Request,
+    session: AsyncSession,
+    found: Visitor,
+    typed: Typed,
+    *,
+    errors: list[FormError] | None = None,
+    status: int = 200,
 ) -> Response:
-    pages, locale = request.app.state.pages, visitor.language.locale
-
-    def gettext(message: str) -> str:
-        translated: str = pages.gettext(locale, message)
-        return translated
-
-    shown = preferences(visitor.person, visitor.roles, typed, locale, gettext, _now(request))
+    pages, locale = request.app.state.pages, found.language.locale
+    shown = presenters.preferences(found.person, found.roles, found.frequencies, typed, locale, now(request))
     answer: Response = pages.render(
         request,
         "preferences.html",
-        visitor.language,
+        found.language,
         status=status,
         headers=PRIVATE,
         shown=shown,
+        changes=await _changes(request, session, found),
         saved=request.query_params.get("sparat", ""),
-        errors=[FormError(error.field, gettext(error.message)) for error in errors or ()],
+        errors=[FormError(error.field, pages.gettext(locale, error.message)) for error in errors or ()],
     )
     return answer
 
 
-def _now(request: Request) -> datetime:
-    now: datetime = request.app.state.clock.now()
-    return now
+async def _changes(request: Request, session: AsyncSession, found: Visitor) -> list[presenters.Event]:
+    shown = []
+    for change in await history.newest_changes(session, found.id, limit=CHANGES_SHOWN):
+        open_to_undo = undoing.can_undo(change) and not await history.is_undone(session, change.id)
+        undo = request.app.state.links.undo(change.id) if open_to_undo else ""
+        path = undo.removeprefix(request.app.state.settings.public_url)
+        shown.append(presenters.event(change, found.roles, found.language.locale, path))
+    return [entry for entry in shown if entry.sentences]

@@ -1,31 +1,27 @@
-"""What the templates get: frozen, in the reader's language, and never an address."""
+"""What the templates get: frozen, in the reader's language, and never an address or a name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
+from shared.contracts.vocabulary import TOPICS
+from subscriptions.frequencies import EVERYTHING, Frequencies, Frequency
+from subscriptions.history import Change
 from subscriptions.people import RoleRow
-from subscriptions.reasons import reason, whom
+from subscriptions.reasons import reason
 from subscriptions.stops import FOR_EVER, Person
-from subscriptions.web.fields import Choice, Gettext, municipality_choices, topic_choices
+from subscriptions.web.fields import (
+    Choice,
+    frequency_choices,
+    language_choices,
+    municipality_choices,
+    topic_choices,
+)
+from subscriptions.wording import Wording
 
 OPEN = frozenset({Audience.PUBLIC})
 """Audiences that anybody may join."""
-
-
-def _(text: str) -> str:
-    """Mark a text for the catalogue; it is translated where it is shown."""
-    return text
-
-
-KINDS = {
-    Audience.NEWSROOM: _("Pressmeddelanden och nyhetstips till {whom}"),
-    Audience.POLITICIAN: _("Nyheter till dig som är ledamot i {whom}"),
-    Audience.COLLABORATION_GROUP: _("Nyheter till dig som är med i {whom}"),
-    Audience.AGENCY_OFFICIAL: _("Nyheter till dig som arbetar på {whom}"),
-    Audience.PUBLIC: _("Nyheter till allmänheten"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,28 @@ class Typed:
     audiences: frozenset[str]
     topics: frozenset[str]
     municipalities: frozenset[str]
+    frequency: str
+    topic_frequencies: Mapping[str, str]
+    locale: str
     paused_until: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFrequency:
+    """How often one topic comes; the first of the choices is "as everything else"."""
+
+    field: str
+    label: str
+    choices: Sequence[Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change in words; `undo` leads to the page where it is undone, if the person may."""
+
+    at: datetime
+    sentences: Sequence[str]
+    undo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +60,65 @@ class Preferences:
     """The preference page."""
 
     reasons: Sequence[str]
+    rule: str
     audiences: Sequence[Choice]
     topics: Sequence[Choice]
     municipalities: Sequence[Choice]
+    frequencies: Sequence[Choice]
+    topic_frequencies: Sequence[TopicFrequency]
+    has_topic_frequencies: bool
+    languages: Sequence[Choice]
     paused_until: str
     paused_to: datetime | None
     has_stopped: bool
     is_suppressed: bool
 
 
-def stored(person: Person, roles: Sequence[RoleRow], day: str) -> Typed:
+def _(text: str) -> str:
+    """Mark a text for the catalogue; it is translated where it is shown."""
+    return text
+
+
+RULE = _("Av dem får du det som handlar om {topics} och rör {area}. Hur ofta: {frequency}.")
+ANY_TOPIC = _("alla ämnen")
+ANY_AREA = _("hela länet")
+
+
+def stored(person: Person, roles: Sequence[RoleRow], chosen: Frequencies, day: str) -> Typed:
     """The form as the database has it; `day` is the end of the pause, or nothing."""
     audiences = {role.audience for role in roles} - person.left
-    return Typed(frozenset(audiences), person.subscriber.topics, person.subscriber.municipalities, day)
+    return Typed(
+        audiences=frozenset(audiences),
+        topics=person.subscriber.topics,
+        municipalities=person.subscriber.municipalities,
+        frequency=chosen.get(EVERYTHING, Frequency.IMMEDIATE),
+        topic_frequencies={topic: often for topic, often in chosen.items() if topic != EVERYTHING},
+        locale=person.subscriber.locale,
+        paused_until=day,
+    )
 
 
 def preferences(
-    person: Person, roles: Sequence[RoleRow], typed: Typed, locale: Locale, gettext: Gettext, at: datetime
+    person: Person, roles: Sequence[RoleRow], chosen: Frequencies, typed: Typed, locale: Locale, at: datetime
 ) -> Preferences:
     """What the person gets, why, and what they can choose."""
+    wording = Wording(locale)
     stopped_until = person.stopped_until(at)
-    offered = [audience for audience in STRONGEST_FIRST if audience in OPEN or _held(roles, audience)]
+    held = {role.audience for role in roles}
     return Preferences(
         reasons=[_reason(role, locale) for role in roles if role.audience not in person.left],
+        rule=_rule(person, chosen, wording),
         audiences=[
-            Choice(audience, label(audience, roles, locale, gettext), audience in typed.audiences)
-            for audience in offered
+            Choice(audience, wording.mails(audience, roles), audience in typed.audiences)
+            for audience in STRONGEST_FIRST
+            if audience in OPEN | held
         ],
-        topics=topic_choices(typed.topics, locale),
+        topics=topic_choices(typed.topics, wording),
         municipalities=municipality_choices(typed.municipalities),
+        frequencies=frequency_choices(typed.frequency, wording),
+        topic_frequencies=[_topic_frequency(topic, typed, wording) for topic in TOPICS],
+        has_topic_frequencies=any(typed.topic_frequencies.values()),
+        languages=language_choices(typed.locale),
         paused_until=typed.paused_until,
         paused_to=None if stopped_until == FOR_EVER else stopped_until,
         has_stopped=person.subscriber.unsubscribed_at is not None,
@@ -79,15 +126,28 @@ def preferences(
     )
 
 
-def label(audience: Audience, roles: Iterable[RoleRow], locale: Locale, gettext: Gettext) -> str:
-    """The mails of an audience, in words that the person recognises."""
-    names = sorted({whom(audience, locale, role.name, role.municipalities) for role in _held(roles, audience)})
-    joined = gettext(_("{first} och {last}")).format(first=", ".join(names[:-1]), last=names[-1]) if names[1:] else ""
-    return gettext(KINDS[audience]).format(whom=joined or "".join(names))
+def event(change: Change, roles: Sequence[RoleRow], locale: Locale, undo: str) -> Event:
+    """One change, as it stands on the page."""
+    return Event(change.at, Wording(locale).standing(change.after, roles), undo)
 
 
-def _held(roles: Iterable[RoleRow], audience: Audience) -> list[RoleRow]:
-    return [role for role in roles if role.audience is audience]
+def _rule(person: Person, chosen: Frequencies, wording: Wording) -> str:
+    subscriber = person.subscriber
+    return wording.gettext(RULE).format(
+        topics=wording.topics(subscriber.topics) if subscriber.topics else wording.gettext(ANY_TOPIC),
+        area=wording.municipalities(subscriber.municipalities)
+        if subscriber.municipalities
+        else wording.gettext(ANY_AREA),
+        frequency=wording.frequencies(chosen),
+    )
+
+
+def _topic_frequency(topic: str, typed: Typed, wording: Wording) -> TopicFrequency:
+    now = typed.topic_frequencies.get(topic, "")
+    as_everything = Choice("", wording.gettext(_("Som allt annat")), not now)
+    return TopicFrequency(
+        f"frequency-{topic}", wording.how_often(wording.topic(topic)), [as_everything, *frequency_choices(now, wording)]
+    )
 
 
 def _reason(role: RoleRow, locale: Locale) -> str:

@@ -23,7 +23,8 @@ from subscriptions.signing_up import UnknownSignUp, Wanted
 from subscriptions.web import fields
 from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
-from subscriptions.web.preferences import PRIVATE
+from subscriptions.web.visiting import PRIVATE
+from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
 
@@ -88,7 +89,7 @@ async def confirm(request: Request, token: str) -> Response:
     try:
         sign_up_id = state.links.read_confirm(token)
         async with state.database.transaction() as session:
-            subscriber = await signing_up.confirm(session, sign_up_id, state.clock.now())
+            subscriber = await signing_up.confirm(session, state.links, sign_up_id, state.clock.now())
     except (InvalidToken, UnknownSignUp):
         return _expired(request)
     link = state.links.preferences(subscriber.id, subscriber.generation)
@@ -129,29 +130,27 @@ def _wanted(typed: Typed, address: Address) -> Wanted:
 
 
 def _form(request: Request, typed: Typed, errors: list[FormError] | None = None, *, status: int = 200) -> Response:
-    pages, locale = request.app.state.pages, reader_language(request).locale
+    locale = reader_language(request).locale
     return _page(
         request,
         "sign_up.html",
         status=status,
         typed=typed,
         errors=errors or [],
-        topics=fields.topic_choices(typed.topics, locale),
+        topics=fields.topic_choices(typed.topics, Wording(locale)),
         municipalities=fields.municipality_choices(typed.municipalities),
-        frequencies=fields.frequency_choices(typed.frequency, lambda words: pages.gettext(locale, words)),
+        frequencies=fields.frequency_choices(typed.frequency, Wording(locale)),
         languages_offered=fields.language_choices(typed.locale),
     )
 
 
-def _words(request: Request, waiting: SignUp) -> dict[str, Any]:
+def _words(request: Request, waiting: SignUp) -> dict[str, str]:
     """What was chosen, as the person who confirms reads it."""
-    pages, locale = request.app.state.pages, reader_language(request).locale
+    wording = Wording(reader_language(request).locale)
     return {
-        "topics": [fields.topic_name(topic, locale) for topic in sorted(waiting.topics)],
-        "municipalities": [
-            choice.label for choice in fields.municipality_choices(waiting.municipalities) if choice.is_chosen
-        ],
-        "frequency": pages.gettext(locale, fields.FREQUENCIES[Frequency(waiting.frequency)]),
+        "topics": wording.topics(waiting.topics),
+        "municipalities": wording.municipalities(waiting.municipalities),
+        "frequency": wording.frequency(waiting.frequency),
     }
 
 

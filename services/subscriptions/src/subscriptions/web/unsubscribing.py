@@ -7,21 +7,21 @@ then offers the way back. Anything else is 400.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.contracts.news import Audience
 from shared.tokens import InvalidToken
-from shared.web.pages import ReaderLanguage, reader_language
-from subscriptions import people, subscribing
+from shared.web.pages import FormError, ReaderLanguage, reader_language
+from subscriptions import choosing, people
+from subscriptions.limits import TooOften
 from subscriptions.links import Departing
 from subscriptions.people import RoleRow
 from subscriptions.stops import UnknownSubscriber
+from subscriptions.web.limiting import count_change, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.preferences import PRIVATE, DeadLink, dead_link, language_of
-from subscriptions.web.presenters import label
+from subscriptions.web.visiting import PRIVATE, DeadLink, dead_link, language_of, now
+from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
 
@@ -58,9 +58,11 @@ async def act(request: Request, token: str) -> Response:
         async with request.app.state.database.transaction() as session:
             leaver = await _leaver(request, session, token)
             if action in ("leave", "come_back") and not leaver.is_gone:
-                await _apply(session, leaver.departing, action, request.app.state.clock.now())
+                await _apply(request, session, leaver.departing, action)
     except DeadLink:
         return dead_link(request)
+    except TooOften as error:
+        return _page(request, leaver, "left", errors=[refusal(request, error, "main")], status=429)
     except UnknownSubscriber:
         pass  # erased this very moment: there is nobody to write to
     if action not in ("leave", "come_back"):
@@ -68,9 +70,13 @@ async def act(request: Request, token: str) -> Response:
     return _page(request, leaver, "left" if action == "leave" or leaver.is_gone else "back")
 
 
-async def _apply(session: AsyncSession, departing: Departing, action: str, now: datetime) -> None:
-    do = subscribing.leave if action == "leave" else subscribing.come_back
-    await do(session, departing.subscriber_id, departing.audience, now)
+async def _apply(request: Request, session: AsyncSession, departing: Departing, action: str) -> None:
+    links, at, subscriber_id = request.app.state.links, now(request), departing.subscriber_id
+    if action == "leave":
+        await choosing.leave(session, links, subscriber_id, departing.audience, at)
+        return
+    await count_change(session, request, subscriber_id, at)
+    await choosing.come_back(session, links, subscriber_id, departing.audience, at)
 
 
 async def _leaver(request: Request, session: AsyncSession, token: str) -> Leaver:
@@ -88,10 +94,10 @@ async def _leaver(request: Request, session: AsyncSession, token: str) -> Leaver
     return Leaver(departing, roles, language_of(request, row), departing.audience in left)
 
 
-def _page(request: Request, leaver: Leaver, step: str, *, status: int = 200) -> Response:
-    pages, locale = request.app.state.pages, leaver.language.locale
-    audience: Audience = leaver.departing.audience
-    answer: Response = pages.render(
+def _page(
+    request: Request, leaver: Leaver, step: str, *, errors: list[FormError] | None = None, status: int = 200
+) -> Response:
+    answer: Response = request.app.state.pages.render(
         request,
         "unsubscribe.html",
         leaver.language,
@@ -99,6 +105,7 @@ def _page(request: Request, leaver: Leaver, step: str, *, status: int = 200) -> 
         headers=PRIVATE,
         step=step,
         is_gone=leaver.is_gone,
-        mails=label(audience, leaver.roles, locale, lambda message: pages.gettext(locale, message)),
+        mails=Wording(leaver.language.locale).mails(leaver.departing.audience, leaver.roles),
+        errors=errors or [],
     )
     return answer

@@ -41,6 +41,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("name_key", name=op.f("uq_groups_name_key")),
     )
     op.create_table(
+        "history",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("at", Instant(timezone=True), nullable=False),
+        sa.Column("act", sa.String(length=20), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False),
+        sa.Column("before", sa.JSON(), nullable=False),
+        sa.Column("after", sa.JSON(), nullable=False),
+        sa.Column("undoes_id", sa.Uuid(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_history")),
+        sa.UniqueConstraint("undoes_id", name=op.f("uq_history_undoes_id")),
+    )
+    with op.batch_alter_table("history", schema=None) as batch_op:
+        batch_op.create_index("ix_history_subscriber_id", ["subscriber_id", "id"], unique=False)
+
+    op.create_table(
         "items",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
@@ -234,6 +250,31 @@ def upgrade() -> None:
             postgresql_where=sa.text("published_at IS NOT NULL"),
             sqlite_where=sa.text("published_at IS NOT NULL"),
         )
+    _keep_history()
+
+
+def _keep_history() -> None:
+    """A row of the history is written once, and stays for as long as its subscriber."""
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "CREATE TRIGGER history_is_not_altered BEFORE UPDATE ON history "
+            "BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END"
+        )
+        op.execute(
+            "CREATE TRIGGER history_is_kept BEFORE DELETE ON history "
+            "WHEN EXISTS (SELECT 1 FROM subscribers WHERE subscribers.id = OLD.subscriber_id) "
+            "BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END"
+        )
+        return
+    op.execute(
+        "CREATE FUNCTION refuse_history_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF TG_OP = 'DELETE' AND NOT EXISTS (SELECT 1 FROM subscribers WHERE id = OLD.subscriber_id) THEN "
+        "RETURN OLD; END IF; RAISE EXCEPTION 'the history is append-only'; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER history_is_kept BEFORE UPDATE OR DELETE ON history "
+        "FOR EACH ROW EXECUTE FUNCTION refuse_history_change()"
+    )
 
 
 def downgrade() -> None:
@@ -284,6 +325,12 @@ def downgrade() -> None:
     op.drop_table("sign_ups")
     op.drop_table("organisations")
     op.drop_table("items")
+    with op.batch_alter_table("history", schema=None) as batch_op:
+        batch_op.drop_index("ix_history_subscriber_id")
+
+    op.drop_table("history")
+    if op.get_bind().dialect.name != "sqlite":
+        op.execute("DROP FUNCTION refuse_history_change()")
     op.drop_table("groups")
     with op.batch_alter_table("fanouts", schema=None) as batch_op:
         batch_op.drop_index("ix_fanouts_waiting")

@@ -1,0 +1,254 @@
+"""Every change is confirmed by mail and can be undone: by people, twice, late, and after a scanner pressed everything."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urljoin
+from uuid import UUID
+
+import html5lib
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from tests.integration.subscriptions.conftest import Register, emitted
+
+from shared.clock import FixedClock
+from shared.contracts.news import Audience
+from shared.database import Database
+from shared.service import Service
+
+OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
+ONE_CLICK = {"List-Unsubscribe": "One-Click"}
+SAVED = {"action": "save", "audiences": ["politician"], "frequency": "immediate", "locale": "sv"}
+ORIGIN = "https://nyheter.example"
+
+
+@pytest.fixture
+async def politician(register: Register) -> str:
+    council = await register.organisation("council", "Kommunfullmäktige")
+    role = {"audience": "politician", "organisation_id": council, "municipalities": ["0880"]}
+    return await register.person("anna.andersson@kalmar.example", role, name="Anna Andersson", topics=["results"])
+
+
+@pytest.fixture
+def page(service: Service, politician: str) -> str:
+    url: str = service.app.state.links.preferences(UUID(politician), 1)
+    return url
+
+
+@pytest.fixture
+def out(service: Service, politician: str) -> str:
+    url: str = service.app.state.links.unsubscribe(UUID(politician), 1, Audience.POLITICIAN)
+    return url
+
+
+async def stands(office: AsyncClient, subscriber_id: str) -> dict[str, Any]:
+    shown = dict((await office.get(f"/api/subscriptions/v1/subscribers/{subscriber_id}")).json())
+    return {
+        name: shown[name] for name in ("state", "topics", "municipalities", "left_audiences", "locale", "paused_until")
+    }
+
+
+async def receipts(database: Database) -> list[dict[str, Any]]:
+    return [dict(mail.data["request"]) for mail in await emitted(database, "mail.requested")]
+
+
+def tree_of(html: str) -> Any:
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(html)
+    assert len(tree.findall(".//h1")) == 1
+    assert "andersson" not in html.lower()
+    return tree
+
+
+async def test_several_changes_in_a_minute_are_each_confirmed_and_each_undone(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    before = await stands(office, politician)
+    everything = {**SAVED, "topics": ["results"]}
+    for changed in (
+        {**everything, "topics": ["young_adults"]},
+        {**everything, "topics": ["young_adults"], "municipalities": ["0880"]},
+        {**everything, "topics": ["young_adults"], "municipalities": ["0880"], "locale": "en"},
+        {**everything, "topics": ["young_adults"], "municipalities": ["0880"], "locale": "en"},  # nothing new
+    ):
+        assert (await reader.post(page, data=changed, headers=OWN)).status_code == 303
+    mails = await receipts(database)
+    assert [mail["action_label"] for mail in mails] == ["Ångra ändringen", "Ångra ändringen", "Undo the change"]
+    assert "Ämnen: Unga vuxna" in mails[0]["paragraphs"][0]
+    assert "Kommuner: Kalmar" in mails[1]["paragraphs"][0]
+    for mail in (mails[1], mails[0], mails[2]):
+        link = mail["action_url"]
+        looked = tree_of((await reader.get(link)).text)
+        assert looked.find(".//form") is not None
+        for _ in range(2):  # a double click
+            undone = await reader.post(link, headers=OWN)
+            assert undone.status_code == 200
+            assert tree_of(undone.text).find(".//form") is None
+    assert await stands(office, politician) == before
+    assert len(await receipts(database)) == 6
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_undoing_can_be_undone(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    form = {**SAVED, "topics": ["results"], "frequency": "weekly", "frequency-results": "daily"}
+    await reader.post(page, data=form, headers=OWN)
+    assert (
+        "En gång i veckan, samlat i ett mejl. Resultat och statistik: En gång om dagen"
+        in ((await receipts(database))[0]["paragraphs"][0])
+    )
+    for turn in range(3):
+        link = (await receipts(database))[turn]["action_url"]
+        await reader.post(link, headers=OWN)
+        chosen = {
+            row.get("name"): row.find(".//option[@selected]").get("value")
+            for row in tree_of((await reader.get(page + "?lang=sv")).text).iter("select")
+        }
+        assert chosen["frequency-results"] == ("" if turn % 2 == 0 else "daily")
+    assert [mail["subject"] for mail in await receipts(database)][1:] == ["Din prenumeration är ändrad tillbaka"] * 3
+
+
+async def test_one_click_is_confirmed_once_and_can_be_undone(
+    out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    before = await stands(office, politician)
+    for _ in range(2):
+        assert (await reader.post(out, data=ONE_CLICK)).status_code == 200
+    (mail,) = await receipts(database)
+    assert "Du får inte: Nyheter till dig som är ledamot i kommunfullmäktige i Kalmar" in mail["paragraphs"][0]
+    await reader.post(mail["action_url"], headers=OWN)
+    assert await stands(office, politician) == before
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_leaving_all_is_undone_from_the_page_and_from_the_mail(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    before = await stands(office, politician)
+    await reader.post(page, data={"action": "leave_all"}, headers=OWN)
+    assert (await stands(office, politician))["state"] == "unsubscribed"
+    shown = tree_of((await reader.get(page)).text)
+    (undo,) = [a.get("href") for a in shown.findall(".//main//a") if "/angra/" in a.get("href")]
+    assert urljoin(ORIGIN, undo) == (await receipts(database))[0]["action_url"]
+    await reader.post(undo, headers=OWN)
+    assert await stands(office, politician) == before
+
+
+async def press_everything(reader: AsyncClient, url: str, followed: set[str]) -> None:
+    """What the most eager scanner does with a link: fetch it and every link on it, submit every form as it stands."""
+    if url in followed or not url.startswith((ORIGIN + "/prenum", ORIGIN + "/avreg")):
+        return
+    followed.add(url)
+    answer = await reader.get(url, follow_redirects=True)
+    tree = html5lib.parse(answer.text, namespaceHTMLElements=False)
+    for form in tree.iter("form"):
+        fields = [(field.get("name"), field.get("value") or "on") for field in form.iter("input") if ticked(field)]
+        for select in form.iter("select"):
+            fields.append((select.get("name"), select.find(".//option[@selected]").get("value")))
+        for button in form.iter("button"):
+            named = [(button.get("name"), button.get("value"))] if button.get("name") else []
+            data: dict[str, list[str]] = {}
+            for name, value in [*fields, *named]:
+                data.setdefault(name, []).append(value)
+            await reader.post(urljoin(url, form.get("action")), data=data, headers=OWN)
+    for a in tree.find(".//main").iter("a"):
+        await press_everything(reader, urljoin(url, a.get("href")), followed)
+
+
+def ticked(field: Any) -> bool:
+    if field.get("type") in ("checkbox", "radio"):
+        return field.get("checked") is not None
+    return field.get("name") is not None and field.get("value") != ""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_scanner_that_presses_everything_in_every_mail_ends_and_leaves_a_way_back(
+    page: str, out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    before = await stands(office, politician)
+    await reader.post(page, data={**SAVED, "topics": ["young_adults"]}, headers=OWN)
+    followed: set[str] = set()
+    scanned = 0
+    await press_everything(reader, out, followed)
+    while scanned < len(await emitted(database, "mail.requested")):
+        mail = (await emitted(database, "mail.requested"))[scanned]
+        scanned += 1
+        for url in re.findall(r"https://[^\s\"']+", str(mail.data)):
+            await press_everything(reader, url, followed)
+    assert scanned <= 45
+    assert (await reader.post(out, data=ONE_CLICK)).status_code == 200  # leaving is never refused
+    refused = await reader.post(page, data={**SAVED, "topics": ["results"]}, headers=OWN)
+    assert refused.status_code == 429
+    assert "fler än 20 gånger" in refused.text
+    answer = await office.get(f"/api/subscriptions/v1/subscribers/{politician}")
+    assert answer.status_code == 200  # nothing is erased
+    assert "Senaste ändringar" in (await reader.get(page)).text
+    assert before != await stands(office, politician)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_hour_later_the_owner_sets_right_what_a_scanner_did(
+    page: str,
+    out: str,
+    politician: str,
+    reader: AsyncClient,
+    office: AsyncClient,
+    database: Database,
+    clock: FixedClock,
+) -> None:
+    before = await stands(office, politician)
+    await press_everything(reader, out, set())
+    await press_everything(reader, page, set())
+    clock.advance(timedelta(hours=1))
+    await reader.post(page, data={"action": "begin_again"}, headers=OWN)
+    await reader.post(page, data={**SAVED, "topics": ["results"]}, headers=OWN)
+    assert await stands(office, politician) == before
+
+
+async def test_the_history_is_append_only_and_outlives_the_person_without_naming_them(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    await reader.post(page, data={**SAVED, "topics": ["results"], "paused_until": "2026-06-01"}, headers=OWN)
+    for sql in ("UPDATE history SET source = 'office'", "DELETE FROM history"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with database.transaction() as session:
+                await session.execute(text(sql))
+    assert (await office.delete(f"/api/subscriptions/v1/subscribers/{politician}")).status_code == 204
+    async with database.transaction() as session:
+        rows = (await session.execute(text("SELECT * FROM history ORDER BY id"))).all()
+        assert [(row.act, row.source) for row in rows] == [
+            ("joined", "office"),
+            ("changed", "page"),
+            ("erased", "office"),
+        ]
+        assert "anna" not in str(rows).lower()
+        with pytest.raises(DBAPIError, match="append-only"):
+            await session.execute(text("UPDATE history SET source = 'office'"))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_links_that_are_not_ours_open_one_and_the_same_page(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database, service: Service
+) -> None:
+    await reader.post(page, data={**SAVED, "topics": ["young_adults"]}, headers=OWN)
+    link = (await receipts(database))[0]["action_url"]
+    path, _, token = link.rpartition("/")
+    kid, payload, mac = token.split(".")
+    forged = [
+        token[:-1],
+        f"{kid}.{payload}.{mac[:-1]}{'A' if mac[-1] != 'A' else 'B'}",
+        f"{kid}.{payload}=.{mac}",
+        page.rpartition("/")[2],
+        service.app.state.links.undo(UUID(politician)).rpartition("/")[2],  # signed by us, but there is no such change
+        "a" * 10_000,
+        "%00",
+    ]
+    answers = [await reader.request(method, f"{path}/{one}") for one in forged for method in ("GET", "POST")]
+    assert {answer.status_code for answer in answers} == {404}
+    assert all("Länken gäller inte längre" in answer.text for answer in answers)
+    confirm = [await reader.post(f"{ORIGIN}/prenumerera/bekrafta/{one}", headers=OWN) for one in [*forged, token]]
+    assert {answer.status_code for answer in confirm} == {404}
+    assert (await office.delete(f"/api/subscriptions/v1/subscribers/{politician}")).status_code == 204
+    assert (await reader.post(link, headers=OWN)).status_code == 404
