@@ -115,6 +115,11 @@ async def test_a_faulty_file_is_refused_whole_with_a_table_of_its_lines(budkavle
     status, out, _ = await command(budkavle, "import", people, "--audience", "politician", "--dry-run", "--json")
     assert status == 0
     assert json.loads(out)["created"] == 3
+    people.write_text(PEOPLE.rpartition("bo.dalvik")[0])
+    roll = ("import", people, "--audience", "politician", "--roll")
+    for options, told in (("--dry-run", "Would be: 2 joining"), ("--yes", "\n2 joining"), ("--dry-run", "2 staying")):
+        status, out, err = await command(budkavle, *roll, options)
+        assert (status, told in out) == (0, True), out + err
     status, _, err = await command(budkavle, "import", people, "--audience", "politician", "--key", "bk_wrong_key")
     assert status == 1
     assert len(err.splitlines()) == 1

@@ -13,7 +13,7 @@ from shared.database import plumbing, sync_url
 
 MODELS = {
     "content": ("content.models",),
-    "subscriptions": ("subscriptions.models",),
+    "subscriptions": ("subscriptions.models", "subscriptions.rolls.models"),
     "distributor": ("distributor.models", "distributor.webhooks.models"),
 }
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
@@ -149,19 +150,37 @@ def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file.")],
     audience: Annotated[Audience, typer.Option(help="Whom the file lists.")],
     *,
-    dry_run: Annotated[bool, typer.Option(help="Look for faults, change nothing.")] = False,
+    roll: Annotated[
+        bool, typer.Option("--roll", help="The file is the whole roll of its councils: who is not in it leaves.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Look for faults, show a roll's differences, change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply a roll's differences without asking.")] = False,
     url: Annotated[str, typer.Option(help="Where Budkavle answers; BUDKAVLE_PUBLIC_URL when not given.")] = "",
     key: Annotated[str, typer.Option(help="An API key; the administrator's when not given.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Import people from a CSV file: all of it, or nothing and a table of the faulty lines."""
     settings = load(StandaloneSettings)
+    site, its_key = url or settings.origin(), key or _admin_key(settings)
+    if roll and audience is not Audience.POLITICIAN:
+        _fail("--roll goes with --audience politician")
     with _one_line():
-        result = importing.upload(
-            url or settings.origin(), key or _admin_key(settings), file, audience=audience, dry_run=dry_run
-        )
+        if roll:
+            result = importing.upload_roll(site, its_key, file, shown=None)
+        else:
+            result = importing.upload(site, its_key, file, audience=audience, dry_run=dry_run)
     _print_import(result, as_json=as_json)
+    if roll and result.accepted and not dry_run:
+        _apply_roll(site, its_key, file, result.etag, is_sure=yes)
     raise typer.Exit(0 if result.accepted else 1)
+
+
+def _apply_roll(url: str, key: str, file: Path, etag: str, *, is_sure: bool) -> None:
+    """Apply what was just shown, and nothing else."""
+    if not is_sure:
+        typer.confirm("Apply this?", abort=True)
+    with _one_line():
+        typer.echo(importing.upload_roll(url, key, file, shown=etag).summary)
 
 
 @dead_app.command("list")
@@ -236,6 +255,11 @@ def _print_import(result: importing.Result, *, as_json: bool) -> None:
             table.add_row(str(fault.line), fault.column, fault.message)
         out.print(table)
         return
+    if result.answer.get("rolls"):
+        table = Table("council", "", "who", "what")
+        for row in importing.differences(result.answer):
+            table.add_row(*(escape(cell) for cell in row))
+        out.print(table)
     typer.echo(result.summary)
 
 

@@ -1,5 +1,6 @@
 """Puts the service together. Nothing is connected and nothing is read from the environment before `build`."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from shared.clock import Clock, SystemClock
@@ -8,10 +9,12 @@ from shared.http import create_app
 from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
-from subscriptions import api
+from subscriptions import api, coverage
 from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
+from subscriptions.rolls import api as rolls
+from subscriptions.rolls.weeding import RollWeeder
 from subscriptions.settings import SubscriptionsSettings
 from subscriptions.web import new_link, preferences, signing_up, undoing, unsubscribing
 from subscriptions.weeding import Weeder
@@ -31,7 +34,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    for part in (api, signing_up, new_link, preferences, undoing, unsubscribing):
+    for part in (api, rolls, coverage, signing_up, new_link, preferences, undoing, unsubscribing):
         app.include_router(part.router)
     return Service(
         name="subscriptions",
@@ -42,5 +45,9 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         migrations=MIGRATIONS,
         paths=PATHS,
         consumers=Handlers(clock).consumers(database),
-        workers=[FanoutWorker(database, clock, links), Weeder(database, clock)],
+        workers=[
+            FanoutWorker(database, clock, links),
+            Weeder(database, clock),
+            RollWeeder(database, clock, timedelta(days=settings.mandate_kept_days)),
+        ],
     )

@@ -48,6 +48,7 @@ class Source(StrEnum):
     IMPORT = "import"
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
+    WEEDING = "weeding"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,16 @@ class RoleRow:
     covers: frozenset[str]
 
 
+def role_id(subscriber_id: UUID, audience: Audience, place_id: UUID | None, mandate_from: date | None = None) -> UUID:
+    """The role's id. A mandate that begins on another day is another role: whoever is elected again has both."""
+    return derived_id("role", subscriber_id, audience, place_id, *([mandate_from] if mandate_from else []))
+
+
 def role_values(subscriber_id: UUID, audience: Audience, place_id: UUID | None, **values: Any) -> dict[str, Any]:
     """A row of `roles`; `place_id` is the organisation or the group, by the audience."""
     in_group = audience is Audience.COLLABORATION_GROUP
     return {
-        "id": derived_id("role", subscriber_id, audience, place_id),
+        "id": role_id(subscriber_id, audience, place_id, values.get("mandate_from")),
         "subscriber_id": subscriber_id,
         "audience_rank": rank_of(audience),
         "organisation_id": None if in_group else place_id,
@@ -101,6 +106,13 @@ async def roles_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dic
     for role, organisation, covers, group, spans in await session.execute(statement):
         found[role.subscriber_id].append(_role_row(role, organisation or group or "", covers or spans or frozenset()))
     return found
+
+
+def in_force(roles: Iterable[RoleRow], day: date) -> list[RoleRow]:
+    """The roles that are held on `day`: a mandate counts its first and its last day."""
+    return [
+        role for role in roles if (role.mandate_from or date.min) <= day and (role.mandate_until or date.max) >= day
+    ]
 
 
 async def left_by(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, set[Audience]]:

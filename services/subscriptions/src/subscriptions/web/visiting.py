@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Locale
 from shared.tokens import Claim, InvalidToken
+from shared.web.dates import STOCKHOLM
 from shared.web.pages import ReaderLanguage, reader_language
 from subscriptions import people
 from subscriptions.frequencies import Frequencies, frequencies_of
@@ -58,7 +59,8 @@ async def visitor_of(request: Request, session: AsyncSession, row: Subscriber) -
     roles = await people.roles_of(session, [row.id])
     chosen = await frequencies_of(session, [row.id])
     person = Person(row, now(request), left[row.id])
-    return Visitor(person, roles[row.id], chosen.get(row.id, {}), language_of(request, row))
+    held = people.in_force(roles[row.id], now(request).astimezone(STOCKHOLM).date())
+    return Visitor(person, held, chosen.get(row.id, {}), language_of(request, row))
 
 
 def language_of(request: Request, row: Subscriber) -> ReaderLanguage:

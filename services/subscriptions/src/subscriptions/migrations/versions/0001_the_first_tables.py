@@ -122,6 +122,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("address_key", name=op.f("uq_subscribers_address_key")),
     )
     op.create_table(
+        "councils",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organisation_id", sa.Uuid(), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("imported_at", Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_councils_organisation_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_councils")),
+    )
+    with op.batch_alter_table("councils", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_councils_organisation_id"), ["organisation_id"], unique=False)
+
+    op.create_table(
         "departures",
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
         sa.Column("audience_rank", sa.Integer(), nullable=False),
@@ -323,6 +337,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_sign_ups_asked_at"))
 
     op.drop_table("sign_ups")
+    with op.batch_alter_table("councils", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_councils_organisation_id"))
+
+    op.drop_table("councils")
     op.drop_table("organisations")
     op.drop_table("items")
     with op.batch_alter_table("history", schema=None) as batch_op:
