@@ -1,6 +1,7 @@
 """A distributor's ledger on both databases, with the words to feed it and a channel that only remembers."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 
 import distributor
 from distributor.channels import Dispatch, Outcome, Sender
@@ -19,6 +20,7 @@ from distributor.ledger import attempts, deliveries
 from distributor.recovery import RecoveryWorker
 from distributor.settings import DistributorSettings
 from distributor.states import SENT
+from distributor.tallies import EXCLUDED, FIELDS, Standing, changes, fold, note, standing_of, tallies
 from shared.clock import Clock, SystemClock
 from shared.contracts.delivery import Channel
 from shared.contracts.envelope import Envelope, Event
@@ -147,6 +149,36 @@ class Room:
         async with self.database.reading() as session:
             return list((await session.execute(select(attempts))).all())
 
+    async def force(self, **values: Any) -> None:
+        """Put every delivery where a test needs it, past all rules."""
+        async with self.database.transaction() as session:
+            await session.execute(update(deliveries).values(values))
+        counted = await self._counted()
+        async with self.database.transaction() as session:
+            await session.execute(delete(changes))
+            await session.execute(delete(tallies).where(tallies.c.state != EXCLUDED))
+            await note(session, counted)
+
+    async def _counted(self) -> Counter[Standing]:
+        counted: Counter[Standing] = Counter()
+        async with self.database.reading() as session:
+            for row in await session.execute(select(deliveries)):
+                state = (row.leased_from or "planned") if row.state == "leased" else row.state
+                if standing := standing_of(row._asdict() | {"state": state}):
+                    counted[standing] += 1
+        return counted
+
+    async def tallies_are_true(self) -> None:
+        """What was noted as it moved is what counting the whole ledger finds: asked after every test."""
+        noted: Counter[Standing] = Counter()
+        async with self.database.transaction() as session:
+            for subject_id in set(await session.scalars(select(changes.c.subject_id))):
+                while not await fold(session, subject_id):
+                    pass
+            for row in await session.execute(select(tallies).where(tallies.c.state != EXCLUDED)):
+                noted[Standing(*row[: len(FIELDS)])] += row.count - row.weeded
+        assert noted == await self._counted()
+
     async def states(self) -> list[tuple[int, str, str, str]]:
         return [(row.revision, row.form, row.state, row.ended_reason) for row in await self.rows()]
 
@@ -157,8 +189,12 @@ async def room(database_url: str) -> AsyncIterator[Room]:
         database_url=database_url, broker_url="embedded:x", secret_keys="k" * 40, retry_scale=0.0001
     )
     database = Database(database_url)
-    yield Room(database_url, settings, database)
-    await database.dispose()
+    room = Room(database_url, settings, database)
+    yield room
+    try:
+        await room.tallies_are_true()
+    finally:
+        await database.dispose()
 
 
 def snapshot(item_id: UUID, revision: int = 1, state: ItemState = ItemState.PUBLISHED, **changes: Any) -> ItemSnapshot:

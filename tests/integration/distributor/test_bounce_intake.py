@@ -1,6 +1,7 @@
 """What comes back, over each border, and what the ledger and the others hear of it; on both databases."""
 
 import asyncio
+import json
 import os
 import smtplib
 import socket
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import select, text
 from tests.bent_mail import bent
 from tests.eventually import eventually
-from tests.integration.distributor.conftest import batch, people, snapshot
+from tests.integration.distributor.conftest import CLOCK, batch, people, snapshot
 from tests.servers.post import Post
 
 from distributor.app import build
@@ -25,7 +26,8 @@ from distributor.bounces.intake import Intake
 from distributor.bounces.listener import BounceListener
 from distributor.bounces.mailbox import MailboxWorker
 from distributor.channels import Outcome
-from distributor.ledger import bounce_reports, deliveries
+from distributor.ledger import bounce_reports
+from distributor.progress import ProgressWorker
 from distributor.settings import DistributorSettings
 from shared.clock import SystemClock
 from shared.contracts.delivery import DeliveryState
@@ -161,8 +163,7 @@ async def test_the_token_is_found_in_the_returned_mail_alone(desk: Desk) -> None
 
 
 async def test_a_report_that_overtakes_the_outcome_waits(desk: Desk) -> None:
-    async with desk.room.database.transaction() as session:
-        await session.execute(text("UPDATE deliveries SET state = 'leased'"))
+    await desk.room.force(state="leased")
     with pytest.raises(NotYet):
         await desk.intake.take(desk.mail(HARD))
     assert await desk.reports() == []
@@ -188,12 +189,15 @@ async def test_an_erased_persons_report_keeps_no_words(desk: Desk) -> None:
     assert report.diagnostic == ""
 
 
-async def test_reach_is_counted_anew(desk: Desk) -> None:
-    async with desk.room.database.transaction() as session:
-        await session.execute(text("UPDATE items SET progress_due_at = NULL"))
+async def test_reach_is_told_anew(desk: Desk) -> None:
+    worker = ProgressWorker(desk.room.database, CLOCK)
+    await worker.tell(desk.delivery.subject_id)
     await desk.intake.take(desk.mail(HARD))
+    await worker.tell(desk.delivery.subject_id)
     async with desk.room.database.reading() as session:
-        assert await session.scalar(text("SELECT progress_due_at FROM items")) is not None
+        query = outbox.select().where(outbox.c.routing_key == "delivery.progress").order_by(outbox.c.created_at)
+        told = [json.loads(row.body)["data"] for row in await session.execute(query)]
+    assert [[count["state"] for count in one["deliveries"]] for one in told] == [["sent"], ["bounced", "sent"]]
 
 
 async def test_no_report_waits_for_ever_however_it_is_bent(desk: Desk) -> None:
@@ -349,15 +353,13 @@ async def test_a_mail_without_end_is_cut(desk: Desk, free_port: int) -> None:
 
 
 async def test_a_mailbox_keeps_what_cannot_be_committed(desk: Desk, free_port: int) -> None:
-    async with desk.room.database.transaction() as session:
-        await session.execute(text("UPDATE deliveries SET state = 'leased'"))
+    await desk.room.force(state="leased")
     post = Post([desk.mail(HARD).replace(b"\n", b"\r\n")])
     server = await post.serve("imap", free_port)
     worker = MailboxWorker(f"imap://u:p@127.0.0.1:{free_port}", desk.intake, poll_every_s=0.05)
     await worker.visit(asyncio.Event())
     assert list(post.mails) == [1]
-    async with desk.room.database.transaction() as session:
-        await session.execute(deliveries.update().values(state="sent"))
+    await desk.room.force(state="sent")
     await worker.visit(asyncio.Event())
     assert post.mails == {}
     server.close()

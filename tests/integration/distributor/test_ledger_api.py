@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 from tests.integration.distributor.conftest import Room, batch, people, snapshot
 
+from distributor import repository
 from distributor.app import build
 from distributor.channels import Fault, Outcome
 from distributor.states import FAILED, SENT
@@ -33,6 +34,33 @@ async def test_pages_of_the_ledger_hold_every_row_once(room: Room, client: httpx
         seen += [row["id"] for row in page["data"]]
         cursor = page["next_cursor"]
     assert len(seen) == len(set(seen)) == 25
+
+
+@pytest.mark.parametrize(
+    "asked", ["item={item}&state=failed", "state=failed", "recipient={some}", "item={item}&state=sent"]
+)
+async def test_a_page_looks_at_no_more_than_its_window(
+    asked: str, room: Room, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "WINDOW", 6)
+    item, listed = snapshot(uuid4()), people(30)
+    bad = {person.recipient_id for person in listed[:7]}
+    room.sender.answer = lambda d: (
+        Outcome(FAILED, 554, fault=Fault.CONTENT) if d.recipient_id in bad else Outcome(SENT, 250)
+    )
+    await room.hear(batch(item, listed))
+    await room.drain()
+    url = "/api/distributor/v1/deliveries?limit=3&" + asked.format(item=item.item_id, some=listed[0].recipient_id)
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = (await client.get(url + (f"&cursor={cursor}" if cursor else ""))).json()
+        seen += [row["recipient_id"] for row in page["data"]]
+        cursor = page["next_cursor"]
+    failed, everybody = {str(key) for key in bad}, {str(person.recipient_id) for person in listed}
+    wanted = {"state=failed": failed, "recipient={some}": {str(listed[0].recipient_id)}}.get(asked)
+    wanted = wanted or (failed if asked.endswith("failed") else everybody - failed)
+    assert len(seen) == len(set(seen))
+    assert set(seen) == wanted
 
 
 async def test_a_delivery_shows_its_attempts_with_the_servers_reply_and_no_address(

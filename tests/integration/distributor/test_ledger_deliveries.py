@@ -406,7 +406,7 @@ async def test_a_database_that_goes_away_during_a_send_loses_no_outcome(room: Ro
 
 def test_the_ledger_is_unique_on_subject_revision_channel_and_recipient() -> None:
     unique = [[column.name for column in constraint.columns] for constraint in deliveries.constraints]
-    assert ["subject_id", "revision", "channel", "recipient_id"] in unique
+    assert ["subject_id", "channel", "recipient_id", "revision"] in unique
 
 
 async def test_a_follow_up_waits_until_the_news_itself_is_heard(room: Room) -> None:

@@ -4,12 +4,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import update
 from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
 
 from distributor import digests
 from distributor.channels import Fault, Outcome
-from distributor.ledger import NotRetriable, deliveries, retry_by_hand
+from distributor.ledger import NotRetriable, retry_by_hand
 from distributor.progress import ProgressWorker
 from distributor.states import BOUNCED, SENT
 from shared.contracts.delivery import DeliveryProgress
@@ -203,9 +202,7 @@ async def test_a_stop_takes_its_audience_out_of_the_digest_and_no_other(room: Ro
 async def test_what_is_in_doubt_is_not_repeated_with_the_fault_and_its_reader_is_told(room: Room) -> None:
     one, two = await published(room)
     await room.hear(to_all(people(1), one, two))
-    async with room.database.transaction() as session:
-        doubt = {"state": "uncertain", "next_attempt_at": CLOCK.now()}
-        await session.execute(update(deliveries).values(doubt))
+    await room.force(state="uncertain", next_attempt_at=CLOCK.now())
     await room.hear(corrected(one))
     await room.follow_up()
     await room.drain()

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import update
 from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
 
-from distributor import ledger, progress
+from distributor import tallies
 from distributor.channels import Fault, Outcome
 from distributor.ledger import deliveries
 from distributor.progress import ProgressWorker
-from distributor.states import BOUNCED, SENT
+from distributor.states import BOUNCED, FAILED, SENT
+from distributor.tallies import Moved
 from shared.contracts.delivery import DeliveryProgress, DeliveryState
 from shared.contracts.mail import Exclusion, ExclusionReason
 from shared.contracts.news import Audience, ItemState, NewsCorrected
@@ -72,15 +73,26 @@ async def test_what_a_later_revision_took_over_is_told_apart(room: Room) -> None
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-async def test_a_change_that_commits_after_the_last_count_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_commits_after_the_last_look_is_told(room: Room) -> None:
     item = snapshot(uuid4())
     await room.hear(batch(item, people(1)))
     worker = ProgressWorker(room.database, CLOCK)
+    (row,) = await room.rows()
     async with room.database.transaction() as session:
-        await session.execute(update(deliveries).values(state=SENT, next_attempt_at=None))
-        await ledger.progress_due(session, [item.item_id], CLOCK.now())  # it is due already
+        await session.execute(update(deliveries).values(state=FAILED, next_attempt_at=None))
+        await tallies.moved(session, [Moved.of(row, FAILED)])
         await worker.tell(item.item_id)
-        await worker.tell(item.item_id)
-    monkeypatch.setattr(progress, "LAST_LOOK_S", 0.0)
-    assert await worker.step()
-    assert {one.state for one in (await told(room))[-1].deliveries} == {DeliveryState.SENT}
+        assert not await ProgressWorker(room.database, CLOCK).step()
+    assert await ProgressWorker(room.database, CLOCK).step()
+    assert {one.state for one in (await told(room))[-1].deliveries} == {DeliveryState.FAILED}
+
+
+async def test_many_changes_are_told_when_all_have_been_added_up(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "FOLD", 3)
+    item = snapshot(uuid4())
+    for _ in range(8):
+        await room.hear(batch(item, people(2)))
+    await room.drain()
+    await ProgressWorker(room.database, CLOCK).tell(item.item_id)
+    (only,) = await told(room)
+    assert [(one.state, one.count) for one in only.deliveries] == [(DeliveryState.SENT, 16)]

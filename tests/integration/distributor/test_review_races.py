@@ -9,15 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text, update
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
 
-from distributor import ledger
+from distributor import follow_ups, ledger
 from distributor.channels import Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.leases import begin, claim, hold
-from distributor.ledger import deliveries
 from distributor.states import BOUNCED, SENT, UNCERTAIN
 from shared.contracts.delivery import Channel
 from shared.contracts.envelope import Envelope, Event
@@ -50,8 +48,8 @@ def stopped(recipient_id: Any, version: int = 2) -> RecipientStopped:
 
 async def claimed_in_doubt(room: Room) -> Any:
     """The only delivery may have arrived, and waits in sender "a" to be repeated."""
+    await room.force(state=UNCERTAIN, next_attempt_at=CLOCK.now())
     async with room.database.transaction() as session:
-        await session.execute(update(deliveries).values(state=UNCERTAIN, next_attempt_at=CLOCK.now()))
         await hold(session, room.database, "a")
     async with room.database.transaction() as session:
         (row,) = await claim(session, room.database, channel=Channel.MAIL, owner="a", limit=5)
@@ -93,14 +91,14 @@ async def test_a_stop_in_the_moment_of_planning_anew_counts(room: Room, monkeypa
     await room.hear(batch(item, (leaves,)))
     await room.hear(corrected(item))
     worker, stopping = FollowUpWorker(room.database, CLOCK), []
-    insert = worker._insert
+    insert = follow_ups.plant
 
     async def insert_while_stopping(session: Any, rows: Any) -> None:
         stopping.append(asyncio.create_task(room.hear(stopped(leaves.recipient_id))))
         await asyncio.sleep(0.1)  # until it waits for the rows that this transaction holds
         await insert(session, rows)
 
-    monkeypatch.setattr(worker, "_insert", insert_while_stopping)
+    monkeypatch.setattr(follow_ups, "plant", insert_while_stopping)
     await worker.step()
     await asyncio.gather(*stopping)
     await room.drain()
@@ -175,8 +173,6 @@ async def test_who_may_have_it_is_told_though_its_repeat_is_claimed(room: Room, 
 async def test_two_batches_of_one_item_do_not_wait_for_each_other(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     item = snapshot(uuid4())
     await room.hear(batch(item, people(1)))
-    async with room.database.transaction() as session:
-        await session.execute(text("UPDATE items SET progress_due_at = NULL"))
     both, newest_of = asyncio.Barrier(2), ledger.newest_of
 
     async def newest_together(session: Any, item_id: Any) -> Any:

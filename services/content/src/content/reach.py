@@ -81,6 +81,9 @@ class FollowUp(Outcomes):
     revision: int
     channel: Channel
     audience: Audience | None
+    unreachable: int = Field(
+        default=0, description="of the cancelled: cannot be told, since their addresses are no longer kept"
+    )
 
 
 class DigestReach(Outcomes):
@@ -151,6 +154,7 @@ def follow_ups(deliveries: Sequence[DeliveryCount]) -> list[FollowUp]:
             channel=channel,
             audience=audience,
             **Outcomes.of(groups[form, revision, channel, audience]).model_dump(),
+            unreachable=sum(count.count for count in groups[form, revision, channel, audience] if count.unreachable),
         )
         for form, revision, channel, audience in sorted(groups, key=lambda key: (key[1], _strength(key[2:])))
     ]

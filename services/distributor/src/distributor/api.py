@@ -33,13 +33,15 @@ async def list_deliveries(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[DeliveryView]:
-    """The ledger's rows, by item, recipient and state."""
-    rows = await repository.find_deliveries(
-        session, item=item, recipient=recipient, state=state, after=paging.decode(cursor), limit=limit + 1
+    """The ledger's rows, by item, recipient and state. A page may be shorter than its limit, or empty: there is more
+    as long as it has a `next_cursor`.
+    """
+    found = await repository.find_deliveries(
+        session, item=item, recipient=recipient, state=state, after=paging.decode(cursor), limit=limit
     )
-    following = paging.encode(rows[limit - 1].id) if len(rows) > limit else None
+    following = paging.encode(found.following) if found.following else None
     paging.link_next(request, response, following)
-    return Page(data=[_view(row) for row in rows[:limit]], next_cursor=following)
+    return Page(data=[_view(row) for row in found.rows], next_cursor=following)
 
 
 @router.get("/deliveries/{delivery_id}", responses=documented(401, 403, 404, 422))

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, exists, or_, select, update
+from sqlalchemy import Row, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import editions, ledger
+from distributor import editions, ledger, tallies
 from distributor.editions import Entries, Entry
 from distributor.ledger import (
     PERSONAL,
@@ -29,10 +29,15 @@ from distributor.ledger import (
     released,
     stops,
 )
-from distributor.states import CANCELLED, LANE_RANK, LEASED, MAY_HAVE_IT, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN
-from shared.contracts.delivery import Channel
+from distributor.states import CANCELLED, LANE_RANK, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN
+from distributor.tallies import Moved
+from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectKind
-from shared.database import insert_ignoring
+
+Place = tuple[UUID, UUID]
+"""An edition, and one of its deliveries."""
+
+LAST = UUID(int=2**128 - 1)
 
 WITHDRAWN, STOPPED, ERASED = "withdrawn", "stopped", "erased"
 
@@ -50,7 +55,6 @@ async def accept_run(session: AsyncSession, batch: MailRequested, at: datetime) 
     told = sorted(batch.digest, key=lambda item: item.item_id)
     for item in told:  # in one order, so that two batches never wait for each other
         await ledger.note_revision(session, item.item_id, item.revision, withdrawn=False)
-    await ledger.progress_due(session, [item.item_id for item in told], at)
     newest = await _newest(session, [item.item_id for item in told])
     await editions.keep_words(session, told)
     await editions.keep_words_of(session, _overtaken(newest, {item.item_id: item.revision for item in told}))
@@ -61,8 +65,7 @@ async def accept_run(session: AsyncSession, batch: MailRequested, at: datetime) 
         for recipient in batch.recipients
         for plan in (plans[recipient.recipient_id],)
     ]
-    if rows:
-        await session.execute(insert_ignoring(session, deliveries), rows)
+    await ledger.plant(session, rows)
     await ledger.keep_exclusions(session, batch.subject_id, batch.exclusions, at)
 
 
@@ -71,19 +74,26 @@ async def leave_out(session: AsyncSession, recipient_id: UUID, audience: str, at
     theirs = and_(
         deliveries.c.recipient_id == recipient_id, editions.carried_as(deliveries.c.edition_id, audience), not_begun()
     )
+    # The items first, as the follow-up worker locks them: it walks by edition, and what moves to another one meanwhile
+    # must not be of an old revision.
+    seen = await editions.entries_of(session, await session.scalars(select(deliveries.c.edition_id).where(theirs)))
+    newest = await _newest(session, [entry.item_id for entries in seen.values() for entry in entries])
     rows = (await session.execute(select(deliveries).where(theirs).with_for_update())).all()
     found = await editions.entries_of(session, [row.edition_id for row in rows])
     for row in rows:
-        left = tuple(entry for entry in found[row.edition_id] if entry.audience != audience)
+        left = brought_up(tuple(entry for entry in found[row.edition_id] if entry.audience != audience), newest)
+        await editions.keep_words_of(session, [(entry.item_id, entry.revision) for entry in left])
         await _move(session, [row], left, STOPPED, at)
 
 
-async def carry_newest(session: AsyncSession, item_id: UUID, newest: Newest, at: datetime, limit: int) -> int:
-    """Bring some digests that have not begun up to the item's newest revision, or drop it; returns how many."""
-    older = and_(editions.carrying_older(item_id, newest.revision), not_begun())
-    rows = (await session.execute(select(deliveries).where(older).limit(limit).with_for_update())).all()
+async def carry_newest(
+    session: AsyncSession, item_id: UUID, newest: Newest, at: datetime, ids: Sequence[UUID]
+) -> set[UUID]:
+    """Bring those of these digests that have not begun up to the item's newest revision, or drop it; returns which."""
+    older = and_(deliveries.c.id.in_(ids), not_begun())
+    rows = (await session.execute(select(deliveries).where(older).with_for_update())).all() if ids else []
     if not rows:
-        return 0
+        return set()
     await editions.keep_words_of(session, [(item_id, newest.revision)])
     found = await editions.entries_of(session, [row.edition_id for row in rows])
     by_edition: dict[UUID, list[Row[Any]]] = defaultdict(list)
@@ -91,23 +101,13 @@ async def carry_newest(session: AsyncSession, item_id: UUID, newest: Newest, at:
         by_edition[row.edition_id].append(row)
     for edition_id, carriers in by_edition.items():
         await _move(session, carriers, brought_up(found[edition_id], {item_id: newest}), WITHDRAWN, at)
-    return len(rows)
+    return {row.id for row in rows}
 
 
 async def tell_carriers(
-    session: AsyncSession, item_id: UUID, revision: int, form: Form, at: datetime, limit: int
+    session: AsyncSession, item_id: UUID, revision: int, form: Form, at: datetime, rows: Sequence[Row[Any]]
 ) -> int:
-    """Plan a follow-up for some of those who may have an older revision by digest and have none of the newest."""
-    told = deliveries.alias("told")
-    newest = exists().where(
-        told.c.subject_id == item_id,
-        told.c.revision == revision,
-        told.c.channel == Channel.MAIL,
-        told.c.recipient_id == deliveries.c.recipient_id,
-    )
-    carriers = and_(editions.carrying_older(item_id, revision), deliveries.c.state.in_(MAY_HAVE_IT), ~newest)
-    query = select(deliveries).where(carriers).order_by(deliveries.c.id).limit(limit)
-    rows = (await session.execute(query)).all()
+    """Plan a follow-up for those who may have an older revision by these digests and have none of the newest."""
     if not rows:
         return 0
     audience_of = await _audiences(session, item_id, rows)
@@ -122,14 +122,26 @@ async def tell_carriers(
     }
     for recipient_id, row in follow_ups.items():
         row["id"] = delivery_id(item_id, revision, Channel.MAIL, recipient_id)
-    await session.execute(insert_ignoring(session, deliveries), list(follow_ups.values()))
+    await ledger.plant(session, list(follow_ups.values()))
     return len(rows)
 
 
-async def under_way(session: AsyncSession, item_id: UUID, revision: int) -> bool:
-    """Whether a digest with an older revision is on its way out, or may come to be."""
-    busy = or_(deliveries.c.state == LEASED, deliveries.c.next_attempt_at.is_not(None))
-    return bool(await session.scalar(select(exists().where(editions.carrying_older(item_id, revision), busy))))
+async def carriers(
+    session: AsyncSession, item_id: UUID, revision: int, after: Place | None, limit: int
+) -> tuple[Sequence[Row[Any]], Place | None]:
+    """The next rows whose edition carries the item in a revision before `revision`, edition by edition; and where to go
+    on, `None` at the end.
+    """
+    rows: list[Row[Any]] = []
+    older = await editions.carrying_older(session, item_id, revision, after[0] if after else None)
+    for edition_id in older:
+        theirs = select(deliveries).where(deliveries.c.edition_id == edition_id)
+        if after and edition_id == after[0]:
+            theirs = theirs.where(deliveries.c.id > after[1])
+        rows += (await session.execute(theirs.order_by(deliveries.c.id).limit(limit - len(rows)))).all()
+        if len(rows) == limit:
+            return rows, (edition_id, rows[-1].id)
+    return rows, (older[-1], LAST) if len(older) == editions.MOST else None
 
 
 async def bring_up(session: AsyncSession, key: UUID, at: datetime) -> None:
@@ -152,6 +164,8 @@ async def bring_up(session: AsyncSession, key: UUID, at: datetime) -> None:
         ids = await editions.put(session, row.subject_id, row.planned_at, [current])
         mine = update(deliveries).where(deliveries.c.id == row.id)
         await session.execute(mine.values(edition_id=ids[current], changed_at=at))
+        moved = Moved.of(row, DeliveryState(row.state), row.ended_reason, edition_id=ids[current])
+        await tallies.moved(session, [moved])
 
 
 def brought_up(entries: Entries, newest: Mapping[UUID, Newest]) -> Entries:
@@ -206,16 +220,15 @@ def _plan(recipient: Recipient, newest: Mapping[UUID, Newest], in_force: Sequenc
 
 async def _move(session: AsyncSession, rows: Sequence[Row[Any]], left: Entries, why_not: str, at: datetime) -> None:
     """Have rows that have not begun carry `left`, or call them off where nothing is left."""
-    mine = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]), not_begun())
-    before = [row.edition_id for row in rows]
+    mine = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
     if not left:
         await session.execute(mine.values(released(at) | {"state": CANCELLED, "ended_reason": why_not}))
-        await ledger.progress_due(session, before, at)
+        await tallies.moved(session, (Moved.of(row, CANCELLED, why_not) for row in rows))
         return
     ids = await editions.put(session, rows[0].subject_id, rows[0].planned_at, [left])
     anew = released(at) | {"state": PLANNED, "edition_id": ids[left], "next_attempt_at": at}
     await session.execute(mine.values(anew))
-    await ledger.progress_due(session, [*before, ids[left]], at)
+    await tallies.moved(session, (Moved.of(row, PLANNED, row.ended_reason, edition_id=ids[left]) for row in rows))
 
 
 async def _audiences(session: AsyncSession, item_id: UUID, rows: Sequence[Row[Any]]) -> dict[UUID, str]:
@@ -234,15 +247,17 @@ async def _stopped_in(session: AsyncSession, audience_of: Mapping[UUID, str], at
 
 
 def _follow_up(row: Row[Any], audience: str, at: datetime, *, barred: bool) -> dict[str, Any]:
+    reason = STOPPED if barred else tallies.UNREACHABLE if row.address is None else ""
     return {name: getattr(row, name) for name in ("recipient_id", "channel", "locale", *PERSONAL)} | {
         "subject_kind": SubjectKind.ITEM,
         "audience": audience,
         "lane": LANE_RANK[Lane.NEWS],
         "thread_of": str(row.subject_id),
         "planned_at": at,
-        "state": CANCELLED if barred else PLANNED,
-        "ended_reason": STOPPED if barred else "",
-        "next_attempt_at": None if barred else at,
+        "edition_id": None,
+        "state": CANCELLED if reason else PLANNED,
+        "ended_reason": reason,
+        "next_attempt_at": None if reason else at,
         "leased_from": "",
         "tries": 0,
         "attempts": 0,

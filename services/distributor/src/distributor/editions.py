@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, and_, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.models import Delivery, DigestItemRow, Edition, EditionItem, Item, SubjectContent
@@ -28,8 +28,9 @@ edition_items: Table = EditionItem.__table__  # type: ignore[assignment]
 items: Table = Item.__table__  # type: ignore[assignment]
 contents: Table = SubjectContent.__table__  # type: ignore[assignment]
 
-progress_subject = func.coalesce(deliveries.c.edition_id, deliveries.c.subject_id)
-"""Where to look for the items whose counts a delivery changes."""
+
+MOST = 100
+"""Looked at in one go; some may have no deliveries any more."""
 
 
 class Entry(NamedTuple):
@@ -103,10 +104,11 @@ def old(edition_id: Any) -> ColumnElement[bool]:
     return and_(edition_id.is_not(None), overtaken.correlate_except(edition_items, items))
 
 
-def carrying_older(item_id: UUID, revision: int) -> ColumnElement[bool]:
-    """Whether a delivery's edition carries `item_id` in a revision before `revision`."""
+async def carrying_older(session: AsyncSession, item_id: UUID, revision: int, start: UUID | None) -> Sequence[UUID]:
+    """The editions that carry `item_id` in a revision before `revision`, by rising id, from `start` on."""
     older = and_(edition_items.c.item_id == item_id, edition_items.c.revision < revision)
-    return deliveries.c.edition_id.in_(select(edition_items.c.edition_id).where(older))
+    query = select(edition_items.c.edition_id).where(older).order_by(edition_items.c.edition_id).limit(MOST)
+    return (await session.scalars(query.where(edition_items.c.edition_id >= start) if start else query)).all()
 
 
 def carried_as(edition_id: Any, audience: Any) -> ColumnElement[bool]:

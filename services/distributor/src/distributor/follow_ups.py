@@ -1,16 +1,16 @@
 """Taking back follows the original: whoever has an older revision is told, whoever was about to get it is not.
 
 A correction or a withdrawal raises the item's newest revision; from that commit on nothing older begins. This worker
-then walks through the item's older rows in small transactions:
+then walks once through the item's rows, recipient by recipient, in small transactions that keep how far it has come:
 
 - not begun: called off. After a correction it is planned anew in the newest revision, in its original form; what was
   itself a follow-up is replaced by one of the newest revision.
 - sent, or uncertain: gets a follow-up, a correction or a withdrawal, in the recipient's form and thread. A doubtful
-  row is not repeated any more.
+  row is not repeated any more. Whose address is no longer kept cannot be told: that row says so, cancelled.
 - a digest that carries it: brought up to the newest revision, or freed of it, while it has not begun; whoever has got
   it is told in the thread of the digest.
-- on its way out right now: looked at again in a moment, so that a row that ends as sent after the correction is told
-  as well.
+- on its way out right now: noted as a late arrival, and looked at again until it has ended, so that a row that ends as
+  sent after the correction is told as well.
 
 It may die anywhere and start again: a follow-up row is unique on the newest revision.
 """
@@ -23,10 +23,10 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, delete, exists, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import digests, ledger
+from distributor import digests, ledger, tallies
 from distributor.ledger import (
     PERSONAL,
     contents,
@@ -35,30 +35,38 @@ from distributor.ledger import (
     delivery_id,
     items,
     not_begun,
-    progress_due,
+    plant,
     released,
     stops,
 )
-from distributor.states import CANCELLED, LEASED, MAY_HAVE_IT, PLANNED, UNCERTAIN
+from distributor.models import LateArrival
+from distributor.states import CANCELLED, LEASED, MAY_HAVE_IT, PLANNED, UNCERTAIN, UNSENT
+from distributor.tallies import UNREACHABLE, Moved, Standing
 from shared.clock import Clock
+from shared.contracts.delivery import Channel
 from shared.contracts.mail import Form
 from shared.database import Database, insert_ignoring, instant
 
 log = structlog.get_logger()
 
+late_arrivals: Table = LateArrival.__table__  # type: ignore[assignment]
+
 CHUNK = 500
 LOOK_AGAIN = timedelta(seconds=1)
 POLL_S = 1.0
 FOLLOW_UPS = (Form.CORRECTION, Form.WITHDRAWAL)
+START, DIGESTS, END = "", "digests", "end"
+UNDER_WAY = (*UNSENT, LEASED)
 
 
 @dataclass(frozen=True, slots=True)
 class DueItem:
-    """An item whose older rows are to be walked through."""
+    """An item whose older rows are to be walked through, and how far the walk has come."""
 
     id: UUID
     revision: int
     withdrawn: bool
+    followed_to: str
 
     @property
     def form(self) -> Form:
@@ -90,14 +98,10 @@ class FollowUpWorker:
             if item is None:
                 return False
             now = await instant(session, self._clock)
-            touched = await self._look(session, item, now)
-            busy = not touched and await self._under_way(session, item)
-            if not touched and not busy:  # what was on its way at the first look may have arrived before the question
-                touched = await self._look(session, item, now)
-            if touched:
-                await progress_due(session, [item.id], now)
+            if item.followed_to == END:
+                touched = await self._meet_late(session, item, now)
             else:
-                await self._settle(session, item, now + LOOK_AGAIN if busy else None)
+                touched = await self._walk(session, item, now)
         if touched:
             self._database.wake()
             log.info("item_followed_up", item_id=str(item.id), revision=item.revision, deliveries=touched)
@@ -108,7 +112,7 @@ class FollowUpWorker:
         newest = (contents.c.subject_id == items.c.id, contents.c.revision == items.c.newest_revision)
         heard = exists().where(*newest, contents.c.heard)
         query = (
-            select(items.c.id, items.c.newest_revision, items.c.withdrawn)
+            select(items.c.id, items.c.newest_revision, items.c.withdrawn, items.c.followed_to)
             .where(items.c.follow_ups_due_at <= self._database.now(), heard)
             .order_by(items.c.follow_ups_due_at)
             .limit(1)
@@ -117,50 +121,82 @@ class FollowUpWorker:
         row = (await session.execute(query)).first()
         return DueItem(*row) if row else None
 
-    async def _look(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
-        touched = await self._call_off(session, item, now) + await self._tell(session, item, now)
-        return touched or await self._look_at_digests(session, item, now)
+    async def _walk(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
+        """The next recipients' rows."""
+        if item.followed_to == START:
+            await _count_unreachable(session, item)
+        if item.followed_to.startswith(DIGESTS):
+            rows, last = await self._carriers(session, item)
+        else:
+            rows, last = await self._stretch(session, item)
+        touched, under_way = await self._look(session, item, rows, now)
+        if under_way:
+            late = [{"item_id": item.id, "delivery_id": row.id} for row in under_way]
+            await session.execute(insert_ignoring(session, late_arrivals), late)
+        await session.execute(update(items).where(items.c.id == item.id).values(followed_to=last))
+        return touched
 
-    async def _look_at_digests(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
-        """After the item's own rows: who has been told of an earlier correction goes on in that thread."""
+    async def _stretch(self, session: AsyncSession, item: DueItem) -> tuple[Sequence[Row[Any]], str]:
+        """The item's own rows first: who has been told of an earlier correction goes on in that thread."""
+        place = (deliveries.c.channel, deliveries.c.recipient_id, deliveries.c.revision)
+        query = select(deliveries).where(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
+        if item.followed_to != START:
+            query = query.where(tuple_(*place[:2]) > _key(item.followed_to))
+        rows = (await session.execute(query.order_by(*place).limit(CHUNK))).all()
+        if len(rows) < CHUNK:
+            return rows, DIGESTS
+        last = _place(rows[-1])
+        if _place(rows[0]) != last:  # the last recipient may have more rows than we saw
+            rows = [row for row in rows if _place(row) != last]
+        return rows, _place(rows[-1])
+
+    async def _carriers(self, session: AsyncSession, item: DueItem) -> tuple[Sequence[Row[Any]], str]:
+        """Then the digests that carry it."""
+        _, *ids = item.followed_to.split(":")
+        after = (UUID(ids[0]), UUID(ids[1])) if ids else None
+        rows, place = await digests.carriers(session, item.id, item.revision, after, CHUNK)
+        return rows, ":".join((DIGESTS, *map(str, place))) if place else END
+
+    async def _meet_late(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
+        """Those that were on their way when we passed; done when all have arrived."""
+        mine = late_arrivals.c.item_id == item.id
+        ids = select(late_arrivals.c.delivery_id).where(mine)
+        rows = (await session.execute(select(deliveries).where(deliveries.c.id.in_(ids)))).all()
+        touched, under_way = await self._look(session, item, rows, now)
+        left = [row.id for row in under_way]
+        await session.execute(delete(late_arrivals).where(mine, late_arrivals.c.delivery_id.not_in(left)))
+        due_at = now + LOOK_AGAIN if left else None
+        await session.execute(update(items).where(items.c.id == item.id).values(follow_ups_due_at=due_at))
+        return touched
+
+    async def _look(
+        self, session: AsyncSession, item: DueItem, rows: Sequence[Row[Any]], now: datetime
+    ) -> tuple[int, list[Row[Any]]]:
+        """Call off and tell; returns how many, and the rows that are on their way out."""
+        own = [row for row in rows if row.edition_id is None]
+        by_digest = [row for row in rows if row.edition_id is not None]
+        off = await self._call_off(session, item, _waiting(own), now)
+        told = await self._tell(session, item, _arrived(own), now)
         newest = ledger.Newest(item.revision, item.withdrawn)
-        moved = await digests.carry_newest(session, item.id, newest, now, CHUNK)
-        return moved + await digests.tell_carriers(session, item.id, item.revision, item.form, now, CHUNK)
+        off |= await digests.carry_newest(session, item.id, newest, now, _waiting(by_digest))
+        told += await digests.tell_carriers(session, item.id, item.revision, item.form, now, _arrived(by_digest))
+        return len(off) + told, [row for row in rows if row.state in UNDER_WAY and row.id not in off]
 
-    async def _call_off(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
+    async def _call_off(self, session: AsyncSession, item: DueItem, ids: Sequence[UUID], now: datetime) -> set[UUID]:
         """Cancel what has not begun; plan it anew after a correction."""
-        older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
-        chunk = select(deliveries.c.id).where(older, not_begun()).limit(CHUNK).with_for_update()
-        ids = list(await session.scalars(chunk))
-        if not ids:
-            return 0
-        off = (
-            update(deliveries)
-            .where(deliveries.c.id.in_(ids), not_begun())
-            .values(
-                released(now) | {"state": CANCELLED, "ended_reason": "withdrawn" if item.withdrawn else "superseded"}
-            )
-            .returning(deliveries)
-        )
-        rows = (await session.execute(off)).all()
+        query = select(deliveries).where(deliveries.c.id.in_(ids), not_begun()).with_for_update()
+        rows = (await session.execute(query)).all() if ids else []
+        if rows:
+            reason = "withdrawn" if item.withdrawn else "superseded"
+            off = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+            await session.execute(off.values(released(now) | {"state": CANCELLED, "ended_reason": reason}))
+            await tallies.moved(session, (Moved.of(row, CANCELLED, reason) for row in rows))
         if not item.withdrawn:
-            anew = [self._replanned(row, item, now) for row in rows if row.form not in FOLLOW_UPS]
-            await self._insert(session, anew)
-        return len(rows)
+            await plant(session, [self._replanned(row, item, now) for row in rows if row.form not in FOLLOW_UPS])
+        return {row.id for row in rows}
 
-    async def _tell(self, session: AsyncSession, item: DueItem, now: datetime) -> int:
-        """Plan a follow-up for those who may have an older revision and have none of the newest."""
-        newest = deliveries.alias("newest")
-        told = exists().where(
-            newest.c.subject_id == item.id,
-            newest.c.revision == item.revision,
-            newest.c.channel == deliveries.c.channel,
-            newest.c.recipient_id == deliveries.c.recipient_id,
-        )
-        older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
-        # The newest first, over all chunks: a follow-up belongs in the thread of everything that its reader has.
-        query = select(deliveries).where(older, deliveries.c.state.in_(MAY_HAVE_IT), ~told)
-        rows = (await session.execute(query.order_by(deliveries.c.revision.desc()).limit(CHUNK))).all()
+    async def _tell(self, session: AsyncSession, item: DueItem, rows: Sequence[Row[Any]], now: datetime) -> int:
+        """Plan a follow-up for those who may have an older revision, unless they have a row of the newest."""
         if not rows:
             return 0
         doubtful = [row.id for row in rows if row.state == UNCERTAIN]
@@ -170,12 +206,8 @@ class FollowUpWorker:
             .values(next_attempt_at=None, ended_reason="superseded")
         )
         stopped = await self._stopped(session, rows, now)
-        await self._insert(session, [self._follow_up(row, item, now, stopped) for row in _once_each(rows)])
+        await plant(session, [self._follow_up(row, item, now, stopped) for row in _once_each(rows)])
         return len(rows)
-
-    async def _insert(self, session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-        if rows:
-            await session.execute(insert_ignoring(session, deliveries), rows)
 
     async def _stopped(self, session: AsyncSession, rows: Sequence[Row[Any]], now: datetime) -> set[UUID]:
         audience_of = {row.recipient_id: row.audience or "" for row in rows}
@@ -188,9 +220,12 @@ class FollowUpWorker:
 
     def _follow_up(self, row: Row[Any], item: DueItem, now: datetime, stopped: set[UUID]) -> dict[str, Any]:
         thread = ",".join(part for part in (row.thread_of, str(row.revision)) if part)
-        barred = row.recipient_id in stopped
-        ended = {"state": CANCELLED, "ended_reason": "stopped", "next_attempt_at": None} if barred else {}
-        return self._copy(row, item, now) | {"form": item.form, "thread_of": thread} | ended
+        told = self._copy(row, item, now) | {"form": item.form, "thread_of": thread}
+        forgotten = row.channel == Channel.MAIL and row.address is None
+        if row.recipient_id not in stopped and not forgotten:
+            return told
+        reason = "stopped" if row.recipient_id in stopped else UNREACHABLE
+        return told | {"state": CANCELLED, "ended_reason": reason, "next_attempt_at": None}
 
     def _copy(self, row: Row[Any], item: DueItem, now: datetime) -> dict[str, Any]:
         kept = ("subject_kind", "subject_id", "channel", "recipient_id", "audience", "lane", "locale", *PERSONAL)
@@ -209,17 +244,37 @@ class FollowUpWorker:
             "changed_at": now,
         }
 
-    async def _under_way(self, session: AsyncSession, item: DueItem) -> bool:
-        """Whether something older is on its way out, or may come to be."""
-        older = and_(deliveries.c.subject_id == item.id, deliveries.c.revision < item.revision)
-        under_way = or_(deliveries.c.state == LEASED, deliveries.c.next_attempt_at.is_not(None))
-        if await session.scalar(select(exists().where(older, under_way))):
-            return True
-        return await digests.under_way(session, item.id, item.revision)
 
-    async def _settle(self, session: AsyncSession, item: DueItem, due_at: datetime | None) -> None:
-        """Nothing to do at the moment: look again at `due_at`, or be done."""
-        await session.execute(update(items).where(items.c.id == item.id).values(follow_ups_due_at=due_at))
+async def _count_unreachable(session: AsyncSession, item: DueItem) -> None:
+    """Those who got it so long ago that not even their rows are kept are counted: nobody can tell them. Once."""
+    while not await tallies.fold(session, item.id):
+        pass
+    known = [row for row in await tallies.of_item(session, item.id) if row.weeded]
+    if any((row.revision, row.mark) == (item.revision, UNREACHABLE) for row in known):
+        return
+    lost: dict[Standing, int] = {}
+    for row in known:
+        if row.form not in FOLLOW_UPS and row.state in MAY_HAVE_IT:
+            told = Standing(item.id, item.revision, row.channel, row.audience, item.form, CANCELLED, UNREACHABLE)
+            lost[told] = lost.get(told, 0) + int(row.weeded)
+    await tallies.note(session, lost, weeded=lost)
+
+
+def _waiting(rows: Sequence[Row[Any]]) -> list[UUID]:
+    return [row.id for row in rows if row.state in UNDER_WAY]
+
+
+def _arrived(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    return [row for row in rows if row.state in MAY_HAVE_IT]
+
+
+def _place(row: Row[Any]) -> str:
+    return f"{row.channel}:{row.recipient_id}"
+
+
+def _key(place: str) -> ColumnElement[Any]:
+    channel, _, recipient = place.partition(":")
+    return tuple_(literal(channel), literal(UUID(recipient), deliveries.c.recipient_id.type))
 
 
 def _once_each(rows: Sequence[Row[Any]]) -> list[Row[Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import digests, ledger
+from distributor import digests, ledger, tallies
 from distributor.webhooks.endpoints import matching
 from shared.clock import Clock
 from shared.contracts.envelope import Event
@@ -75,9 +75,8 @@ class Handlers:
         """Plan a webhook for every endpoint that the item is for."""
         await self._keep(session, received.event.item, "", withdrawn=False)
         endpoints = await matching(session, received.event.item)
-        now = await instant(session, self._clock)
-        await ledger.progress_due(session, [received.event.item.item_id], now)
-        await ledger.accept_endpoints(session, received.event.item, endpoints, now)
+        await ledger.accept_endpoints(session, received.event.item, endpoints, await instant(session, self._clock))
+        await tallies.touch(session, [received.event.item.item_id])
 
     async def on_news_corrected(self, session: AsyncSession, received: Received[NewsCorrected]) -> None:
         """From this commit on, no older revision begins; the follow-up worker does the rest."""
@@ -111,9 +110,8 @@ class Handlers:
 
     async def _take_back(self, session: AsyncSession, item: ItemSnapshot, note: str, *, withdrawn: bool) -> None:
         await self._keep(session, item, note, withdrawn=withdrawn)
-        now = await instant(session, self._clock)
-        await ledger.follow_ups_due(session, item.item_id, now)
-        await ledger.progress_due(session, [item.item_id], now)
+        await ledger.follow_ups_due(session, item.item_id, await instant(session, self._clock))
+        await tallies.touch(session, [item.item_id])
 
     async def _keep(self, session: AsyncSession, item: ItemSnapshot, note: str, *, withdrawn: bool) -> None:
         await ledger.keep_content(

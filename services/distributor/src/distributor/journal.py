@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import leases, ledger
+from distributor import leases
 from distributor.channels import Outcome
 from distributor.leases import Ended
 from distributor.retry_policy import Verdict, decide, jittered
@@ -123,8 +123,6 @@ class Journal:
         now = await instant(session, self._clock)
         await leases.record(session, ended, now)
         await health.note(session, ended, now)
-        subjects = {one.row.edition_id or one.row.subject_id for one in ended if one.row.subject_kind != "request"}
-        await ledger.progress_due(session, subjects, now)
         for one in ended:
             if one.verdict.state is BOUNCED:
                 with correlated(one.outcome.trail or current()):

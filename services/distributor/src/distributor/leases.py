@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Row,
+    Select,
     Table,
     and_,
     bindparam,
@@ -25,17 +26,18 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import editions
+from distributor import editions, tallies
 from distributor.channels import Outcome
-from distributor.editions import progress_subject
-from distributor.ledger import PERSONAL, attempts, barred, deliveries, items, progress_due, released
+from distributor.ledger import PERSONAL, attempts, barred, deliveries, items, released
 from distributor.models import SenderLease
 from distributor.retry_policy import Verdict
 from distributor.states import CANCELLED, LANE_OF_RANK, LEASED, UNCERTAIN
+from distributor.tallies import Moved
 from shared.contracts.delivery import Channel
 from shared.database import Database, Instant, insert_ignoring, upsert
 
@@ -75,15 +77,13 @@ async def let_go(session: AsyncSession, owner: str) -> None:
 async def claim(
     session: AsyncSession, database: Database, *, channel: Channel, owner: str, limit: int
 ) -> Sequence[Row[Any]]:
-    """Lease the deliveries that are due, the strongest lane first, the longest waiting of a lane first."""
-    due = (
-        select(deliveries.c.id)
-        .where(deliveries.c.channel == channel, deliveries.c.next_attempt_at <= database.now())
-        .order_by(deliveries.c.lane, deliveries.c.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(await session.scalars(due))
+    """Lease the deliveries that are due, the strongest lane first, the longest waiting of a lane first.
+
+    A look-up a lane, one after the other until there are enough: a single one in the order of lanes would walk through
+    everything that a stronger lane is to try again tomorrow.
+    """
+    lanes = [_due(channel, lane, database.now(), limit) for lane in range(len(LANE_OF_RANK))]
+    ids = list(await session.scalars(union_all(*lanes).limit(limit)))
     if not ids:
         return []
     lease = (
@@ -94,6 +94,13 @@ async def claim(
     )
     rows = (await session.execute(lease)).all()
     return sorted(rows, key=lambda row: (row.lane, row.planned_at))
+
+
+def _due(channel: Channel, lane: int, now: ColumnElement[datetime], limit: int) -> Select[tuple[UUID]]:
+    queue = (deliveries.c.channel == channel, deliveries.c.lane == lane)
+    first = select(deliveries.c.id).where(*queue, deliveries.c.next_attempt_at <= now)
+    ordered = first.order_by(deliveries.c.next_attempt_at).limit(limit).with_for_update(skip_locked=True)
+    return select(ordered.subquery().c.id)
 
 
 async def begin(session: AsyncSession, database: Database, owner: str, ids: Sequence[UUID]) -> set[UUID]:
@@ -120,12 +127,14 @@ async def begin(session: AsyncSession, database: Database, owner: str, ids: Sequ
 async def _stop(session: AsyncSession, database: Database, mine: ColumnElement[bool]) -> None:
     """Call off what a stop covers. What is in doubt stays so, and is not repeated."""
     at = await _instant(session, database)
+    held = {row.id: row for row in await session.execute(select(deliveries).where(mine).with_for_update())}
     in_doubt = deliveries.c.leased_from == UNCERTAIN
     off = released(at) | {"state": case((in_doubt, UNCERTAIN.value), else_=CANCELLED.value), "ended_reason": "stopped"}
     for erased in (True, False):
         values = off | dict.fromkeys(PERSONAL) | {"ended_reason": "erased"} if erased else off
         stopped = update(deliveries).where(mine, barred(at, erased=erased)).values(values)
-        await progress_due(session, await session.scalars(stopped.returning(progress_subject)), at)
+        gone = await session.execute(stopped.returning(deliveries.c.id, deliveries.c.state))
+        await tallies.moved(session, [Moved.of(held[row.id], row.state) for row in gone])
 
 
 _RECORD = (
@@ -156,9 +165,19 @@ async def record(session: AsyncSession, ended: Sequence[Ended], at: datetime) ->
     It was leased to whoever claimed it: a sender that has taken a new name since then may still tell of it.
     """
     connection = await session.connection()
-    await connection.execute(_RECORD, [_changes(one, at) for one in ended])
+    written = await connection.execute(_RECORD, [_changes(one, at) for one in ended])
+    mine = ended if written.rowcount == len(ended) else await _written(session, ended, at)
+    await tallies.moved(session, (Moved.of(one.row, one.verdict.state, one.verdict.reason) for one in mine))
     # A zombie's attempt may bear a number that whoever took over has used: theirs stands.
     await connection.execute(insert_ignoring(session, attempts), [_attempt(one, at) for one in ended])
+
+
+async def _written(session: AsyncSession, ended: Sequence[Ended], at: datetime) -> list[Ended]:
+    """Those whose delivery was still ours: it changed in this very moment."""
+    ids = [one.row.id for one in ended]
+    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.changed_at == at)
+    changed = set(await session.scalars(query.where(deliveries.c.lease_owner.is_(None))))
+    return [one for one in ended if one.row.id in changed]
 
 
 def _changes(ended: Ended, at: datetime) -> dict[str, Any]:
@@ -193,7 +212,7 @@ def _attempt(ended: Ended, at: datetime) -> dict[str, Any]:
 
 
 async def take_over(session: AsyncSession, database: Database, *, repeat_doubtful: bool, limit: int) -> Sequence[Any]:
-    """Free what dead senders held; returns (id, state, subject_id or edition_id) of each.
+    """Free what dead senders held; returns (id, state) of each.
 
     Not begun: back to where it was, due now. Begun: uncertain, due now when it may be repeated and was not before.
     A webhook may always be repeated, since its receiver knows it by its id.
@@ -201,20 +220,20 @@ async def take_over(session: AsyncSession, database: Database, *, repeat_doubtfu
     now = database.now()
     alive = select(sender_leases.c.owner).where(sender_leases.c.held_until > now)
     orphaned = (
-        select(deliveries.c.id)
+        select(deliveries)
         .where(deliveries.c.lease_owner.is_not(None), deliveries.c.lease_owner.not_in(alive))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = list(await session.scalars(orphaned))
-    if not ids:
+    held = {row.id: row for row in await session.execute(orphaned)}
+    if not held:
         return []
     begun = deliveries.c.begun_at.is_not(None)
     first_doubt = and_(deliveries.c.leased_from != UNCERTAIN, literal(repeat_doubtful))
     again = or_(~begun, first_doubt, deliveries.c.channel == Channel.WEBHOOK)
     freed = (
         update(deliveries)
-        .where(deliveries.c.id.in_(ids))
+        .where(deliveries.c.id.in_(held))
         .values(
             {
                 **released(await _instant(session, database)),
@@ -225,9 +244,11 @@ async def take_over(session: AsyncSession, database: Database, *, repeat_doubtfu
                 + case((and_(begun, deliveries.c.leased_from == UNCERTAIN), 1), else_=0),
             }
         )
-        .returning(deliveries.c.id, deliveries.c.state, progress_subject.label("subject_id"))
+        .returning(deliveries.c.id, deliveries.c.state)
     )
-    return (await session.execute(freed)).all()
+    rows = (await session.execute(freed)).all()
+    await tallies.moved(session, (Moved.of(held[row.id], row.state) for row in rows))
+    return rows
 
 
 async def forget_dead(session: AsyncSession, database: Database) -> None:

@@ -8,7 +8,7 @@ Accepting reads the item's row under a share lock and a correction writes it, so
 correction and the search for what it must retarget.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,10 +17,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import tallies
 from distributor.bounces.models import BounceReport
-from distributor.editions import carried_as, edition_items, progress_subject
+from distributor.editions import carried_as
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
+from distributor.tallies import Moved
 from shared import correlation
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Exclusion, Form, Lane, MailRequested, Recipient, SubjectKind
@@ -93,7 +95,7 @@ async def note_revision(session: AsyncSession, item_id: UUID, revision: int, *, 
     """Record that the item has come this far; False where as much or more was known."""
     await session.execute(
         insert_ignoring(session, items).values(
-            id=item_id, newest_revision=0, withdrawn=False, progress_sequence=0, progress_digest=""
+            id=item_id, newest_revision=0, withdrawn=False, followed_to="", progress_sequence=0, progress_digest=""
         )
     )
     newer = update(items).where(items.c.id == item_id, items.c.newest_revision < revision)
@@ -103,16 +105,8 @@ async def note_revision(session: AsyncSession, item_id: UUID, revision: int, *, 
 
 async def follow_ups_due(session: AsyncSession, item_id: UUID, at: datetime) -> None:
     """Have the follow-up worker look for whoever has, or was about to get, an older revision."""
-    await session.execute(update(items).where(items.c.id == item_id).values(follow_ups_due_at=at))
-
-
-async def progress_due(session: AsyncSession, subject_ids: Iterable[UUID], at: datetime) -> None:
-    """Have the counts of these items, and of those in these editions, told; costs nothing where that is due already."""
-    known = sorted(set(subject_ids))
-    if known:
-        carried = select(edition_items.c.item_id).where(edition_items.c.edition_id.in_(known))
-        quiet = or_(items.c.id.in_(known), items.c.id.in_(carried)) & items.c.progress_due_at.is_(None)
-        await session.execute(update(items).where(quiet).values(progress_due_at=at))
+    begun_anew = {"follow_ups_due_at": at, "followed_to": ""}
+    await session.execute(update(items).where(items.c.id == item_id).values(begun_anew))
 
 
 async def newest_of(session: AsyncSession, item_id: UUID) -> Newest:
@@ -128,8 +122,6 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
     recipients: Sequence[Recipient] = batch.recipients
     if batch.subject_kind is SubjectKind.ITEM:
         await note_revision(session, batch.subject_id, batch.revision, withdrawn=False)
-        # Before the share lock: two batches that hold it and both want to write the row would wait for each other.
-        await progress_due(session, [batch.subject_id], at)
         newest = await newest_of(session, batch.subject_id)
         if newest.revision > 1:
             recipients = await _without_earlier(session, batch)
@@ -143,8 +135,15 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
         mail_row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
         for recipient in recipients
     ]
+    await plant(session, rows)
+
+
+async def plant(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Write new deliveries, and count those that were not there."""
     if rows:
-        await session.execute(insert_ignoring(session, deliveries), rows)
+        written = insert_ignoring(session, deliveries).returning(deliveries.c.id)
+        new = set(await session.scalars(written, rows))
+        await tallies.planted(session, (row for row in rows if row["id"] in new))
 
 
 async def accept_endpoints(
@@ -163,8 +162,7 @@ async def accept_endpoints(
         for endpoint_id in endpoint_ids
         if endpoint_id not in earlier
     ]
-    if rows:
-        await session.execute(insert_ignoring(session, deliveries), rows)
+    await plant(session, rows)
 
 
 async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[Recipient]:
@@ -182,7 +180,9 @@ async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[
 async def keep_exclusions(session: AsyncSession, item_id: UUID, left_out: Sequence[Exclusion], at: datetime) -> None:
     rows = [{"item_id": item_id, "created_at": at, **exclusion.model_dump()} for exclusion in left_out]
     if rows:
-        await session.execute(insert_ignoring(session, exclusions), rows)
+        written = insert_ignoring(session, exclusions).returning(exclusions.c.recipient_id)
+        new = set(await session.scalars(written, rows))
+        await tallies.excluded(session, item_id, (one for one in left_out if one.recipient_id in new))
 
 
 async def _barred(
@@ -302,13 +302,12 @@ async def _call_off(session: AsyncSession, stop: dict[str, Any], at: datetime) -
         theirs.append(deliveries.c.audience == stop["audience"])
     if not stop["erased"]:
         theirs.append(deliveries.c.lane != LANE_RANK[Lane.TRANSACTIONAL])
-    touched = await session.scalars(
-        update(deliveries)
-        .where(*theirs, not_begun())
-        .values(state=CANCELLED, ended_reason="erased" if stop["erased"] else "stopped", **released(at))
-        .returning(progress_subject)
-    )
-    await progress_due(session, touched, at)
+    rows = (await session.execute(select(deliveries).where(*theirs, not_begun()).with_for_update())).all()
+    if rows:
+        reason = "erased" if stop["erased"] else "stopped"
+        off = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+        await session.execute(off.values(state=CANCELLED, ended_reason=reason, **released(at)))
+        await tallies.moved(session, (Moved.of(row, CANCELLED) for row in rows))
     # In doubt: it may have arrived, so it stays uncertain, but it is not repeated.
     waiting = deliveries.c.state == UNCERTAIN
     await session.execute(
@@ -340,23 +339,22 @@ def released(at: datetime) -> dict[str, Any]:
 
 async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
     """Plan a delivery that ended badly once more, at once, with its schedule begun anew."""
-    row = (await session.execute(select(deliveries).where(deliveries.c.id == key))).first()
+    this = select(deliveries).where(deliveries.c.id == key)
+    row = (await session.execute(this)).first()
     if row is None:
         raise UnknownDelivery(str(key))
     newest = 0
-    await progress_due(session, [row.edition_id or row.subject_id], at)
     if row.subject_kind == SubjectKind.ITEM:
         newest = (await newest_of(session, row.subject_id)).revision
     current = deliveries.c.revision >= newest
     reachable = or_(deliveries.c.channel == Channel.WEBHOOK, deliveries.c.address.is_not(None))
-    again = (
-        update(deliveries)
-        .where(deliveries.c.id == key, deliveries.c.state.in_(RETRIABLE_BY_HAND), current, reachable)
-        .values(released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""})
-        .returning(deliveries.c.id)
-    )
-    if (await session.execute(again)).first() is None:
+    may = this.where(deliveries.c.state.in_(RETRIABLE_BY_HAND), current, reachable)
+    ended = (await session.execute(may.with_for_update())).first()
+    if ended is None:
         raise NotRetriable(row.state)
+    again = released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""}
+    await session.execute(update(deliveries).where(deliveries.c.id == key).values(again))
+    await tallies.moved(session, [Moved.of(ended, PLANNED)])
 
 
 async def scrub(session: AsyncSession, *, after: UUID | None, before: datetime, limit: int) -> UUID | None:

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Index, Integer, MetaData, String, Text, UniqueConstraint, Uuid
+from sqlalchemy import JSON, BigInteger, Index, Integer, MetaData, String, Text, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from distributor.states import APART
 from shared.database import NAMING, Instant
 
 
@@ -31,7 +32,7 @@ class Item(Base):
     newest_revision: Mapped[int]
     withdrawn: Mapped[bool] = mapped_column(default=False)
     follow_ups_due_at: Mapped[datetime | None] = mapped_column(index=True)
-    progress_due_at: Mapped[datetime | None] = mapped_column(index=True)
+    followed_to: Mapped[str] = mapped_column(String(90), default="", doc="how far the follow-up worker has come")
     progress_sequence: Mapped[int] = mapped_column(default=0)
     progress_digest: Mapped[str] = mapped_column(String(64), default="")
 
@@ -92,7 +93,8 @@ class Delivery(Base):
     """
 
     __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("subject_id", "revision", "channel", "recipient_id"),)
+    # In this order, all of a recipient's rows of a subject lie side by side.
+    __table_args__ = (UniqueConstraint("subject_id", "channel", "recipient_id", "revision"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     subject_kind: Mapped[str] = mapped_column(String(20))
@@ -100,7 +102,7 @@ class Delivery(Base):
     revision: Mapped[int]
     edition_id: Mapped[UUID | None]
     channel: Mapped[str] = mapped_column(String(10))
-    recipient_id: Mapped[UUID] = mapped_column(index=True)
+    recipient_id: Mapped[UUID]
     audience: Mapped[str | None] = mapped_column(String(30))
     form: Mapped[str] = mapped_column(String(20))
     lane: Mapped[int] = mapped_column(Integer, doc="rank of the lane: 0 goes first")
@@ -137,9 +139,20 @@ Index(
     sqlite_where=_due,
 )
 _carrying = Delivery.edition_id.is_not(None)
-Index("ix_deliveries_edition", Delivery.edition_id, postgresql_where=_carrying, sqlite_where=_carrying)
+Index("ix_deliveries_edition", Delivery.edition_id, Delivery.id, postgresql_where=_carrying, sqlite_where=_carrying)
 _leased = Delivery.lease_owner.is_not(None)
 Index("ix_deliveries_leased", Delivery.lease_owner, postgresql_where=_leased, sqlite_where=_leased)
+Index("ix_deliveries_recipient", Delivery.recipient_id, Delivery.id)
+_apart = Delivery.state.in_(APART)
+Index("ix_deliveries_apart", Delivery.state, Delivery.id, postgresql_where=_apart, sqlite_where=_apart)
+Index(
+    "ix_deliveries_apart_of_subject",
+    Delivery.subject_id,
+    Delivery.state,
+    Delivery.id,
+    postgresql_where=_apart,
+    sqlite_where=_apart,
+)
 
 
 class Attempt(Base):
@@ -157,6 +170,48 @@ class Attempt(Base):
     fault: Mapped[str] = mapped_column(String(12), default="")
     duration_ms: Mapped[int] = mapped_column(default=0)
     ended_at: Mapped[datetime]
+
+
+class LateArrival(Base):
+    """An older delivery that was on its way out when the follow-up worker passed it: to be looked at again."""
+
+    __tablename__ = "late_arrivals"
+
+    item_id: Mapped[UUID] = mapped_column(primary_key=True)
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+class Tally(Base):
+    """How many of an item's or an edition's deliveries, or of an item's exclusions, stand alike; see `tallies`."""
+
+    __tablename__ = "tallies"
+
+    subject_id: Mapped[UUID] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(String(10), primary_key=True)
+    audience: Mapped[str] = mapped_column(String(30), primary_key=True)
+    form: Mapped[str] = mapped_column(String(20), primary_key=True)
+    state: Mapped[str] = mapped_column(String(12), primary_key=True)
+    mark: Mapped[str] = mapped_column(String(30), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    weeded: Mapped[int] = mapped_column(BigInteger, doc="of these, how many have no row any more")
+
+
+class TallyChange(Base):
+    """What a transaction adds to a tally, or takes from it."""
+
+    __tablename__ = "tally_changes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subject_id: Mapped[UUID] = mapped_column(index=True)
+    revision: Mapped[int]
+    channel: Mapped[str] = mapped_column(String(10))
+    audience: Mapped[str] = mapped_column(String(30))
+    form: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(12))
+    mark: Mapped[str] = mapped_column(String(30))
+    count: Mapped[int]
+    weeded: Mapped[int]
 
 
 class ExclusionRow(Base):

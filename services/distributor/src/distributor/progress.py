@@ -1,26 +1,26 @@
 """Tells content how far each item has come: numbered snapshots of counts, never deltas.
 
-An item whose rows changed is due; it is counted, told, and counted again after a pause until two counts agree. A
-transaction that found the item due, and commits only when it has been counted for the last time, is seen by one look
-more, when every such transaction must have ended. Counting a large item takes long, so the pause grows with it.
+Nothing is counted here: what moved was noted when it moved (see `tallies`). An item with changes is due; they are added
+up and told in one transaction, under the item's lock, so that a higher number never tells of an older state. A change
+that commits late is simply there at the next look. An item is told of once a second at most. What changed in an edition
+concerns every item in it.
 """
 
 import asyncio
 import json
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, func, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import tallies
 from distributor.editions import edition_items
-from distributor.ledger import deliveries, exclusions, items
+from distributor.ledger import items
 from distributor.retry_policy import RETRIES_EXHAUSTED
-from distributor.states import CANCELLED, FAILED
 from shared.clock import Clock
 from shared.contracts.delivery import DeliveryCount, DeliveryProgress, ExclusionCount
 from shared.database import Database, instant
@@ -28,22 +28,18 @@ from shared.messaging.outbox import emit
 
 POLL_S = 0.25
 PAUSE_S = 1.0
-SHARE_OF_TIME = 20
-"""Counting may take a twentieth of the time at most."""
-LAST_LOOK_S = 35.0
-"""Longer than a handler may take."""
 
 
 class ProgressWorker:
-    """Counts and tells."""
+    """Adds up and tells."""
 
     name = "progress"
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._at_rest: dict[UUID, float] = {}
-        """Items whose two last counts agreed, and when (monotonic): in that order."""
+        self._after: UUID | None = None
+        self._told_at: dict[UUID, float] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until `stop`."""
@@ -52,49 +48,46 @@ class ProgressWorker:
                 await _pause(stop, POLL_S)
 
     async def step(self) -> bool:
-        """Count one item that is due; False when none is."""
+        """Tell of the next item that changed; False at the end of a round through them."""
         async with self._database.reading() as session:
-            due = items.c.progress_due_at <= self._database.now()
-            item_id = await session.scalar(select(items.c.id).where(due).order_by(items.c.progress_due_at).limit(1))
-        if item_id is None:
-            item_id = self._at_rest_long_enough()
-        if item_id is None:
+            self._after = await tallies.next_changed(session, self._after)
+        if self._after is None:
+            self._forget_told()
             return False
-        await self.tell(item_id)
+        if self._after not in self._told_at:
+            await self.tell(self._after)
         return True
 
-    def _at_rest_long_enough(self) -> UUID | None:
-        oldest = next(iter(self._at_rest.items()), None)
-        if oldest is None or time.monotonic() - oldest[1] < LAST_LOOK_S:
-            return None
-        self._at_rest.pop(oldest[0])
-        return oldest[0]
-
-    async def tell(self, item_id: UUID) -> None:
-        """Emit a snapshot unless it says what the last one said."""
-        started = time.monotonic()
-        async with self._database.reading() as session:
-            due_at = await session.scalar(select(items.c.progress_due_at).where(items.c.id == item_id))
-            counts = await _delivery_counts(session, item_id)
-            left_out = await _exclusion_counts(session, item_id)
-        pause = timedelta(seconds=max(PAUSE_S, SHARE_OF_TIME * (time.monotonic() - started)))
-        digest = _digest(counts, left_out)
+    async def tell(self, subject_id: UUID) -> None:
+        """Add up an item's changes and emit a snapshot unless it says what the last one said; of an edition, have its
+        items told of.
+        """
+        changed = False
         async with self._database.transaction(quiet=True) as session:
-            row = (await session.execute(select(items).where(items.c.id == item_id).with_for_update())).one()
-            changed = row.progress_digest != digest
-            rest = None if row.progress_due_at == due_at else row.progress_due_at  # somebody asked meanwhile
-            values: dict[str, Any] = {
-                "progress_due_at": await instant(session, self._clock) + pause if changed else rest
-            }
-            if changed:
-                values |= {"progress_digest": digest, "progress_sequence": row.progress_sequence + 1}
-                await self._emit(session, item_id, row.progress_sequence + 1, counts, left_out)
-            await session.execute(update(items).where(items.c.id == item_id).values(values))
-        self._at_rest.pop(item_id, None)
+            await tallies.fold(session, subject_id)
+            carried = select(edition_items.c.item_id).where(edition_items.c.edition_id == subject_id)
+            await tallies.touch(session, await session.scalars(carried.order_by(edition_items.c.item_id)))
+            item = (await session.execute(select(items).where(items.c.id == subject_id).with_for_update())).first()
+            if item is not None:
+                changed = await self._tell(session, item)
+        self._told_at[subject_id] = time.monotonic()
         if changed:
             self._database.wake()
-        elif due_at is not None:
-            self._at_rest[item_id] = time.monotonic()
+
+    async def _tell(self, session: AsyncSession, item: Row[Any]) -> bool:
+        counts, left_out = _told(await tallies.of_item(session, item.id))
+        digest = _digest(counts, left_out)
+        if item.progress_digest == digest:
+            return False
+        number = item.progress_sequence + 1
+        values = {"progress_digest": digest, "progress_sequence": number}
+        await session.execute(update(items).where(items.c.id == item.id).values(values))
+        await self._emit(session, item.id, number, counts, left_out)
+        return True
+
+    def _forget_told(self) -> None:
+        now = time.monotonic()
+        self._told_at = {item: at for item, at in self._told_at.items() if now - at < PAUSE_S}
 
     async def _emit(
         self,
@@ -111,42 +104,29 @@ class ProgressWorker:
         await emit(session, event, source="distributor", subject=item_id, at=now)
 
 
-async def _delivery_counts(session: AsyncSession, item_id: UUID) -> tuple[DeliveryCount, ...]:
-    superseded = and_(deliveries.c.state == CANCELLED, deliveries.c.ended_reason == "superseded")
-    given_up = and_(deliveries.c.state == FAILED, deliveries.c.ended_reason == RETRIES_EXHAUSTED)
-    columns = (
-        deliveries.c.revision,
-        deliveries.c.channel,
-        deliveries.c.audience,
-        deliveries.c.form,
-        deliveries.c.state,
-        superseded.label("superseded"),
-        given_up.label("given_up"),
-    )
-    query = select(*columns, func.count().label("count")).where(deliveries.c.subject_id == item_id).group_by(*columns)
-    rows = [*(await session.execute(query)).mappings(), *await _digest_counts(session, item_id)]
-    return tuple(sorted((DeliveryCount.model_validate(dict(row)) for row in rows), key=repr))
+def _told(sums: Sequence[Row[Any]]) -> tuple[tuple[DeliveryCount, ...], tuple[ExclusionCount, ...]]:
+    counts = [_delivery_count(row) for row in sums if row.state != tallies.EXCLUDED]
+    left_out = [
+        ExclusionCount.model_validate({"audience": row.audience, "reason": row.mark, "count": row.total})
+        for row in sums
+        if row.state == tallies.EXCLUDED
+    ]
+    return tuple(sorted(counts, key=repr)), tuple(sorted(left_out, key=repr))
 
 
-async def _digest_counts(session: AsyncSession, item_id: UUID) -> Sequence[RowMapping]:
-    """Those who get, or have got, the item by digest: under the revision and the audience that they get it in."""
-    columns = (
-        edition_items.c.revision,
-        deliveries.c.channel,
-        edition_items.c.audience,
-        deliveries.c.form,
-        deliveries.c.state,
-    )
-    carrying = edition_items.join(deliveries, deliveries.c.edition_id == edition_items.c.edition_id)
-    query = select(*columns, func.count().label("count")).select_from(carrying).group_by(*columns)
-    return (await session.execute(query.where(edition_items.c.item_id == item_id))).mappings().all()
-
-
-async def _exclusion_counts(session: AsyncSession, item_id: UUID) -> tuple[ExclusionCount, ...]:
-    columns = (exclusions.c.audience, exclusions.c.reason)
-    query = select(*columns, func.count().label("count")).where(exclusions.c.item_id == item_id).group_by(*columns)
-    rows = (await session.execute(query)).mappings()
-    return tuple(sorted((ExclusionCount.model_validate(dict(row)) for row in rows), key=repr))
+def _delivery_count(row: Row[Any]) -> DeliveryCount:
+    told = {
+        "revision": row.revision,
+        "channel": row.channel,
+        "audience": row.audience or None,
+        "form": row.form,
+        "state": row.state,
+        "superseded": row.mark == tallies.SUPERSEDED,
+        "given_up": row.mark == RETRIES_EXHAUSTED,
+        "unreachable": row.mark == tallies.UNREACHABLE,
+        "count": row.total,
+    }
+    return DeliveryCount.model_validate(told)
 
 
 def _digest(counts: tuple[Any, ...], left_out: tuple[Any, ...]) -> str:

@@ -15,11 +15,11 @@ from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
 from distributor import leases
-from distributor.ledger import progress_due, scrub
+from distributor.ledger import scrub
 from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
-from shared.database import Database, instant
+from shared.database import Database
 
 log = structlog.get_logger()
 
@@ -72,7 +72,6 @@ class RecoveryWorker:
         """Free one chunk of what dead senders held; returns how many."""
         async with self._database.transaction(quiet=True) as session:
             freed = await leases.take_over(session, self._database, repeat_doubtful=self._repeat_doubtful, limit=CHUNK)
-            await progress_due(session, [row.subject_id for row in freed], await instant(session, self._clock))
         if freed:
             states = Counter(row.state for row in freed)
             uncertain_total.inc(states[UNCERTAIN])

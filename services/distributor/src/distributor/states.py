@@ -34,6 +34,9 @@ TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
 MAY_HAVE_IT = (SENT, UNCERTAIN)
 """Who has to be told when the item is corrected or withdrawn."""
 
+APART = (DEFERRED, BOUNCED, FAILED, UNCERTAIN, CANCELLED)
+"""Where few deliveries are, and those that somebody asks for: an index has these alone."""
+
 UNSENT = (PLANNED, DEFERRED)
 
 RETRIABLE_BY_HAND = tuple(state for state, ways in TRANSITIONS.items() if PLANNED in ways and state is not LEASED)

@@ -45,6 +45,9 @@ class DeliveryCount(Contract):
     given_up: bool = Field(
         default=False, description="failed because its receiver had put it off until the schedule ended"
     )
+    unreachable: bool = Field(
+        default=False, description="cancelled because what it takes to tell the recipient is no longer kept"
+    )
     count: int = Field(ge=0)
 
 

@@ -8,7 +8,7 @@ Taking the same report in twice changes nothing; a second report of the same kin
 hard bounce or a complaint.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -18,11 +18,13 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import tallies
 from distributor.bounces.classifying import Report
 from distributor.bounces.phrases import Kind
 from distributor.ledger import bounce_reports as reports
-from distributor.ledger import deliveries, progress_due, released
+from distributor.ledger import deliveries, released
 from distributor.states import BOUNCED, LEASED, SENT, UNCERTAIN
+from distributor.tallies import Moved
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, DeliveryComplained
 from shared.database import insert_ignoring, instant
@@ -52,7 +54,13 @@ class _Delivery:
     recipient_id: UUID
     subject_id: UUID
     edition_id: UUID | None
+    subject_kind: str
+    revision: int
+    channel: str
+    audience: str | None
+    form: str
     state: str
+    leased_from: str
 
 
 def digest_of(delivery_id: UUID, report: Report, raw: bytes) -> str:
@@ -111,7 +119,7 @@ async def _bounce(session: AsyncSession, delivery: _Delivery, report: Report, at
     )
     if moved.first() is None:
         return
-    await progress_due(session, [delivery.edition_id or delivery.subject_id], at)
+    await tallies.moved(session, [Moved.of(asdict(delivery), BOUNCED)])
     await _tell_bounced(session, delivery, BounceKind.HARD, report, at)
 
 

@@ -8,9 +8,11 @@ from uuid import UUID
 from sqlalchemy import Row, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from distributor import tallies
 from distributor.ledger import attempts as tried
-from distributor.ledger import deliveries, items, progress_due, released
+from distributor.ledger import deliveries, items, released
 from distributor.states import DEFERRED, FAILED, PLANNED
+from distributor.tallies import Moved
 from shared import paging
 from shared.contracts.delivery import Channel
 
@@ -58,13 +60,13 @@ async def recover(session: AsyncSession, endpoint_id: UUID, since: datetime, at:
     theirs = (deliveries.c.recipient_id == endpoint_id, deliveries.c.channel == Channel.WEBHOOK)
     missed = (*theirs, deliveries.c.state.in_(MISSED), deliveries.c.changed_at >= since)
     subjects = set(await session.scalars(select(deliveries.c.subject_id).where(*missed)))
-    await progress_due(session, subjects, at)
     # Under a share lock no correction passes between the question which revision is the newest and the answer.
     held = select(items.c.id).where(items.c.id.in_(subjects)).order_by(items.c.id).with_for_update(read=True)
     await session.execute(held)
     older = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
     again = released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""}
-    replanned = await session.scalars(
-        update(deliveries).where(*missed, ~older).values(again).returning(deliveries.c.id)
-    )
-    return len(replanned.all())
+    rows = (await session.execute(select(deliveries).where(*missed, ~older).with_for_update())).all()
+    if rows:
+        await session.execute(update(deliveries).where(deliveries.c.id.in_([row.id for row in rows])).values(again))
+        await tallies.moved(session, (Moved.of(row, PLANNED) for row in rows))
+    return len(rows)
