@@ -29,6 +29,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import Row
 
 from distributor import leases
+from distributor.at_hand import AtHand
 from distributor.breaker import Breaker, Flow, Heard, Pauses
 from distributor.channels import Content, Dispatch, Outcome, Sender
 from distributor.contents import load_content
@@ -75,7 +76,6 @@ class DeliveryWorker:
             retry_scale=settings.retry_scale,
         )
         self._instance = settings.instance or uuid.uuid4().hex[:12]
-        self._claimed: asyncio.Queue[Row[Any]] = asyncio.Queue()
         self._hungry = asyncio.Event()
         self._woken = asyncio.Event()
         self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
@@ -83,6 +83,8 @@ class DeliveryWorker:
         self._under_way = 0
         self._room_changed = asyncio.Event()
         mail = sender.channel is Channel.MAIL
+        self._per_domain = settings.smtp_per_domain if mail else 0
+        self._claimed: AtHand
         refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
         self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)
         self._pace = Pace(settings.smtp_rate_per_minute if mail else 0)
@@ -92,6 +94,7 @@ class DeliveryWorker:
         """Send until `stop`; then finish what has begun and let go of the rest."""
         self._clear.set()
         self._under_way = 0
+        self._claimed = AtHand(self._per_domain, lambda: self._sender.room)
         await self._take_name()
         background = [asyncio.create_task(work) for work in (self._journal.run(), self._renew(), self._feed(stop))]
         slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._sender.slots)]
@@ -116,6 +119,7 @@ class DeliveryWorker:
                 self._never_began()
             finished = (row, await self._send(row)) if row is not None and granted else None
             if row is not None:
+                self._claimed.leave(row)
                 self._leave_place()
 
     def _next_at_hand(self, stop: asyncio.Event) -> Row[Any] | None:

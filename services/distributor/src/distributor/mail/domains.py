@@ -1,8 +1,8 @@
 """So many mails under way to one domain, so that one slow domain cannot take all connections.
 
 Through a relay there is one peer, and no limit is needed; a relay that passes recipients' answers on, or a direct way
-out, may want one. What is above the limit is not waited for, it is put off without counting as a try, for longer the
-more of it there is.
+out, may want one. A worker keeps a domain's surplus aside until there is a place (`at_hand`); what is too much even for
+that is put off here without counting as a try, for longer the more of it there is.
 """
 
 from collections import Counter

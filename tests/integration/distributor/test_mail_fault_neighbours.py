@@ -1,0 +1,102 @@
+"""What one domain does wrong is no other domain's trouble (F38, F44): how long the others' mail takes is compared."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+from tests.eventually import eventually
+from tests.integration.distributor.mail_room import MailRoom, addresses, check_balance, copies, opened
+from tests.servers.smtp import Occasion, SmtpServer
+
+CONNECTIONS = 16
+CAP = 2
+ROUNDS = 3
+SLOW_S = 0.2
+NOISE_S = 0.1
+"""For whatever else the machine does meanwhile."""
+
+
+@pytest.fixture
+async def mail(database_url: str) -> AsyncIterator[MailRoom]:
+    async with opened(database_url) as room:
+        yield room
+
+
+class Tarpit:
+    """Takes its time for each answer about one domain, and counts the connections that this holds."""
+
+    def __init__(self, domain: str) -> None:
+        self._domain = domain
+        self._held: set[int] = set()
+        self.most = 0
+        self.entered = 0
+
+    async def __call__(self, at: Occasion) -> None:
+        who = [at.address or "", *at.recipients]
+        if not any(address.endswith(self._domain) for address in who):
+            return
+        self.entered += at.phase == "RCPT"
+        self._held.add(at.connection)
+        self.most = max(self.most, len(self._held))
+        await asyncio.sleep(SLOW_S)
+        if at.phase == "dot":
+            self._held.discard(at.connection)
+
+
+def greylist(at: Occasion) -> str | None:
+    return "450 4.7.1 Greylisted" if (at.address or "").endswith("@gra.example") else None
+
+
+async def p95(mail: MailRoom, server: SmtpServer, number: int, *, beside: list[str]) -> float:
+    """Seconds from a publication to the final dot of the slowest twentieth of 100 others, beside these planned first."""
+    others = addresses(100, f"andra{number}.example")
+    began = datetime.now(UTC)
+    await mail.publish([*beside, *others])
+    await eventually(lambda: len([one for one in server.accepted if one.recipients[0] in others]) == 100, within=60)
+    taken = sorted((server.to(address)[0].received_at - began).total_seconds() for address in others)
+    return taken[math.ceil(len(taken) * 0.95) - 1]
+
+
+async def compared(mail: MailRoom, server: SmtpServer, trouble: Callable[[int], list[str]]) -> tuple[float, float]:
+    """The others' time beside a domain as good as any, and beside the trouble: in turns, the machine varies."""
+    well, ill = [], []
+    await p95(mail, server, 0, beside=[])
+    for number in range(ROUNDS):
+        troubled = trouble(number)
+        well.append(await p95(mail, server, 10 + number, beside=addresses(len(troubled), f"bra{number}.example")))
+        ill.append(await p95(mail, server, 20 + number, beside=troubled))
+    return max(well), min(ill)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_f38_greylisting_slows_nobody_else(mail: MailRoom) -> None:
+    with SmtpServer(pipelining=True) as server:
+        server.on("RCPT", greylist)
+        async with mail.sending(server.url, smtp_connections=CONNECTIONS):
+            well, ill = await compared(
+                mail, server, lambda n: [f"{n}.{address}" for address in addresses(30, "gra.example")]
+            )
+    assert ill < 1.2 * well + NOISE_S
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_f44_a_tarpit_slows_nobody_else_and_keeps_to_its_connections(mail: MailRoom) -> None:
+    tarpit = Tarpit("@trog.example")
+    stuck: list[str] = []
+
+    def more(number: int) -> list[str]:
+        stuck.extend(f"{number}.{address}" for address in addresses(8, "trog.example"))
+        return stuck[-8:]
+
+    with SmtpServer(pipelining=True) as server:
+        for phase in ("RCPT", "DATA", "dot"):
+            server.on(phase, tarpit)
+        async with mail.sending(server.url, smtp_connections=CONNECTIONS, smtp_per_domain=CAP):
+            well, ill = await compared(mail, server, more)
+            await mail.until("sent", stuck, within=120)
+    assert ill < 1.2 * well + NOISE_S
+    assert tarpit.entered == len(stuck)
+    assert tarpit.most <= CAP
+    check_balance(copies(server), {one.recipients[0] for one in server.mails})
