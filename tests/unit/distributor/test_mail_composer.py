@@ -59,6 +59,7 @@ def examples():
         "withdrawal from newsroom": dispatch(withdrawn, form=Form.WITHDRAWAL, thread_of=(1, 2), **newsroom),
         "withdrawal": dispatch(withdrawn, form=Form.WITHDRAWAL, thread_of=(1, 2)),
         "digest": dispatch(of_digest(), form=Form.DIGEST, audience=None),
+        "urgent": dispatch(of_item(item(urgent_reason="Mötet i kväll är inställt."))),
         "digest of one": dispatch(of_digest(item()), form=Form.DIGEST),
         **{str(form): dispatch(of_request(), form=form, audience=None, **NO_LINKS) for form in composing.REQUEST_FORMS},
     }

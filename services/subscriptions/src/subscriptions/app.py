@@ -9,7 +9,8 @@ from shared.http import create_app
 from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
-from subscriptions import api, coverage
+from subscriptions import api, coverage, digest_api
+from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
@@ -34,7 +35,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    for part in (api, rolls, coverage, signing_up, new_link, preferences, undoing, unsubscribing):
+    for part in (api, digest_api, rolls, coverage, signing_up, new_link, preferences, undoing, unsubscribing):
         app.include_router(part.router)
     return Service(
         name="subscriptions",
@@ -47,6 +48,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         consumers=Handlers(clock).consumers(database),
         workers=[
             FanoutWorker(database, clock, links),
+            DigestWorker(database, clock, links, settings.timetable),
             Weeder(database, clock),
             RollWeeder(database, clock, timedelta(days=settings.mandate_kept_days)),
         ],

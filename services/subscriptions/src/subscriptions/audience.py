@@ -6,7 +6,7 @@ left out under the strongest. The database finds the people (`repository.audienc
 nothing but their row. Whoever does not match is no row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple, Self
@@ -17,6 +17,8 @@ from babel.dates import format_date
 from shared.contracts.mail import ExclusionReason, Form, Lane
 from shared.contracts.news import Audience, ItemSnapshot, Locale
 from shared.web.dates import STOCKHOLM
+from subscriptions.frequencies import Frequency
+from subscriptions.people import RoleRow
 
 DETAILS: Mapping[ExclusionReason, str] = {
     ExclusionReason.SUPPRESSED: "adressen tar inte emot mejl",
@@ -28,18 +30,27 @@ DETAILS: Mapping[ExclusionReason, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom an item is for. No municipalities means all, no topics means all; mandates are judged on `day`."""
+    """Whom an item is for. No municipalities means all, no topics means all; mandates are judged on `day`. What is
+    urgent waits for nobody's digest.
+    """
 
     audiences: frozenset[Audience]
     municipalities: frozenset[str]
     topics: frozenset[str]
     day: date
+    urgent: bool = False
 
     @classmethod
     def of(cls, item: ItemSnapshot, at: datetime) -> Self:
         """The item's target on the Swedish day of `at`."""
         day = at.astimezone(STOCKHOLM).date()
-        return cls(frozenset(item.audiences), frozenset(item.municipalities), frozenset(item.topics), day)
+        return cls(
+            frozenset(item.audiences),
+            frozenset(item.municipalities),
+            frozenset(item.topics),
+            day,
+            item.urgent_reason != "",
+        )
 
 
 class Match(NamedTuple):
@@ -58,6 +69,7 @@ class Match(NamedTuple):
     unsubscribed: bool
     suppressed: bool
     left: bool
+    frequency: Frequency = Frequency.IMMEDIATE
 
 
 def why_left_out(match: Match, target: Target, at: datetime) -> ExclusionReason | None:
@@ -68,11 +80,25 @@ def why_left_out(match: Match, target: Target, at: datetime) -> ExclusionReason 
         return ExclusionReason.UNSUBSCRIBED
     if match.paused_until is not None and match.paused_until > at:
         return ExclusionReason.PAUSED
-    if not _meet(match.topics, target.topics):
+    waits = match.frequency is not Frequency.IMMEDIATE and not target.urgent
+    chosen = choice_against(match.topics, match.municipalities, target)
+    return chosen or (ExclusionReason.FREQUENCY if waits else None)
+
+
+def choice_against(topics: frozenset[str], municipalities: frozenset[str], target: Target) -> ExclusionReason | None:
+    """The choice that keeps somebody who has chosen these from getting the item."""
+    if not _meet(topics, target.topics):
         return ExclusionReason.TOPIC_CHOICE
-    if not _meet(match.municipalities, target.municipalities):
+    if not _meet(municipalities, target.municipalities):
         return ExclusionReason.MUNICIPALITY_CHOICE
     return None
+
+
+def role_for(roles: Iterable[RoleRow], target: Target) -> RoleRow | None:
+    """The strongest of somebody's roles that the item is for; what the database asks of every role, asked of one
+    person's. `roles` come strongest first.
+    """
+    return next((role for role in roles if role.audience in target.audiences and _matches(role, target)), None)
 
 
 def explain(match: Match, reason: ExclusionReason, at: datetime) -> str:
@@ -81,6 +107,8 @@ def explain(match: Match, reason: ExclusionReason, at: datetime) -> str:
         return f"pausad till {_day(match.paused_until, at)}"
     if reason is ExclusionReason.UNSUBSCRIBED and not match.unsubscribed:
         return "har lämnat målgruppen"
+    if reason is ExclusionReason.FREQUENCY:
+        return "får veckosammandrag" if match.frequency is Frequency.WEEKLY else "får dagligt sammandrag"
     return DETAILS[reason]
 
 
@@ -92,6 +120,14 @@ def form_of(audience: Audience) -> Form:
 def lane_of(audience: Audience) -> Lane:
     """Press passes news."""
     return Lane.PRESS if audience is Audience.NEWSROOM else Lane.NEWS
+
+
+def _matches(role: RoleRow, target: Target) -> bool:
+    begun = role.mandate_from is None or role.mandate_from <= target.day
+    in_force = begun and (role.mandate_until is None or role.mandate_until >= target.day)
+    by_place = role.audience in (Audience.NEWSROOM, Audience.COLLABORATION_GROUP)
+    here = not by_place or _meet(role.covers, target.municipalities)
+    return in_force and here and _meet(role.municipalities, target.municipalities)
 
 
 def _meet(chosen: frozenset[str], offered: frozenset[str]) -> bool:

@@ -63,16 +63,26 @@ async def begin_again(session: AsyncSession, links: Links, subscriber_id: UUID, 
         person.subscriber.unsubscribed_at = None
 
 
-async def leave(session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
-    """No more mail to this person in this audience; nothing happens where it is so already."""
+async def leave(
+    session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience | None, at: datetime
+) -> None:
+    """No more mail to this person in this audience (`None`: at all); nothing happens where it is so already."""
     async with confirming(session, links, subscriber_id, at, Source.UNSUBSCRIBE_LINK) as person:
-        person.left.add(audience)
+        if audience is None:
+            person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or at
+        else:
+            person.left.add(audience)
 
 
-async def come_back(session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience, at: datetime) -> None:
+async def come_back(
+    session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience | None, at: datetime
+) -> None:
     """Undo `leave`."""
     async with confirming(session, links, subscriber_id, at, Source.UNSUBSCRIBE_LINK) as person:
-        person.left.discard(audience)
+        if audience is None:
+            person.subscriber.unsubscribed_at = None
+        else:
+            person.left.discard(audience)
 
 
 async def _choose_frequencies(session: AsyncSession, person: Person, chosen: Frequencies) -> None:

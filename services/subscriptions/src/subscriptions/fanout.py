@@ -36,12 +36,14 @@ from shared.database import Database, is_transient
 from shared.ids import derived_id
 from shared.messaging.outbox import emit
 from subscriptions import audience as audiences
+from subscriptions import digest_rows
 from subscriptions import fanouts as rows
 from subscriptions.audience import Match, Target
+from subscriptions.frequencies import Frequency
 from subscriptions.links import Links
 from subscriptions.matching import audience_page
 from subscriptions.models import Fanout, FanoutBatch
-from subscriptions.reasons import reason
+from subscriptions.reasons import broke_through, reason
 
 log = structlog.get_logger()
 
@@ -133,7 +135,8 @@ class FanoutWorker:
 
     async def _request(self, session: AsyncSession, fanout: Fanout, item: ItemSnapshot, matches: list[Match]) -> None:
         audience = matches[0].audience
-        recipients, exclusions = self._divide(matches, Target.of(item, fanout.started_at))
+        recipients, exclusions = self._divide(matches, item, Target.of(item, fanout.started_at))
+        await digest_rows.wait_for_digest(session, item.item_id, exclusions, fanout.started_at)
         batch_id = derived_id("batch", fanout.item_id, audience, fanout.last_subscriber_id)
         event = MailRequested(
             batch_id=batch_id,
@@ -161,14 +164,16 @@ class FanoutWorker:
             )
         )
 
-    def _divide(self, matches: list[Match], target: Target) -> tuple[tuple[Recipient, ...], tuple[Exclusion, ...]]:
+    def _divide(
+        self, matches: list[Match], item: ItemSnapshot, target: Target
+    ) -> tuple[tuple[Recipient, ...], tuple[Exclusion, ...]]:
         now = self._clock.now()
         recipients: list[Recipient] = []
         exclusions: list[Exclusion] = []
         for match in matches:
             cause = audiences.why_left_out(match, target, now)
             if cause is None:
-                recipients.append(self._recipient(match))
+                recipients.append(self._recipient(match, item.urgent_reason))
             else:
                 detail = audiences.explain(match, cause, now)
                 exclusions.append(
@@ -176,14 +181,17 @@ class FanoutWorker:
                 )
         return tuple(recipients), tuple(exclusions)
 
-    def _recipient(self, match: Match) -> Recipient:
+    def _recipient(self, match: Match, urgent_reason: str) -> Recipient:
+        why = reason(match.audience, match.locale, match.role_name, match.role_area)
+        if match.frequency is not Frequency.IMMEDIATE:
+            why = f"{why} {broke_through(match.locale, urgent_reason)}"
         out = self._links.unsubscribe(match.subscriber_id, match.generation, match.audience)
         return Recipient(
             recipient_id=match.subscriber_id,
             address=match.address,
             locale=match.locale,
             audience=match.audience,
-            reason=reason(match.audience, match.locale, match.role_name, match.role_area),
+            reason=why,
             preferences_url=self._links.preferences(match.subscriber_id, match.generation),
             unsubscribe_url=out,
             one_click_url=out,

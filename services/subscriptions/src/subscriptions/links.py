@@ -15,11 +15,11 @@ PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm
 
 @dataclass(frozen=True, slots=True)
 class Departing:
-    """What an unsubscribe link says: who leaves which audience."""
+    """What an unsubscribe link says: who leaves which audience; all of them, where it was several audiences' digest."""
 
     subscriber_id: UUID
     generation: int
-    audience: Audience
+    audience: Audience | None
 
 
 class Links:
@@ -33,9 +33,9 @@ class Links:
         token = self._signer.sign(PREFERENCES, Claim(subscriber_id, generation))
         return f"{self._public_url}/prenumeration/{token}"
 
-    def unsubscribe(self, subscriber_id: UUID, generation: int, audience: Audience) -> str:
+    def unsubscribe(self, subscriber_id: UUID, generation: int, audience: Audience | None) -> str:
         """Leads to a page, and takes the POST of RFC 8058."""
-        token = self._signer.sign(UNSUBSCRIBE, Claim(subscriber_id, generation, audience))
+        token = self._signer.sign(UNSUBSCRIBE, Claim(subscriber_id, generation, audience or ""))
         return f"{self._public_url}/avregistrera/{token}"
 
     def confirm(self, sign_up_id: UUID) -> str:
@@ -62,6 +62,6 @@ class Links:
         """Who leaves what; `InvalidToken` where it is none of ours."""
         claim = self._signer.verify(UNSUBSCRIBE, token)
         try:
-            return Departing(claim.subject, claim.generation, Audience(claim.extra))
+            return Departing(claim.subject, claim.generation, Audience(claim.extra) if claim.extra else None)
         except ValueError as error:
             raise InvalidToken from error

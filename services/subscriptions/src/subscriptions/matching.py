@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from subscriptions.audience import Match, Target
+from subscriptions.frequencies import frequencies_of, frequency_of
 from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, meets, rank_of
 
 NOBODY = UUID(int=0)
@@ -33,7 +34,16 @@ async def audience_page(
     matches: dict[UUID, Match] = {}
     for row in rows:
         matches.setdefault(row.id, _match(row, audience))
-    return list(matches.values()), rows[-1].id if len(rows) == limit else None
+    return await _with_frequencies(session, target, matches), rows[-1].id if len(rows) == limit else None
+
+
+async def _with_frequencies(session: AsyncSession, target: Target, matches: dict[UUID, Match]) -> list[Match]:
+    """The matches with how often each gets this; few have chosen anything but at once."""
+    for key, chosen in (await frequencies_of(session, matches)).items():
+        match = matches[key]
+        often = frequency_of(chosen, match.audience, target.topics, match.topics)
+        matches[key] = match._replace(frequency=often)
+    return list(matches.values())
 
 
 async def overlaps(session: AsyncSession, target: Target) -> list[tuple[frozenset[Audience], int]]:

@@ -210,6 +210,40 @@ class Tally(Base):
     count: Mapped[int]
 
 
+class DigestEntry(Base):
+    """An item that waits for somebody's digest. `published_at` is when its fan-out began; a digest run takes what was
+    published before its slot.
+    """
+
+    __tablename__ = "digest_entries"
+
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), primary_key=True)
+    item_id: Mapped[UUID] = mapped_column(primary_key=True)
+    audience_rank: Mapped[int]
+    published_at: Mapped[datetime]
+
+
+class DigestRun(Base):
+    """One gathering of what waits into one mail per person. The id is derived from the slot's day, so that a slot has
+    one run. The checkpoint is the last subscriber planned; `mails` and `excluded` count what became of them.
+    """
+
+    __tablename__ = "digest_runs"
+    __table_args__ = (Index("ix_digest_runs_state", "state", "slot_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    slot_at: Mapped[datetime]
+    weekly: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(20), default=FanoutState.PLANNING)
+    last_subscriber_id: Mapped[UUID | None]
+    mails: Mapped[int] = mapped_column(default=0)
+    excluded: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+
+
 class Item(Base):
     """The newest revision seen of an item, in whatever order the events came."""
 

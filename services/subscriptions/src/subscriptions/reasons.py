@@ -3,13 +3,14 @@
 The sentences are few and repeat, so they are kept; a fan-out of 100,000 makes some hundreds of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.translations import translations
+from subscriptions.frequencies import Frequency
 
 CATALOGUES = Path(__file__).parent / "web" / "locale"
 MOST_NAMED = 3
@@ -31,6 +32,13 @@ SENTENCES = {
 }
 
 
+RHYTHMS = {
+    Frequency.DAILY: _("Du har valt att få det samlat en gång om dagen."),
+    Frequency.WEEKLY: _("Du har valt att få det samlat en gång i veckan."),
+}
+BROKE_THROUGH = _("Du har valt att få nyheter samlade, men den här är brådskande: {reason}")
+
+
 @lru_cache(maxsize=10_000)
 def reason(audience: Audience, locale: Locale, name: str, municipalities: frozenset[str]) -> str:
     """The sentence. `name` is the organisation's or the group's; `municipalities` are what a newsroom covers (none:
@@ -39,6 +47,18 @@ def reason(audience: Audience, locale: Locale, name: str, municipalities: frozen
     gettext = translations(CATALOGUES, locale).gettext
     held = whom(audience, locale, name, municipalities)
     return gettext(SENTENCES[audience]).format(whom=held, area=area(municipalities, gettext))
+
+
+def rhythm(frequencies: Iterable[Frequency], locale: Locale) -> str:
+    """How often the reader has chosen to hear of what a digest carries."""
+    chosen = set(frequencies) - {Frequency.IMMEDIATE}
+    gettext = translations(CATALOGUES, locale).gettext
+    return gettext(RHYTHMS[chosen.pop()]) if len(chosen) == 1 else ""
+
+
+def broke_through(locale: Locale, urgent_reason: str) -> str:
+    """Why somebody who has chosen digests gets an item at once."""
+    return translations(CATALOGUES, locale).gettext(BROKE_THROUGH).format(reason=urgent_reason)
 
 
 def whom(audience: Audience, locale: Locale, name: str, municipalities: frozenset[str]) -> str:

@@ -13,7 +13,7 @@ from shared.contracts.news import Audience, Kind, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.problems import FieldError
-from subscriptions.models import NAME_LENGTH, OrganisationKind
+from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
 
 
 def _printable(text: str) -> str:
@@ -218,3 +218,28 @@ class ImportProblem(BaseModel):
     instance: str
     errors: list[LineError]
     errors_left_out: int = 0
+
+
+class DigestRunIn(RequestModel):
+    """A digest run beside the regular ones, at once."""
+
+    weekly: bool = Field(default=False, description="also what waits for the week's digests")
+
+
+class DigestRunOut(BaseModel):
+    """How far a digest run has come."""
+
+    id: UUID = Field(description="also the subject of its deliveries in the ledger")
+    slot_at: datetime = Field(description="it takes what was published before this instant")
+    weekly: bool
+    state: FanoutState
+    mails: int = Field(description="people who get a mail, so far")
+    excluded: int = Field(description="people for whom something waited and who get nothing, so far")
+    started_at: datetime
+    completed_at: datetime | None
+
+
+class DigestRuns(BaseModel):
+    """Digest runs, the newest first."""
+
+    data: list[DigestRunOut]

@@ -1,9 +1,12 @@
 """What `subscriptions` is told, beside what every service is told."""
 
+from datetime import time
+
 from pydantic import Field
 
 from shared.settings import OrganisationSettings
 from subscriptions.limits import Counted, Limit
+from subscriptions.slots import Timetable, Weekday
 
 
 class SubscriptionsSettings(OrganisationSettings):
@@ -13,6 +16,17 @@ class SubscriptionsSettings(OrganisationSettings):
     asks_per_network: int = Field(default=60, ge=1, description="such mails asked for from one network in an hour")
     changes_per_person: int = Field(default=20, ge=1, description="changes to one subscription by links in an hour")
     mandate_kept_days: int = Field(default=90, ge=0, description="days that a former representative is remembered")
+
+    digest_at: time = Field(default=time(8, 30), description="when digests go out, on the clock in Stockholm")
+    digest_weekly_on: str = Field(
+        default="friday",
+        pattern="^(monday|tuesday|wednesday|thursday|friday)$",
+        description="the day of weekly digests; where it is a holiday, the last working day before it",
+    )
+
+    @property
+    def timetable(self) -> Timetable:
+        return Timetable(self.digest_at, Weekday[self.digest_weekly_on.upper()])
 
     @property
     def address_limit(self) -> Limit:

@@ -1,4 +1,4 @@
-"""`/avregistrera/{token}`: the way out of one audience's mails.
+"""`/avregistrera/{token}`: the way out of one audience's mails, or of all, where the mail was a digest of several.
 
 GET shows a page with a button and changes nothing, since mail scanners follow links. A POST with
 `List-Unsubscribe=One-Click` (RFC 8058; urlencoded or multipart) leaves at once, without redirect, cookie or question,
@@ -91,7 +91,8 @@ async def _leaver(request: Request, session: AsyncSession, token: str) -> Leaver
         raise DeadLink
     left = (await people.left_by(session, [row.id]))[row.id]
     roles = (await people.roles_of(session, [row.id]))[row.id]
-    return Leaver(departing, roles, language_of(request, row), departing.audience in left)
+    has_left = row.unsubscribed_at is not None if departing.audience is None else departing.audience in left
+    return Leaver(departing, roles, language_of(request, row), has_left)
 
 
 def _page(
@@ -105,7 +106,13 @@ def _page(
         headers=PRIVATE,
         step=step,
         is_gone=leaver.is_gone,
-        mails=Wording(leaver.language.locale).mails(leaver.departing.audience, leaver.roles),
+        mails=_mails(leaver),
         errors=errors or [],
     )
     return answer
+
+
+def _mails(leaver: Leaver) -> str:
+    """What is left, in words; nothing says all."""
+    audience = leaver.departing.audience
+    return Wording(leaver.language.locale).mails(audience, leaver.roles) if audience else ""

@@ -146,6 +146,35 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subscriber_id", "audience_rank", name=op.f("pk_departures")),
     )
     op.create_table(
+        "digest_entries",
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("audience_rank", sa.Integer(), nullable=False),
+        sa.Column("published_at", Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_digest_entries_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("subscriber_id", "item_id", name=op.f("pk_digest_entries")),
+    )
+    op.create_table(
+        "digest_runs",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("slot_at", Instant(timezone=True), nullable=False),
+        sa.Column("weekly", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("last_subscriber_id", sa.Uuid(), nullable=True),
+        sa.Column("mails", sa.Integer(), nullable=False),
+        sa.Column("excluded", sa.Integer(), nullable=False),
+        sa.Column("started_at", Instant(timezone=True), nullable=False),
+        sa.Column("completed_at", Instant(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("retry_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_digest_runs")),
+    )
+    with op.batch_alter_table("digest_runs", schema=None) as batch_op:
+        batch_op.create_index("ix_digest_runs_state", ["state", "slot_at"], unique=False)
+
+    op.create_table(
         "frequencies",
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
         sa.Column("topic", sa.String(length=50), nullable=False),
@@ -327,6 +356,11 @@ def downgrade() -> None:
 
     op.drop_table("fanout_batches")
     op.drop_table("frequencies")
+    with op.batch_alter_table("digest_runs", schema=None) as batch_op:
+        batch_op.drop_index("ix_digest_runs_state")
+
+    op.drop_table("digest_runs")
+    op.drop_table("digest_entries")
     op.drop_table("departures")
     op.drop_table("subscribers")
     with op.batch_alter_table("tallies", schema=None) as batch_op:
