@@ -23,6 +23,14 @@ REPLY = re.compile(r"(?<![\w.])(421|4[35]\d|5[0-5]\d)(?=[ \-#:]|$)")
 NAMED = re.compile(r"^\s{0,8}<([^<>\s@]{1,64}@[^<>\s@]{1,255})>", re.MULTILINE)
 QUOTED_REPLY = re.compile(r"(?:^|[:(\"'>#]) {0,4}([45]\d\d[ -](?:[^\n]|\n(?![ \t]*\n)){1,400})", re.MULTILINE)
 """What the receiver said, where the reporter quotes it in prose: from the reply code to the end of the paragraph."""
+BEFORE_RCPT = re.compile(
+    r"(?:in reply to|response to|after|>>>)\s{1,9}(?:the )?(?:mail\b|helo\b|ehlo\b|lhlo\b|initial connection)",
+    re.IGNORECASE,
+)
+AT_RCPT = re.compile(
+    r"(?:in reply to|response to|after|>>>)\s{1,9}(?:the )?(?:rcpt\b|end of data|data\b)", re.IGNORECASE
+)
+"""Which command was refused, as Postfix, Exim and sendmail tell it."""
 AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d")
 """With 5.2.0: mobile carriers of Japan say "unknown user" there when the recipient's own filter refused the mail."""
 COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list", "virus", "other", "miscategorized", ""})
@@ -159,7 +167,18 @@ def _of_text(evidence: Evidence) -> Verdict:
 
 
 def judged(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]:
-    """Kind, reason and status of one failure: its status, the receiver's words on it, the whole notice."""
+    """Kind, reason and status of one failure: its status, the receiver's words on it, the whole notice.
+
+    Who was refused before the recipient was named knows nothing of the recipient, whatever the words are.
+    """
+    kind, reason, status = _weighed(status, diagnostic, notice)
+    told = f"{diagnostic} {notice}"
+    if kind is Kind.HARD and BEFORE_RCPT.search(told) and not AT_RCPT.search(told):
+        return Kind.POLICY, "refused before RCPT", status
+    return kind, reason, status
+
+
+def _weighed(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]:
     status, said = _best_status(status, diagnostic, notice), normalised(diagnostic)
     first = REPLY.search(diagnostic or notice)
     if status.startswith("4.") and not (first and first[1].startswith("5") and not ENHANCED.search(diagnostic)):

@@ -43,7 +43,8 @@ def is_bounce(evidence: Evidence) -> bool:
     opened = _names(OPENINGS, notice)
     if _from_a_daemon(evidence):
         return named or opened or "report" in headers.get("content-type").lower() or not ANSWERS.match(subject)
-    return named and (opened or headers.get("return-path").strip() in ("<>", ""))
+    path = headers.get("return-path").strip()
+    return (named and (opened or path in ("<>", ""))) or (opened and path == "<>")
 
 
 def reply_kind(evidence: Evidence) -> Kind | None:
