@@ -30,7 +30,7 @@ from distributor.ledger import bounce_reports
 from distributor.progress import ProgressWorker
 from distributor.settings import DistributorSettings
 from shared.clock import SystemClock
-from shared.contracts.delivery import DeliveryState
+from shared.contracts.delivery import DeliveryState, fingerprint
 from shared.contracts.envelope import Envelope
 from shared.contracts.mail import RecipientErased
 from shared.messaging.outbox import outbox
@@ -102,6 +102,7 @@ async def test_a_hard_bounce_is_written_down_and_told_once(desk: Desk) -> None:
     assert data["kind"] == "hard"
     assert data["status"] == "5.1.1"
     assert UUID(data["recipient_id"]) == desk.delivery.recipient_id
+    assert data["address_fingerprint"] == fingerprint(desk.delivery.recipient_id, desk.delivery.address)
     first, second = sorted(await desk.reports(), key=lambda report: report.received_at)
     assert "User unknown" in first.diagnostic
     assert second.reason == "no such recipient"

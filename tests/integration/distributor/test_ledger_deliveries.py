@@ -1,6 +1,7 @@
 """The ledger's promises, at its own border: events in, dispatches out."""
 
 import asyncio
+import json
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from distributor.channels import Fault, Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.ledger import NotRetriable, deliveries, retry_by_hand
 from distributor.states import BOUNCED, DEFERRED, FAILED, SENT, UNCERTAIN
+from shared.contracts.delivery import DeliveryBounced
 from shared.contracts.mail import Form, Lane, RecipientErased, RecipientResumed, RecipientStopped, StopScope
 from shared.contracts.news import Audience, ItemState, NewsCorrected, NewsWithdrawn
 from shared.messaging.outbox import outbox
@@ -328,8 +330,10 @@ async def test_a_bounce_is_told_once(room: Room) -> None:
     await room.drain()
     async with room.database.reading() as session:
         events = (await session.execute(outbox.select().where(outbox.c.routing_key == "delivery.bounced"))).all()
-    assert len(events) == 1
-    assert (await room.rows())[0].state == "bounced"
+    (row,) = await room.rows()
+    (told,) = (DeliveryBounced.model_validate(json.loads(event.body)["data"]) for event in events)
+    assert (told.is_of(row.address), told.is_of("new@kommun.example")) == (True, False)
+    assert row.state == "bounced"
 
 
 async def test_a_broken_relay_pauses_the_channel_and_blames_nobody(room: Room) -> None:

@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 from tests.integration.subscriptions.conftest import NOON, Register, emitted
 
-from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained
+from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained, fingerprint
 from shared.contracts.envelope import Envelope, Event
 from shared.database import Database
 from shared.ids import new_id
@@ -71,6 +71,23 @@ async def test_a_hard_bounce_suppresses_until_the_address_changes(
     await register.change(reader_id, address="new@kalmar.example")
     assert (await state(office, reader_id))["state"] == "active"
     assert [event[0] for event in await told(database)] == ["stopped", "resumed"]
+
+
+async def test_a_late_bounce_of_an_old_address_leaves_the_new_one(
+    reader_id: str, service: Service, register: Register, office: AsyncClient, database: Database
+) -> None:
+    key = UUID(reader_id)
+    old = (await state(office, reader_id))["address"]
+    late = DeliveryBounced(
+        delivery_id=new_id(), recipient_id=key, kind=BounceKind.HARD, address_fingerprint=fingerprint(key, old)
+    )
+    await register.change(reader_id, address="new@kalmar.example")
+    await bring(service, late)
+    assert (await state(office, reader_id))["state"] == "active"
+    assert await told(database) == []
+    anew = late.model_copy(update={"address_fingerprint": fingerprint(key, "New@kalmar.example")})
+    await bring(service, anew)
+    assert (await state(office, reader_id))["state"] == "suppressed"
 
 
 async def test_a_bounced_newsroom_is_told_of(register: Register, service: Service) -> None:

@@ -24,7 +24,7 @@ from distributor.retry_policy import Verdict, decide, jittered
 from distributor.states import BOUNCED, SENT
 from distributor.webhooks import health
 from shared.clock import Clock
-from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced
+from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, fingerprint
 from shared.correlation import correlated, current
 from shared.database import Database, instant, is_transient
 from shared.messaging.outbox import emit
@@ -131,7 +131,11 @@ class Journal:
     async def _tell_bounce(self, session: AsyncSession, ended: Ended) -> None:
         row = ended.row
         event = DeliveryBounced(
-            delivery_id=row.id, recipient_id=row.recipient_id, kind=BounceKind.HARD, status=ended.outcome.enhanced
+            delivery_id=row.id,
+            recipient_id=row.recipient_id,
+            kind=BounceKind.HARD,
+            status=ended.outcome.enhanced,
+            address_fingerprint=fingerprint(row.recipient_id, row.address) if row.address else "",
         )
         await emit(session, event, source="distributor", subject=row.subject_id, at=self._clock.now())
 

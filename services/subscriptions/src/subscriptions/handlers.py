@@ -51,12 +51,16 @@ class Handlers:
         await fanouts.keep_newest(session, received.event.item)
 
     async def on_delivery_bounced(self, session: AsyncSession, received: Received[DeliveryBounced]) -> None:
-        """A hard bounce suppresses the address. A newsroom is never lost in silence: somebody must find its desk."""
+        """A hard bounce suppresses the address, but none that took its place meanwhile. A newsroom is never lost in
+        silence: somebody must find its desk.
+        """
         recipient_id = received.event.recipient_id
         if received.event.kind is not BounceKind.HARD:
             return
         try:
             async with changing(session, recipient_id, self._clock.now(), Source.BOUNCE) as person:
+                if not received.event.is_of(person.subscriber.address):
+                    return
                 person.subscriber.suppressed_at = person.subscriber.suppressed_at or self._clock.now()
         except UnknownSubscriber:
             return

@@ -1,6 +1,7 @@
 """What `distributor` says: how far an item has come, who bounced, who complained."""
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import ClassVar
 from uuid import UUID
 
@@ -77,6 +78,11 @@ class BounceKind(StrEnum):
     SOFT = "soft"
 
 
+def fingerprint(recipient_id: UUID, address: str) -> str:
+    """Tells one recipient's addresses apart, and says nothing to whoever does not know them."""
+    return sha256(recipient_id.bytes + address.casefold().encode()).hexdigest()[:16]
+
+
 class DeliveryBounced(Event):
     """A receiver's server refused the recipient (not us, and not the content)."""
 
@@ -85,6 +91,13 @@ class DeliveryBounced(Event):
     recipient_id: UUID
     kind: BounceKind
     status: str = Field(default="", description="enhanced status code (RFC 3463), for example 5.1.1")
+    address_fingerprint: str = Field(
+        default="", description="of the address that was written to; empty where it is no longer kept"
+    )
+
+    def is_of(self, address: str) -> bool:
+        """Whether it may have been `address` that bounced: a bounce can come days later, after a change of address."""
+        return self.address_fingerprint in ("", fingerprint(self.recipient_id, address))
 
 
 class DeliveryComplained(Event):

@@ -26,7 +26,7 @@ from distributor.ledger import deliveries, released
 from distributor.states import BOUNCED, LEASED, SENT, UNCERTAIN
 from distributor.tallies import Moved
 from shared.clock import Clock
-from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, DeliveryComplained
+from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, DeliveryComplained, fingerprint
 from shared.database import insert_ignoring, instant
 from shared.ids import derived_id
 from shared.messaging.outbox import emit
@@ -60,7 +60,9 @@ class _Delivery:
     audience: str | None
     form: str
     state: str
+    ended_reason: str
     leased_from: str
+    address: str | None
 
 
 def digest_of(delivery_id: UUID, report: Report, raw: bytes) -> str:
@@ -127,7 +129,11 @@ async def _tell_bounced(
     session: AsyncSession, delivery: _Delivery, kind: BounceKind, report: Report, at: datetime
 ) -> None:
     event = DeliveryBounced(
-        delivery_id=delivery.id, recipient_id=delivery.recipient_id, kind=kind, status=report.status
+        delivery_id=delivery.id,
+        recipient_id=delivery.recipient_id,
+        kind=kind,
+        status=report.status,
+        address_fingerprint=fingerprint(delivery.recipient_id, delivery.address) if delivery.address else "",
     )
     await emit(session, event, source="distributor", subject=delivery.subject_id, at=at)
 
