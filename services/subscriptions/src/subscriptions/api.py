@@ -16,7 +16,7 @@ from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented
 from shared.web.dates import STOCKHOLM
-from subscriptions import importing, people, preview, stops, subscribing
+from subscriptions import erasing, importing, people, preview, stops, subscribing
 from subscriptions.audience import Target
 from subscriptions.history import Source
 from subscriptions.models import Group, Organisation, OrganisationKind, Subscriber
@@ -41,7 +41,9 @@ router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403
 IfMatch = Annotated[str | None, Header(description="the ETag that you read")]
 
 
-@router.post("/subscribers", status_code=201, response_model=SubscriberOut, responses=documented(400, 409, 413, 415))
+@router.post(
+    "/subscribers", status_code=201, response_model=SubscriberOut, responses=documented(400, 409, 410, 413, 415)
+)
 async def add_subscriber(
     request: Request, wanted: SubscriberIn, session: Writing, key: OptionalKey, _: Writer
 ) -> Response:
@@ -111,7 +113,7 @@ async def change_subscriber(
 async def erase_subscriber(request: Request, subscriber_id: UUID, session: Writing, _: Writer) -> None:
     """Erase everything held about a subscriber, here and (by event) in the delivery ledger."""
     try:
-        await stops.erase(session, subscriber_id, _now(request), Source.OFFICE)
+        await erasing.erase(session, subscriber_id, _now(request), Source.OFFICE)
     except stops.UnknownSubscriber as error:
         raise Problem(404) from error
 

@@ -17,7 +17,7 @@ from subscriptions.links import Links
 from subscriptions.rolls import api as rolls
 from subscriptions.rolls.weeding import RollWeeder
 from subscriptions.settings import SubscriptionsSettings
-from subscriptions.web import new_link, preferences, signing_up, undoing, unsubscribing
+from subscriptions.web import moving, new_link, own_data, preferences, signing_up, undoing, unsubscribing
 from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
@@ -35,7 +35,8 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    for part in (api, digest_api, rolls, coverage, signing_up, new_link, preferences, undoing, unsubscribing):
+    pages = (signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
+    for part in (api, digest_api, rolls, coverage, *pages):
         app.include_router(part.router)
     return Service(
         name="subscriptions",

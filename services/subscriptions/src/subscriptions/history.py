@@ -34,6 +34,7 @@ class Act(StrEnum):
     JOINED = "joined"
     CHANGED = "changed"
     UNDONE = "undone"
+    MOVED = "moved"
     ERASED = "erased"
 
 

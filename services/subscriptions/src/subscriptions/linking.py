@@ -1,5 +1,6 @@
-"""Mails a new link to somebody whose own has ended. Whether the address is known is told to nobody: the answer is the
-same, and so is the work before it, but for one row.
+"""Mails links on demand: a new one to somebody whose own has ended, and the one that opens a person's own data.
+
+Whether an address is known is told to nobody: the answer is the same, and so is the work before it, but for one row.
 """
 
 from datetime import datetime, timedelta
@@ -32,6 +33,25 @@ NEW_LINK = Words(
     ),
     _("Ändra din prenumeration"),
 )
+
+
+FRESH_LINK = Words(
+    Form.PREFERENCES,
+    _("Länk till dina uppgifter"),
+    (
+        _("Här är länken till allt vi har om dig. Där kan du också byta adress eller ta bort dina uppgifter."),
+        _("Den gäller i 30 minuter. Skicka den inte vidare."),
+        _("Har du inte bett om den kan du bortse från det här mejlet. Ingenting har ändrats."),
+    ),
+    _("Öppna dina uppgifter"),
+)
+
+
+async def mail_fresh_link(session: AsyncSession, links: Links, subscriber: Subscriber, at: datetime) -> None:
+    """Mail the person a link that opens their own data for half an hour."""
+    addressee = Addressee(subscriber.id, subscriber.address, Locale(subscriber.locale))
+    link = links.fresh(subscriber.id, subscriber.generation, at)
+    await request_mail(session, addressee, FRESH_LINK, link, at)
 
 
 async def mail_link(session: AsyncSession, links: Links, address: Address, at: datetime) -> None:

@@ -5,12 +5,15 @@ is byte-identical. Each is bound to its purpose: whoever holds the link that uns
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shared.contracts.news import Audience
 from shared.tokens import Claim, InvalidToken, TokenSigner
 
 PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm", "undo"
+FRESH, ADDRESS, TAKE_BACK = "fresh", "address", "take_back"
+FRESH_FOR = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,41 @@ class Links:
         """Which sign-up; `InvalidToken` where it is none of ours."""
         return self._signer.verify(CONFIRM, token).subject
 
-    def undo(self, change_id: UUID) -> str:
-        """Leads to the page where one change is undone."""
-        return f"{self._public_url}/prenumeration/angra/{self._signer.sign(UNDO, Claim(change_id, 1))}"
+    def undo(self, change_id: UUID, generation: int) -> str:
+        """Leads to the page where one change is undone; ends with the person's other links."""
+        return f"{self._public_url}/prenumeration/angra/{self._signer.sign(UNDO, Claim(change_id, generation))}"
 
-    def read_undo(self, token: str) -> UUID:
-        """Which change; `InvalidToken` where it is none of ours."""
-        return self._signer.verify(UNDO, token).subject
+    def read_undo(self, token: str) -> Claim:
+        """Which change, and of which generation; `InvalidToken` where it is none of ours."""
+        return self._signer.verify(UNDO, token)
+
+    def fresh(self, subscriber_id: UUID, generation: int, at: datetime) -> str:
+        """Leads to a person's own data, for half an hour from `at`."""
+        token = self._signer.sign(FRESH, Claim(subscriber_id, generation, f"{int(at.timestamp()):x}"))
+        return f"{self._public_url}/prenumeration/uppgifter/{token}"
+
+    def read_fresh(self, token: str, at: datetime) -> Claim:
+        """Whose data; `InvalidToken` where it is none of ours, or half an hour has passed."""
+        claim = self._signer.verify(FRESH, token)
+        if at >= datetime.fromtimestamp(int(claim.extra, 16), UTC) + FRESH_FOR:
+            raise InvalidToken
+        return claim
+
+    def confirm_address(self, change_id: UUID) -> str:
+        """Leads to the page where a new address is confirmed; mailed to that address."""
+        return f"{self._public_url}/prenumeration/adress/{self._signer.sign(ADDRESS, Claim(change_id, 1))}"
+
+    def read_confirm_address(self, token: str) -> UUID:
+        """Which change of address."""
+        return self._signer.verify(ADDRESS, token).subject
+
+    def take_back_address(self, change_id: UUID) -> str:
+        """Leads to the page where a change of address is taken back; mailed to the old address."""
+        return f"{self._public_url}/prenumeration/adress-tillbaka/{self._signer.sign(TAKE_BACK, Claim(change_id, 1))}"
+
+    def read_take_back_address(self, token: str) -> UUID:
+        """Which change of address."""
+        return self._signer.verify(TAKE_BACK, token).subject
 
     def read_preferences(self, token: str) -> Claim:
         """Whose preferences; `InvalidToken` where it is none of ours."""

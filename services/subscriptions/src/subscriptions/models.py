@@ -199,6 +199,24 @@ class SignUp(Base):
     asked_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class AddressChange(Base):
+    """Somebody wants their mail at another address. Until it is confirmed there is no old address; for a week after
+    it, the old one can take the change back. A person has one at a time.
+    """
+
+    __tablename__ = "address_changes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), unique=True)
+    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH))
+    address_key: Mapped[str] = mapped_column(String(ADDRESS_LENGTH))
+    old_address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), default="")
+    old_address_key: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), default="")
+    asked_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    taken_back_at: Mapped[datetime | None]
+
+
 class Tally(Base):
     """How often something was asked for in one hour, by or about one that the keyed hash `whom` does not tell."""
 

@@ -81,7 +81,7 @@ async def _mail(session: AsyncSession, links: Links, subscriber: Subscriber, cha
         session,
         addressee,
         WORDS[change.act],
-        links.undo(change.id),
+        links.undo(change.id, subscriber.generation),
         change.at,
         changes="\n".join(Wording(locale).standing(change.after, roles)),
         minute=minute(locale, change.at),

@@ -16,20 +16,19 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.contracts.mail import Form, RecipientErased
+from shared.contracts.mail import Form
 from shared.contracts.news import Audience, Locale
 from shared.database import upsert
-from shared.ids import derived_id, new_id
-from shared.messaging.outbox import emit
+from shared.ids import new_id
 from subscriptions import people
 from subscriptions.addresses import Address
+from subscriptions.forgetting import forget
 from subscriptions.frequencies import EVERYTHING, Frequency, put_frequencies
 from subscriptions.history import Act, Source
 from subscriptions.links import Links
 from subscriptions.mailing import Addressee, Words, request_mail
 from subscriptions.models import SignUp, Subscriber
 from subscriptions.receipts import confirming
-from subscriptions.stops import SOURCE
 from subscriptions.subscribing import values_of
 
 KEPT = timedelta(days=7)
@@ -124,13 +123,6 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
         person.left.discard(Audience.PUBLIC)
         person.subscriber.suppressed_at = person.subscriber.unsubscribed_at = None
     return person.subscriber
-
-
-async def forget(session: AsyncSession, recipient_id: UUID, at: datetime) -> None:
-    """Have the distributor forget the address that was written to under this id."""
-    event = RecipientErased(recipient_id=recipient_id, version=1)
-    key = derived_id("recipient.erased", recipient_id)
-    await emit(session, event, source=SOURCE, subject=recipient_id, at=at, event_id=key)
 
 
 async def _take(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Any:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import delete, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.contracts.mail import RecipientErased, RecipientResumed, RecipientStopped, StopScope
+from shared.contracts.mail import RecipientResumed, RecipientStopped, StopScope
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring
 from shared.messaging.outbox import emit
@@ -38,6 +38,8 @@ class Person:
     left: set[Audience] = field(default_factory=set)
     touched: bool = False
     """Set it where something beside the row changed (a role, say), so that the version grows."""
+    noted: bool = False
+    """Set it where the history must tell of it though no field of the standing differs."""
     change: Change | None = None
     """What the history has of it, once the block has ended."""
 
@@ -64,12 +66,12 @@ async def changing(
     """Lock a subscriber, change them in the block, tell of what stopped or resumed, and write the history.
     `UnknownSubscriber` where gone.
     """
-    person = await _lock(session, subscriber_id, at)
+    person = await locked(session, subscriber_id, at)
     stopped_before, left_before = person.stopped_until(at), frozenset(person.left)
     stood = await standing_of(session, person.subscriber, left_before)
     yield person
     before, after = differing(stood, await standing_of(session, person.subscriber, person.left))
-    if after or undoes_id is not None:
+    if after or person.noted:
         person.change = await record(
             session, subscriber_id, at, act=act, source=source, before=before, after=after, undoes_id=undoes_id
         )
@@ -87,17 +89,8 @@ async def changing(
     await session.flush()
 
 
-async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source: Source) -> None:
-    """Delete everything held about a subscriber and say so; `UnknownSubscriber` where there is nothing (more)."""
-    person = await _lock(session, subscriber_id, at)
-    event = RecipientErased(recipient_id=subscriber_id, version=person.subscriber.version + 1)
-    await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
-    session.expunge(person.subscriber)
-    await record(session, subscriber_id, at, act=Act.ERASED, source=source, before={}, after={})
-    await emit(session, event, source=SOURCE, subject=subscriber_id, at=at)
-
-
-async def _lock(session: AsyncSession, subscriber_id: UUID, at: datetime) -> Person:
+async def locked(session: AsyncSession, subscriber_id: UUID, at: datetime) -> Person:
+    """A subscriber that nobody else changes until this transaction has ended; `UnknownSubscriber` where gone."""
     mine = select(Subscriber).where(Subscriber.id == subscriber_id).with_for_update()
     subscriber = await session.scalar(mine.execution_options(populate_existing=True))
     if subscriber is None:

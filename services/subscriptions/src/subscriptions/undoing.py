@@ -38,11 +38,13 @@ def can_undo(change: Change) -> bool:
     return change.act in UNDOABLE and change.source in BY_THE_PERSON and bool(change.before)
 
 
-async def look(session: AsyncSession, change_id: UUID) -> Undoing:
-    """What the link is about; `UnknownSubscriber` where the person is gone, or there is no such change."""
+async def look(session: AsyncSession, change_id: UUID, generation: int) -> Undoing:
+    """What the link is about; `UnknownSubscriber` where the person is gone, has ended their links since, or there is
+    no such change.
+    """
     change = await history.change(session, change_id)
     subscriber = await people.subscriber(session, change.subscriber_id) if change else None
-    if change is None or subscriber is None or not can_undo(change):
+    if change is None or subscriber is None or not can_undo(change) or subscriber.generation != generation:
         raise UnknownSubscriber
     return Undoing(change, subscriber, await history.is_undone(session, change_id))
 
@@ -55,6 +57,7 @@ async def undo(session: AsyncSession, links: Links, undoing: Undoing, at: dateti
     ) as person:
         if await history.is_undone(session, change.id):  # asked under the person's lock
             raise AlreadyUndone
+        person.noted = True
         for field, value in change.before.items():
             await _put_back(session, person, field, value)
 

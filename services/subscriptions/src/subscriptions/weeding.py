@@ -1,4 +1,5 @@
-"""Removes what is not needed any more: sign-ups that nobody confirmed, and counts of hours that are over.
+"""Removes what is not needed any more: sign-ups that nobody confirmed, changes of address that had their week, and
+counts of hours that are over.
 
 Each round is one short transaction; any number of replicas may run, since a row is deleted once. A round that dies is
 done again: the next one finds what is left. What goes is logged as a count, never by name.
@@ -14,9 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
 from shared.database import Database
+from subscriptions import address_changes
+from subscriptions.forgetting import forget
 from subscriptions.limits import HOUR
 from subscriptions.models import SignUp, Tally
-from subscriptions.signing_up import KEPT, forget
+from subscriptions.signing_up import KEPT
 
 log = structlog.get_logger()
 
@@ -48,15 +51,19 @@ class Weeder:
         async with self._database.transaction() as session:
             await session.execute(delete(Tally).where(Tally.hour <= now - HOUR))
             expired = await _drop_sign_ups(session, now)
+            moved = await address_changes.expired(session, now, limit=AT_A_TIME)
+            await address_changes.drop(session, moved, now)
         if expired:
             log.info("sign_ups_expired", count=expired)
-        return expired == AT_A_TIME
+        return AT_A_TIME in (expired, len(moved))
 
 
 async def _has_weeds(session: AsyncSession, now: datetime) -> bool:
     over = exists().where(Tally.hour <= now - HOUR)
     expired = exists().where(SignUp.asked_at <= now - KEPT)
-    return bool(await session.scalar(select(over | expired)))
+    if await session.scalar(select(over | expired)):
+        return True
+    return bool(await address_changes.expired(session, now, limit=1))
 
 
 async def _drop_sign_ups(session: AsyncSession, now: datetime) -> int:

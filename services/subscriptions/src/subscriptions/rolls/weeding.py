@@ -19,9 +19,10 @@ from shared.clock import Clock
 from shared.contracts.news import Audience
 from shared.database import Database
 from shared.web.dates import STOCKHOLM
+from subscriptions.erasing import erase
 from subscriptions.history import Source
 from subscriptions.models import Role, Subscriber, rank_of
-from subscriptions.stops import UnknownSubscriber, erase
+from subscriptions.stops import UnknownSubscriber
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import FormError, href
-from subscriptions import choosing, history, undoing
+from subscriptions import choosing, history, linking, undoing
 from subscriptions.choosing import Chosen
 from subscriptions.frequencies import EVERYTHING, Frequency
 from subscriptions.limits import TooOften
@@ -83,6 +83,9 @@ async def _apply(
         await choosing.leave_all(session, links, found.id, at)
         return "avslutat", []
     await count_change(session, request, found.id, at)
+    if action == "fresh_link":
+        await linking.mail_fresh_link(session, links, found.person.subscriber, at)
+        return "mejlat", []
     if action == "begin_again":
         await choosing.begin_again(session, links, found.id, at)
         return "igen", []
@@ -190,10 +193,10 @@ async def _page(
 
 
 async def _changes(request: Request, session: AsyncSession, found: Visitor) -> list[presenters.Event]:
-    shown = []
+    shown, generation = [], found.person.subscriber.generation
     for change in await history.newest_changes(session, found.id, limit=CHANGES_SHOWN):
         open_to_undo = undoing.can_undo(change) and not await history.is_undone(session, change.id)
-        undo = request.app.state.links.undo(change.id) if open_to_undo else ""
+        undo = request.app.state.links.undo(change.id, generation) if open_to_undo else ""
         path = undo.removeprefix(request.app.state.settings.public_url)
         shown.append(presenters.event(change, found.roles, found.language.locale, path))
     return [entry for entry in shown if entry.sentences]

@@ -1,4 +1,4 @@
-"""What the templates get: frozen, in the reader's language, and never an address or a name."""
+"""What the templates get: frozen, in the reader's language; an address or a name only in a person's own data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from datetime import datetime
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import TOPICS
+from shared.web.dates import day
+from subscriptions.exporting import Held
 from subscriptions.frequencies import EVERYTHING, Frequencies, Frequency
-from subscriptions.history import Change
+from subscriptions.history import Act, Change, Source
+from subscriptions.models import Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.reasons import reason
 from subscriptions.stops import FOR_EVER, Person
@@ -84,8 +87,8 @@ ANY_TOPIC = _("alla ämnen")
 ANY_AREA = _("hela länet")
 
 
-def stored(person: Person, roles: Sequence[RoleRow], chosen: Frequencies, day: str) -> Typed:
-    """The form as the database has it; `day` is the end of the pause, or nothing."""
+def stored(person: Person, roles: Sequence[RoleRow], chosen: Frequencies, until: str) -> Typed:
+    """The form as the database has it; `until` is the end of the pause, or nothing."""
     audiences = {role.audience for role in roles} - person.left
     return Typed(
         audiences=frozenset(audiences),
@@ -94,7 +97,7 @@ def stored(person: Person, roles: Sequence[RoleRow], chosen: Frequencies, day: s
         frequency=chosen.get(EVERYTHING, Frequency.IMMEDIATE),
         topic_frequencies={topic: often for topic, often in chosen.items() if topic != EVERYTHING},
         locale=person.subscriber.locale,
-        paused_until=day,
+        paused_until=until,
     )
 
 
@@ -129,6 +132,72 @@ def preferences(
 def event(change: Change, roles: Sequence[RoleRow], locale: Locale, undo: str) -> Event:
     """One change, as it stands on the page."""
     return Event(change.at, Wording(locale).standing(change.after, roles), undo)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEvent:
+    """A row of the history in words."""
+
+    at: datetime
+    act: str
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnData:
+    """Everything held about a person, for that person alone: the one presenter with an address."""
+
+    address: str
+    name: str
+    facts: Sequence[tuple[str, str]]
+    roles: Sequence[str]
+    events: Sequence[OwnEvent]
+
+
+ACTS = {
+    Act.JOINED: _("Du kom med"),
+    Act.CHANGED: _("Ändrat"),
+    Act.UNDONE: _("Ändrat tillbaka"),
+    Act.MOVED: _("Adressen ändrad"),
+}
+SOURCES = {
+    Source.SIGN_UP: _("genom en anmälan"),
+    Source.PAGE: _("på sidan för din prenumeration"),
+    Source.UNSUBSCRIBE_LINK: _("genom länken för att sluta"),
+    Source.UNDO: _("genom en länk för att ångra"),
+    Source.OFFICE: _("av oss"),
+    Source.IMPORT: _("av oss, ur en lista"),
+    Source.BOUNCE: _("för att mejl kom tillbaka"),
+    Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),
+}
+
+
+def own_data(subscriber: Subscriber, held: Held, locale: Locale) -> OwnData:
+    """What a person reads of themselves."""
+    wording = Wording(locale)
+    standing = {
+        "topics": subscriber.topics,
+        "municipalities": subscriber.municipalities,
+        "frequencies": held.frequencies,
+        "locale": subscriber.locale,
+        "paused_until": subscriber.paused_until.isoformat() if subscriber.paused_until else None,
+        "unsubscribed": subscriber.unsubscribed_at is not None,
+    }
+    facts = [(wording.gettext(_("Hos oss sedan")), day(locale, subscriber.created_at))]
+    if held.moving is not None:
+        facts.append((wording.gettext(_("Adressbyte på gång till")), held.moving.address))
+    return OwnData(
+        address=subscriber.address,
+        name=subscriber.name,
+        facts=facts,
+        roles=[*(_reason(role, locale) for role in held.roles), *wording.standing(standing, held.roles)],
+        events=[_own_event(change, held.roles, wording) for change in held.changes],
+    )
+
+
+def _own_event(change: Change, roles: Sequence[RoleRow], wording: Wording) -> OwnEvent:
+    act = f"{wording.gettext(ACTS[change.act])} {wording.gettext(SOURCES[change.source])}"
+    return OwnEvent(change.at, act, wording.standing(change.after, roles))
 
 
 def _rule(person: Person, chosen: Frequencies, wording: Wording) -> str:

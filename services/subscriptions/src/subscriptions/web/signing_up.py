@@ -92,7 +92,8 @@ async def confirm(request: Request, token: str) -> Response:
             subscriber = await signing_up.confirm(session, state.links, sign_up_id, state.clock.now())
     except (InvalidToken, UnknownSignUp):
         return _expired(request)
-    link = state.links.preferences(subscriber.id, subscriber.generation)
+    # Once the address has been changed, the mailbox that got this link may be somebody else's.
+    link = state.links.preferences(subscriber.id, subscriber.generation) if subscriber.generation == 1 else ""
     return _page(request, "confirmed.html", preferences=link.removeprefix(state.settings.public_url))
 
 

@@ -56,7 +56,8 @@ async def _answer(request: Request, token: str, errors: list[FormError] | None =
 
 
 async def _found(request: Request, session: AsyncSession, token: str) -> tuple[Undoing, Visitor]:
-    found = await undoing.look(session, request.app.state.links.read_undo(token))
+    claim = request.app.state.links.read_undo(token)
+    found = await undoing.look(session, claim.subject, claim.generation)
     return found, await visitor_of(request, session, found.subscriber)
 
 

@@ -136,6 +136,23 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_councils_organisation_id"), ["organisation_id"], unique=False)
 
     op.create_table(
+        "address_changes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.String(length=320), nullable=False),
+        sa.Column("address_key", sa.String(length=320), nullable=False),
+        sa.Column("old_address", sa.String(length=320), nullable=False),
+        sa.Column("old_address_key", sa.String(length=320), nullable=False),
+        sa.Column("asked_at", Instant(timezone=True), nullable=False),
+        sa.Column("confirmed_at", Instant(timezone=True), nullable=True),
+        sa.Column("taken_back_at", Instant(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_address_changes_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_address_changes")),
+        sa.UniqueConstraint("subscriber_id", name=op.f("uq_address_changes_subscriber_id")),
+    )
+    op.create_table(
         "departures",
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
         sa.Column("audience_rank", sa.Integer(), nullable=False),
@@ -362,6 +379,7 @@ def downgrade() -> None:
     op.drop_table("digest_runs")
     op.drop_table("digest_entries")
     op.drop_table("departures")
+    op.drop_table("address_changes")
     op.drop_table("subscribers")
     with op.batch_alter_table("tallies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_tallies_hour"))

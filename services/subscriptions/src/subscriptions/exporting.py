@@ -1,0 +1,104 @@
+"""Everything that this service holds about one person, in one document: for the person's page and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.contracts.news import Audience
+from subscriptions import history, people
+from subscriptions.frequencies import Frequencies, frequencies_of
+from subscriptions.history import Change
+from subscriptions.models import AddressChange, Subscriber
+from subscriptions.people import RoleRow
+
+ALL = 10_000
+ELSEWHERE = (
+    "The delivery ledger keeps, per mail, when it was sent and what the receiving server answered. "
+    "Ask the organisation for an extract."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What there is about a person beside their own row."""
+
+    roles: Sequence[RoleRow]
+    left: Sequence[Audience]
+    frequencies: Frequencies
+    moving: AddressChange | None
+    changes: Sequence[Change]
+
+
+async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
+    """All of it."""
+    moving = select(AddressChange).where(AddressChange.subscriber_id == subscriber_id)
+    return Held(
+        roles=(await people.roles_of(session, [subscriber_id]))[subscriber_id],
+        left=sorted((await people.left_by(session, [subscriber_id]))[subscriber_id]),
+        frequencies=(await frequencies_of(session, [subscriber_id])).get(subscriber_id, {}),
+        moving=await session.scalar(moving),
+        changes=await history.newest_changes(session, subscriber_id, limit=ALL),
+    )
+
+
+def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
+    """The document; plain JSON values."""
+    return {
+        "id": str(subscriber.id),
+        "address": subscriber.address,
+        "name": subscriber.name,
+        "language": subscriber.locale,
+        "since": subscriber.created_at.isoformat(),
+        "roles": [_role(role) for role in held.roles],
+        "left_audiences": [str(audience) for audience in held.left],
+        "topics": sorted(subscriber.topics),
+        "municipalities": sorted(subscriber.municipalities),
+        "frequencies": {topic: str(often) for topic, often in held.frequencies.items()},
+        "paused_until": _instant(subscriber.paused_until),
+        "unsubscribed_at": _instant(subscriber.unsubscribed_at),
+        "suppressed_at": _instant(subscriber.suppressed_at),
+        "link_mailed_at": _instant(subscriber.link_mailed_at),
+        "address_change": _moving(held.moving),
+        "history": [_change(change) for change in held.changes],
+        "elsewhere": ELSEWHERE,
+    }
+
+
+def _role(role: RoleRow) -> dict[str, Any]:
+    return {
+        "audience": str(role.audience),
+        "place": role.name,
+        "municipalities": sorted(role.municipalities),
+        "mandate_from": _instant(role.mandate_from),
+        "mandate_until": _instant(role.mandate_until),
+    }
+
+
+def _moving(change: AddressChange | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    return {
+        "address": change.address,
+        "old_address": change.old_address,
+        "asked_at": _instant(change.asked_at),
+        "confirmed_at": _instant(change.confirmed_at),
+        "taken_back_at": _instant(change.taken_back_at),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "at": change.at.isoformat(),
+        "act": str(change.act),
+        "source": str(change.source),
+        "before": dict(change.before),
+        "after": dict(change.after),
+    }
+
+
+def _instant(value: Any) -> str | None:
+    return value.isoformat() if value is not None else None
