@@ -45,6 +45,29 @@ def test_what_stands_before_the_first_header_does_not_matter(before: bytes) -> N
         assert classify(before + example.read_bytes()).kind == label(example)
 
 
+QUOTED = b"""
+> Final-Recipient: rfc822; eva@kommun.example
+Final-Recipient: rfc822; eva@kommun.example
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 user unknown
+550 5.1.1 The mailbox that you wrote to does not exist
+"""
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if label(one) in ("out_of_office", "auto_reply")], ids=str)
+def test_f47_an_automatic_reply_is_no_bounce_whatever_it_quotes(example: Path) -> None:
+    raw = example.read_bytes()
+    head, _, body = raw.partition(b"\n\n")
+    assert classify(raw + QUOTED).kind == label(example)
+    assert classify(head + b"\n\n" + QUOTED + body).kind != Kind.HARD
+
+
+def test_nor_is_a_letter_of_somebody_who_pastes_a_report() -> None:
+    letter = b"From: Eva <eva@kommun.example>\nSubject: Konstigt svar\n\nJag fick det har:\n" + QUOTED
+    assert classify(letter).kind == Kind.UNKNOWN
+
+
 def test_who_and_what_is_read_of_a_report() -> None:
     report = classify((EXAMPLES[0].parent / "hard-dsn-postfix-virtual-table.eml").read_bytes())
     assert report.recipient == "eva@kommun.example"

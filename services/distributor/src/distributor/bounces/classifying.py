@@ -108,6 +108,8 @@ Verdict = tuple[Kind, str, str, str]
 def _verdict(evidence: Evidence) -> Verdict:
     if evidence.feedback is not None:
         return _complaint(evidence.feedback)
+    if evidence.told_in_text and (reply_kind(evidence) is not None or not is_bounce(evidence)):
+        return _unreported(evidence)
     tried = [group for group in evidence.groups if _action(group) not in {"delivered", "relayed", "expanded"}]
     if tried:
         return min((_of_group(group, evidence) for group in tried), key=lambda verdict: WEIGHT.get(verdict[0], 9))

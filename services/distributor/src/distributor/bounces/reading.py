@@ -60,6 +60,8 @@ class Evidence:
     feedback: Headers | None
     returned: Headers
     reporting_mta: str = ""
+    told_in_text: bool = False
+    """The groups are lines of a text, which anybody may quote."""
 
     @property
     def is_receipt(self) -> bool:
@@ -103,6 +105,7 @@ def _evidence(headers: Headers, parts: list[Part]) -> Evidence:
         feedback=feedback,
         returned=returned or parse_fields(rest[:LONGEST_NOTICE]),
         reporting_mta=parse_fields("\n".join(reports)[:LONGEST_NOTICE]).get("reporting-mta"),
+        told_in_text=not reports,
     )
 
 
