@@ -13,7 +13,12 @@ from shared.database import plumbing, sync_url
 
 MODELS = {
     "content": ("content.models",),
-    "subscriptions": ("subscriptions.models", "subscriptions.rolls.models"),
+    "subscriptions": (
+        "subscriptions.models",
+        "subscriptions.rolls.models",
+        "subscriptions.desks.models",
+        "subscriptions.tasks.models",
+    ),
     "distributor": ("distributor.models", "distributor.webhooks.models"),
 }
 

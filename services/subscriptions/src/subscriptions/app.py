@@ -10,6 +10,8 @@ from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
 from subscriptions import api, coverage, digest_api
+from subscriptions.desks import api as desks
+from subscriptions.desks.care import DeskCare
 from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
@@ -17,7 +19,17 @@ from subscriptions.links import Links
 from subscriptions.rolls import api as rolls
 from subscriptions.rolls.weeding import RollWeeder
 from subscriptions.settings import SubscriptionsSettings
-from subscriptions.web import moving, new_link, own_data, preferences, signing_up, undoing, unsubscribing
+from subscriptions.tasks import api as tasks
+from subscriptions.web import (
+    desk,
+    moving,
+    new_link,
+    own_data,
+    preferences,
+    signing_up,
+    undoing,
+    unsubscribing,
+)
 from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
@@ -35,8 +47,9 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    pages = (signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
-    for part in (api, digest_api, rolls, coverage, *pages):
+    office = (api, digest_api, rolls, coverage, desks, tasks)
+    pages = (desk, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
+    for part in (*office, *pages):
         app.include_router(part.router)
     return Service(
         name="subscriptions",
@@ -51,6 +64,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
             FanoutWorker(database, clock, links),
             DigestWorker(database, clock, links, settings.timetable),
             Weeder(database, clock),
+            DeskCare(database, clock, links, settings.desk_rhythm),
             RollWeeder(database, clock, timedelta(days=settings.mandate_kept_days)),
         ],
     )

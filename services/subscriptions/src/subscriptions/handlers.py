@@ -8,13 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained
 from shared.contracts.envelope import Event
-from shared.contracts.news import Audience, NewsCorrected, NewsPublished, NewsWithdrawn
+from shared.contracts.news import NewsCorrected, NewsPublished, NewsWithdrawn
 from shared.database import Database
 from shared.messaging.consumer import Consumer, Handler, Received
 from shared.messaging.topology import SUBSCRIPTIONS_NEWS, SUBSCRIPTIONS_OUTCOMES
-from subscriptions import fanout, fanouts, people
+from subscriptions import fanout, fanouts
+from subscriptions.desks.desks import raise_for
 from subscriptions.history import Source
 from subscriptions.stops import UnknownSubscriber, changing
+from subscriptions.tasks.tasks import TaskKind
 
 log = structlog.get_logger()
 
@@ -64,14 +66,16 @@ class Handlers:
                 person.subscriber.suppressed_at = person.subscriber.suppressed_at or self._clock.now()
         except UnknownSubscriber:
             return
-        if Audience.NEWSROOM in await people.audiences_of(session, recipient_id):
-            log.warning("newsroom_desk_bounced", subscriber_id=str(recipient_id), status=received.event.status)
+        status = received.event.status
+        if await raise_for(session, recipient_id, TaskKind.NEWSROOM_BOUNCED, status, self._clock.now()):
+            log.warning("newsroom_desk_bounced", subscriber_id=str(recipient_id), status=status)
 
     async def on_delivery_complained(self, session: AsyncSession, received: Received[DeliveryComplained]) -> None:
         """Whoever calls our mail spam gets no more."""
-        now = self._clock.now()
+        now, recipient_id = self._clock.now(), received.event.recipient_id
         try:
-            async with changing(session, received.event.recipient_id, now, Source.COMPLAINT) as person:
+            async with changing(session, recipient_id, now, Source.COMPLAINT) as person:
                 person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or now
         except UnknownSubscriber:
             return
+        await raise_for(session, recipient_id, TaskKind.NEWSROOM_COMPLAINED, "", now)

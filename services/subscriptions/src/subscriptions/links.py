@@ -13,6 +13,7 @@ from shared.tokens import Claim, InvalidToken, TokenSigner
 
 PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm", "undo"
 FRESH, ADDRESS, TAKE_BACK = "fresh", "address", "take_back"
+DESK = "desk"
 FRESH_FOR = timedelta(minutes=30)
 
 
@@ -84,6 +85,16 @@ class Links:
     def read_take_back_address(self, token: str) -> UUID:
         """Which change of address."""
         return self._signer.verify(TAKE_BACK, token).subject
+
+    def desk(self, organisation_id: UUID, generation: int) -> str:
+        """Leads to the page where a newsroom's desk says whether its address and beat are right."""
+        return (
+            f"{self._public_url}/prenumeration/redaktion/{self._signer.sign(DESK, Claim(organisation_id, generation))}"
+        )
+
+    def read_desk(self, token: str) -> Claim:
+        """Which newsroom's desk; `InvalidToken` where it is none of ours."""
+        return self._signer.verify(DESK, token)
 
     def read_preferences(self, token: str) -> Claim:
         """Whose preferences; `InvalidToken` where it is none of ours."""

@@ -16,7 +16,8 @@ from shared.problems import FieldError
 from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """One line, with single spaces; a control character is refused."""
     if any(not character.isprintable() for character in text):
         raise refusal("invalid_text", *CONTROL_CHARACTER)
     return " ".join(text.split())
@@ -44,8 +45,8 @@ def _within_reason(instant: datetime) -> datetime:
     return instant
 
 
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(_printable), Field(min_length=1)]
-PersonName = Annotated[str, Field(max_length=NAME_LENGTH), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(printable), Field(min_length=1)]
+PersonName = Annotated[str, Field(max_length=NAME_LENGTH), AfterValidator(printable)]
 Municipality = Annotated[str, Field(max_length=4, examples=["0880"]), AfterValidator(_known_municipality)]
 Municipalities = Annotated[list[Municipality], Field(max_length=50, description="SCB codes; none means all")]
 Topics = Annotated[

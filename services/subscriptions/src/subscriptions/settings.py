@@ -1,10 +1,11 @@
 """What `subscriptions` is told, beside what every service is told."""
 
-from datetime import time
+from datetime import time, timedelta
 
 from pydantic import Field
 
 from shared.settings import OrganisationSettings
+from subscriptions.desks.desks import Rhythm
 from subscriptions.limits import Counted, Limit
 from subscriptions.slots import Timetable, Weekday
 
@@ -27,6 +28,13 @@ class SubscriptionsSettings(OrganisationSettings):
     @property
     def timetable(self) -> Timetable:
         return Timetable(self.digest_at, Weekday[self.digest_weekly_on.upper()])
+
+    desk_question_days: int = Field(default=182, ge=1, description="days between two questions to a newsroom's desk")
+    desk_answer_days: int = Field(default=21, ge=1, description="days until it is reminded, and until a task is raised")
+
+    @property
+    def desk_rhythm(self) -> Rhythm:
+        return Rhythm(timedelta(days=self.desk_question_days), timedelta(days=self.desk_answer_days))
 
     @property
     def address_limit(self) -> Limit:

@@ -122,20 +122,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("address_key", name=op.f("uq_subscribers_address_key")),
     )
     op.create_table(
-        "councils",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("organisation_id", sa.Uuid(), nullable=False),
-        sa.Column("municipalities", sa.Text(), nullable=False),
-        sa.Column("imported_at", Instant(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["organisation_id"], ["organisations.id"], name=op.f("fk_councils_organisation_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_councils")),
-    )
-    with op.batch_alter_table("councils", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_councils_organisation_id"), ["organisation_id"], unique=False)
-
-    op.create_table(
         "address_changes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
@@ -311,6 +297,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("published_at IS NOT NULL"),
         )
     _keep_history()
+    _create_care()
 
 
 def _keep_history() -> None:
@@ -337,7 +324,77 @@ def _keep_history() -> None:
     )
 
 
+def _create_care() -> None:
+    """Rolls, desks and tasks: what keeps the register true."""
+    op.create_table(
+        "councils",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organisation_id", sa.Uuid(), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("imported_at", Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_councils_organisation_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_councils")),
+    )
+    with op.batch_alter_table("councils", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_councils_organisation_id"), ["organisation_id"], unique=False)
+
+    op.create_table(
+        "desks",
+        sa.Column("organisation_id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("step", sa.String(length=20), nullable=False),
+        sa.Column("due_at", Instant(timezone=True), nullable=False),
+        sa.Column("asked_at", Instant(timezone=True), nullable=True),
+        sa.Column("answered_at", Instant(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_desks_organisation_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_desks_subscriber_id"), ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("organisation_id", name=op.f("pk_desks")),
+    )
+    with op.batch_alter_table("desks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_desks_due_at"), ["due_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_desks_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("topic", sa.String(length=200), nullable=False),
+        sa.Column("organisation_id", sa.Uuid(), nullable=True),
+        sa.Column("group_id", sa.Uuid(), nullable=True),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("raised_at", Instant(timezone=True), nullable=False),
+        sa.Column("closed_at", Instant(timezone=True), nullable=True),
+        sa.Column("closed_because", sa.String(length=500), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_tasks_organisation_id"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_tasks_group_id"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_tasks_subscriber_id"), ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
+    )
+    with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_tasks_subscriber_id"), ["subscriber_id"], unique=False)
+        batch_op.create_index(
+            "uq_tasks_open",
+            ["topic"],
+            unique=True,
+            postgresql_where=sa.text("closed_at IS NULL"),
+            sqlite_where=sa.text("closed_at IS NULL"),
+        )
+
+
 def downgrade() -> None:
+    _drop_care()
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_outbox_waiting",
@@ -389,10 +446,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_sign_ups_asked_at"))
 
     op.drop_table("sign_ups")
-    with op.batch_alter_table("councils", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_councils_organisation_id"))
-
-    op.drop_table("councils")
     op.drop_table("organisations")
     op.drop_table("items")
     with op.batch_alter_table("history", schema=None) as batch_op:
@@ -406,3 +459,20 @@ def downgrade() -> None:
         batch_op.drop_index("ix_fanouts_waiting")
 
     op.drop_table("fanouts")
+
+
+def _drop_care() -> None:
+    with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.drop_index("uq_tasks_open")
+        batch_op.drop_index(batch_op.f("ix_tasks_subscriber_id"))
+
+    op.drop_table("tasks")
+    with op.batch_alter_table("desks", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_desks_subscriber_id"))
+        batch_op.drop_index(batch_op.f("ix_desks_due_at"))
+
+    op.drop_table("desks")
+    with op.batch_alter_table("councils", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_councils_organisation_id"))
+
+    op.drop_table("councils")
