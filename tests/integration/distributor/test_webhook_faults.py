@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import pytest
 from aiohttp import TCPConnector, web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from standardwebhooks.webhooks import Webhook
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import snapshot
@@ -220,6 +221,30 @@ async def test_f50_who_pours_drips_or_says_nothing_takes_its_own_time_alone(
         await sender.close()
         # 20 ms for whatever else the machine does meanwhile.
         assert min(beside) < 1.2 * max(alone) + 0.02, (alone, beside)
+
+
+async def test_f50_no_more_than_64_kb_of_an_answer_is_read(
+    hostile: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted as aiohttp's parser is given it, headers and interim answers included."""
+    given: list[int] = []
+    parse = ResponseHandler.data_received
+
+    def counted(self: ResponseHandler, data: bytes) -> None:
+        given.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", counted)
+    read = {}
+    for kind, port in hostile.items():
+        given.clear()
+        async with WebhookClient(AddressPolicy(allow_loopback=True), timeout_s=1) as client:
+            answer = await client.post(f"http://127.0.0.1:{port}/", {}, b"{}")
+        read[kind] = sum(given)
+        if kind in ("endless", "huge", "bomb"):
+            assert isinstance(answer, Said)
+            assert (answer.status, len(answer.body) >= 4096) == (500, True)
+    assert all(octets <= 65_536 for octets in read.values()), read
 
 
 async def test_f50_memory_stays_flat(hostile: dict[str, int]) -> None:

@@ -44,7 +44,15 @@ async def interim(writer: asyncio.StreamWriter) -> None:
     await pour(writer, b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20, pause=0.01)
 
 
-KINDS: tuple[Kind, ...] = (silent, loris, drip, endless, huge, bomb, interim)
+async def flood(writer: asyncio.StreamWriter) -> None:
+    await pour(writer, b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+
+
+async def headers(writer: asyncio.StreamWriter) -> None:
+    await pour(writer, b"HTTP/1.1 500 Oj\r\n", b"x: " + b"y" * 4000 + b"\r\n")
+
+
+KINDS: tuple[Kind, ...] = (silent, loris, drip, endless, huge, bomb, interim, flood, headers)
 
 
 async def pour(writer: asyncio.StreamWriter, head: bytes, piece: bytes, pause: float = 0) -> None:

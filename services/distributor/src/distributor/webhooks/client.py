@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import (
     AddrInfoType,
@@ -38,6 +38,7 @@ from aiohttp import (
     TCPConnector,
 )
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from distributor.webhooks.addresses import ALLOWING, AddressPolicy, Reach
@@ -153,6 +154,34 @@ class SystemResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+class BoundedAnswer(ResponseHandler):
+    """aiohttp's end of a connection, given no more than `MAX_READ` of one answer: headers and interim answers (1xx),
+    of which a server may send any number, included. Then the line is hung up; a status that came before stands.
+    """
+
+    _left = MAX_READ
+
+    def set_response_params(self, **told: Any) -> None:
+        """A request goes out: an answer begins."""
+        self._left = MAX_READ
+        super().set_response_params(**told)
+
+    def data_received(self, data: bytes) -> None:
+        given = data[: self._left]
+        self._left -= len(given)
+        super().data_received(given)
+        if not self._left and self.transport is not None:
+            self.transport.abort()
+
+
+class BoundedConnector(TCPConnector):
+    """Connections whose answers are bounded. aiohttp has no setting for it."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self._factory = partial(BoundedAnswer, loop=asyncio.get_running_loop())
+
+
 class WebhookClient:
     """Connections are kept and shared; make one client, close it at the end."""
 
@@ -230,7 +259,7 @@ class WebhookClient:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             return made
 
-        return TCPConnector(
+        return BoundedConnector(
             resolver=CheckedResolver(self._resolver, self._policy, encrypted=encrypted),
             socket_factory=checked_socket,
             ssl=_tls(self._ca_file),
