@@ -179,7 +179,7 @@ class BoundedConnector(TCPConnector):
 
     def __init__(self, **told: Any) -> None:
         super().__init__(**told)
-        self._factory = partial[ResponseHandler](BoundedAnswer, loop=asyncio.get_running_loop())
+        self._factory = partial(BoundedAnswer, loop=asyncio.get_running_loop())  # type: ignore[assignment]
 
 
 class WebhookClient:
