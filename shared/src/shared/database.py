@@ -10,10 +10,12 @@ clocks differ.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -44,6 +46,8 @@ NAMING = {
 }
 plumbing = MetaData(naming_convention=NAMING)
 """Tables that every service has beside its own: outbox, dead letters, API keys, idempotency keys."""
+
+T = TypeVar("T")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -113,6 +117,7 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         self._writer: asyncio.Lock | None = asyncio.Lock() if self.is_sqlite else None
+        self._thread = SqliteThread(url) if self.is_sqlite else None
         self._after_commit: list[Callable[[], None]] = []
 
     def on_commit(self, wake: Callable[[], None]) -> None:
@@ -139,6 +144,16 @@ class Database:
         if not quiet:
             self.wake()
 
+    async def at_once(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """SQLite alone: `work` as a transaction of its own in one visit to a thread. It tells nobody of its commit.
+
+        For statements that are written by the thousand: each one of a session costs a visit.
+        """
+        assert self._writer is not None
+        assert self._thread is not None
+        async with self._writer:
+            return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.transact, work)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that is rolled back at the end of the block."""
@@ -159,8 +174,39 @@ class Database:
     async def dispose(self) -> None:
         """Close all connections. Without it aiosqlite's thread keeps the process alive."""
         await self.engine.dispose()
-        if self.is_sqlite:
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.close)
             await asyncio.sleep(FAREWELL_S)
+
+
+class SqliteThread:
+    """A thread with a connection of its own, opened when it is first needed."""
+
+    def __init__(self, url: str) -> None:
+        self._path = make_url(url).database or ""
+        self._connection: sqlite3.Connection | None = None
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Begin, work, commit; in the thread."""
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_MS / 1000)
+            _prepare_sqlite(self._connection, None)
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            done = work(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.close()  # a COMMIT that was refused leaves its transaction open
+            self._connection = None
+            raise
+        return done
+
+    def close(self) -> None:
+        """Close the connection, and end the thread; blocks until what is under way has ended."""
+        if self._connection is not None:
+            self.executor.submit(self._connection.close)
+        self.executor.shutdown(wait=True)
 
 
 async def _commit(session: AsyncSession, connection: AsyncConnection) -> None:
@@ -201,7 +247,8 @@ def lost_a_race(error: DBAPIError) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Whether trying again later may help: the connection went away, a deadlock, a lock that was held too long."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, TimeoutError | ConnectionError)
+        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        return busy or isinstance(error, TimeoutError | ConnectionError)
     state = getattr(error.orig, "sqlstate", None) or ""
     return (
         error.connection_invalidated

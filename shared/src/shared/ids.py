@@ -1,5 +1,7 @@
 """Identifiers: UUIDv7 where an id is drawn (rows sort by time), UUIDv5 where a replay must hit the same row."""
 
+from collections.abc import Callable
+from hashlib import sha1
 from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
@@ -11,6 +13,18 @@ NAMESPACE = UUID("6f2c0c64-3a0b-5d5e-9a53-6f1f4b8f7a10")
 def new_id() -> UUID:
     """A fresh id that sorts by time (RFC 9562, version 7)."""
     return uuid7()
+
+
+def derived_ids(*parts: object) -> Callable[[object], UUID]:
+    """What `derived_id` gives for `parts` and one more, for many that differ in that one."""
+    begun = sha1(NAMESPACE.bytes + "".join(f"{part}\x1f" for part in parts).encode(), usedforsecurity=False)
+
+    def derived(last: object) -> UUID:
+        hashed = begun.copy()
+        hashed.update(str(last).encode())
+        return UUID(bytes=hashed.digest()[:16], version=5)
+
+    return derived
 
 
 def derived_id(*parts: object) -> UUID:

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -9,9 +13,12 @@ from sqlalchemy import text
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
-from distributor import journal, leases
+from distributor import delivery, journal
 from distributor.channels import Fault, Outcome
 from distributor.follow_ups import FollowUpWorker
+from distributor.group_commit import Group
+from distributor.group_commit_postgresql import PostgresGroupCommit
+from distributor.group_commit_sqlite import SqliteGroupCommit
 from distributor.ledger import NotRetriable, deliveries, retry_by_hand
 from distributor.states import BOUNCED, DEFERRED, FAILED, SENT, UNCERTAIN
 from shared.contracts.delivery import DeliveryBounced
@@ -388,24 +395,67 @@ async def test_a_failed_delivery_can_be_retried_by_hand_and_a_sent_one_cannot(ro
             await retry_by_hand(session, row.id, CLOCK.now())
 
 
-async def test_a_database_that_goes_away_during_a_send_loses_no_outcome(room: Room) -> None:
-    """The outcome waits in the slot's hand until it can be written down."""
-    item = snapshot(uuid4())
-    await room.hear(batch(item, people(1)))
-    failures = [0]
-    journal_commit = room.database.transaction
+Around = Callable[[Group], AbstractContextManager[None]]
 
-    def failing(*, quiet: bool = False):
-        if room.sender.dispatched and failures[0] < 2:
+
+def commits(monkeypatch: pytest.MonkeyPatch, around: Around) -> None:
+    """Have `around` about every group commit."""
+    for kind in (PostgresGroupCommit, SqliteGroupCommit):
+
+        def written(write: Any) -> Any:
+            async def write_within(commit: Any, group: Group) -> Any:
+                with around(group):
+                    return await write(commit, group)
+
+            return write_within
+
+        monkeypatch.setattr(kind, "write", written(kind.write))
+
+
+async def test_a_database_that_goes_away_during_a_send_loses_no_outcome(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome waits in the sender's hand until it can be written down."""
+    failures = [0]
+
+    @contextmanager
+    def failing(group: Group) -> Iterator[None]:
+        if group.ended and failures[0] < 2:
             failures[0] += 1
             raise ConnectionError("gone")
-        return journal_commit(quiet=quiet)
+        yield
 
-    room.database.transaction = failing  # type: ignore[method-assign]
+    commits(monkeypatch, failing)
+    await room.hear(batch(snapshot(uuid4()), people(1)))
     await room.drain()
     assert failures[0] == 2
     assert [row.state for row in await room.rows()] == ["sent"]
     assert len(room.sender.dispatched) == 1
+
+
+async def test_what_a_commit_claimed_goes_out_though_its_answer_was_lost(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database committed, and the connection broke before it could say so."""
+    lost = [0]
+
+    @contextmanager
+    def losing(group: Group) -> Iterator[None]:
+        yield
+        if group.wanted and lost[0] < 3:
+            lost[0] += 1
+            raise ConnectionError("gone")
+
+    commits(monkeypatch, losing)
+    monkeypatch.setattr(journal, "REPEAT_AFTER_S", 0.001)
+    monkeypatch.setattr(delivery, "POLL_S", 0.01)
+    told = batch(snapshot(uuid4()), people(20))
+    await room.hear(told)
+    await room.drain()
+    assert lost[0] == 3
+    assert {row.state for row in await room.rows()} == {"sent"}
+    assert Counter(d.recipient_id for d in room.sender.dispatched) == Counter(r.recipient_id for r in told.recipients)
+    assert len(await room.attempts()) == 20
 
 
 def test_the_ledger_is_unique_on_subject_revision_channel_and_recipient() -> None:
@@ -435,14 +485,14 @@ async def test_a_follow_up_waits_until_the_news_itself_is_heard(room: Room) -> N
 async def test_words_that_the_database_refuses_hold_up_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     told = batch(snapshot(uuid4()), people(6))
     bad = told.recipients[0].recipient_id
-    record = leases.record
 
-    async def refusing(session, ended, at):
-        if any(one.row.recipient_id == bad and one.outcome.reply for one in ended):
+    @contextmanager
+    def refusing(group: Group) -> Iterator[None]:
+        if any(one.row.recipient_id == bad and one.outcome.reply for one in group.ended):
             raise ValueError("not in this column")
-        await record(session, ended, at)
+        yield
 
-    monkeypatch.setattr(leases, "record", refusing)
+    commits(monkeypatch, refusing)
     monkeypatch.setattr(journal, "REPEAT_AFTER_S", 0.001)
     await room.hear(told)
     await room.drain()

@@ -15,7 +15,8 @@ from tests.integration.distributor.conftest import CLOCK, Room, batch, people, s
 from distributor import follow_ups, ledger
 from distributor.channels import Outcome
 from distributor.follow_ups import FollowUpWorker
-from distributor.leases import begin, claim, hold
+from distributor.journal import Journal
+from distributor.leases import Claimed, hold
 from distributor.states import BOUNCED, SENT, UNCERTAIN
 from shared.contracts.delivery import Channel
 from shared.contracts.envelope import Envelope, Event
@@ -46,14 +47,15 @@ def stopped(recipient_id: Any, version: int = 2) -> RecipientStopped:
     return RecipientStopped(recipient_id=recipient_id, scope=StopScope.ALL, version=version)
 
 
-async def claimed_in_doubt(room: Room) -> Any:
-    """The only delivery may have arrived, and waits in sender "a" to be repeated."""
+async def claimed_in_doubt(room: Room) -> tuple[Journal, Claimed]:
+    """The only delivery may have arrived, and is claimed to be repeated."""
+    journal = Journal(room.database, CLOCK, Channel.MAIL, repeat_doubtful=True, retry_scale=1)
+    journal.owner = "a"
     await room.force(state=UNCERTAIN, next_attempt_at=CLOCK.now())
     async with room.database.transaction() as session:
         await hold(session, room.database, "a")
-    async with room.database.transaction() as session:
-        (row,) = await claim(session, room.database, channel=Channel.MAIL, owner="a", limit=5)
-    return row
+    (row,) = await journal.write([], 5)
+    return journal, row
 
 
 @concurrently
@@ -108,10 +110,10 @@ async def test_a_stop_in_the_moment_of_planning_anew_counts(room: Room, monkeypa
 async def test_a_stop_leaves_in_doubt_what_is_in_doubt(room: Room) -> None:
     item, (person,) = snapshot(uuid4()), people(1)
     await room.hear(batch(item, (person,)))
-    row = await claimed_in_doubt(room)
+    journal, claimed = await claimed_in_doubt(room)
     await room.hear(stopped(person.recipient_id))
-    async with room.database.transaction() as session:
-        assert await begin(session, room.database, "a", [row.id]) == set()
+    await journal.give_back([claimed])
+    await journal.close()
     (row,) = await room.rows()
     assert (row.state, row.next_attempt_at, row.lease_owner) == (UNCERTAIN, None, None)
 
@@ -151,11 +153,11 @@ async def test_what_arrives_while_a_follow_up_looks_is_told(room: Room, monkeypa
 async def test_who_may_have_it_is_told_though_its_repeat_is_claimed(room: Room, taken_back: Any, form: Form) -> None:
     item = snapshot(uuid4())
     await room.hear(batch(item, people(1)))
-    row = await claimed_in_doubt(room)
+    journal, claimed = await claimed_in_doubt(room)
     await room.hear(taken_back(item))
     await room.follow_up()
-    async with room.database.transaction() as session:
-        assert await begin(session, room.database, "a", [row.id]) == set()
+    await journal.give_back([claimed])
+    await journal.close()
 
     worker = FollowUpWorker(room.database, CLOCK)
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +13,8 @@ from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, car
 from tests.servers.receiver import HttpReceiver
 
 from distributor.channels import Outcome
-from distributor.webhooks import health
+from distributor.journal import Finished, Journal
+from distributor.leases import Claimed
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.news import ItemState, NewsCorrected
 from shared.database import Database
@@ -32,22 +32,31 @@ async def hooks(database_url: str) -> AsyncIterator[HookRoom]:
         yield room
 
 
-def ended(endpoint_id: UUID, code: int, *, channel: Channel = Channel.WEBHOOK, counts: bool = True) -> Any:
+def ended(endpoint_id: UUID, code: int, *, counts: bool = True) -> Finished:
+    """A webhook's end; of deliveries of no matter."""
     state = DeliveryState.SENT if code < 300 else DeliveryState.DEFERRED
     outcome = Outcome(state, code, phase="answer", counts=counts)
-    return SimpleNamespace(row=SimpleNamespace(channel=channel, recipient_id=endpoint_id), outcome=outcome)
+    blank = dict.fromkeys(Claimed._fields, "") | dict.fromkeys(("tries", "attempts", "repeats"), 0)
+    known = {"id": uuid4(), "recipient_id": endpoint_id, "subject_id": uuid4(), "edition_id": None, "revision": 1}
+    row = Claimed(**(blank | known | {"lease_owner": "me", "leased_from": "planned"}))
+    return row, outcome
 
 
-async def noted(hooks: HookRoom, *answers: Any) -> None:
-    async with hooks.database.transaction() as session:
-        await health.note(session, answers, CLOCK.now())
+def journal(hooks: HookRoom, database: Database) -> Journal:
+    return Journal(database, CLOCK, Channel.WEBHOOK, repeat_doubtful=True, retry_scale=1)
+
+
+async def noted(hooks: HookRoom, *answers: Finished) -> None:
+    writing = journal(hooks, hooks.database)
+    await writing.write(answers, 0)
+    await writing.close()
 
 
 async def test_failures_in_a_row_are_counted_over_all_deliveries(hooks: HookRoom) -> None:
     key, other = [await hooks.endpoint("http://127.0.0.1:8080/") for _ in range(2)]
     assert (await hooks.shown(key))["health"]["works"] is None
     await noted(hooks, ended(key, 500), ended(other, 200), ended(key, 404))
-    await noted(hooks, ended(key, 503), ended(key, 500, counts=False), ended(key, 500, channel=Channel.MAIL))
+    await noted(hooks, ended(key, 503), ended(key, 500, counts=False))
     shown = (await hooks.shown(key))["health"]
     assert (shown["works"], shown["failures"], shown["last_status"]) == (False, 3, 503)
     assert shown["failing_since"] is not None
@@ -71,9 +80,10 @@ async def test_two_senders_count_together(hooks: HookRoom) -> None:
     second = Database(hooks.settings.database_url)
 
     async def record(database: Database, order: list[UUID]) -> None:
+        writing = journal(hooks, database)
         for _ in range(25):
-            async with database.transaction() as session:
-                await health.note(session, [ended(key, 500) for key in order], CLOCK.now())
+            await writing.write([ended(key, 500) for key in order], 0)
+        await writing.close()
 
     await asyncio.gather(record(hooks.database, keys), record(second, keys[::-1]))
     await second.dispose()

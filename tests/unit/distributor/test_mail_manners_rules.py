@@ -167,12 +167,15 @@ def test_connections_grow_with_what_is_accepted_and_halve_when_they_are_too_many
 def test_so_many_a_minute() -> None:
     pace, now, taken = Pace(120), 0.0, []
     while now < 60:
-        wait = pace.wait_s(now)
-        taken += [now] if not wait else []
-        now += wait
+        taken += [now] * pace.free(now)
+        pace.take(pace.free(now))
+        now += pace.wait_s(now)
     assert 120 <= len(taken) <= 122
     assert sum(at < 1 for at in taken) <= 4
-    assert all(Pace(0).wait_s(0) == 0 for _ in range(1000))
+    unlimited = Pace(0)
+    unlimited.take(1000)
+    assert unlimited.free(0) > 1000
+    assert unlimited.wait_s(0) == 0
 
 
 def test_so_many_a_domain() -> None:

@@ -10,16 +10,15 @@ others have their turn to be claimed.
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
+from distributor.leases import Claimed
 
 ASIDE = 1000
 SHARE = 4
 
 
-class AtHand(asyncio.Queue[Row[Any]]):
+class AtHand(asyncio.Queue[Claimed]):
     """A queue of rows that may begin. `each` 0: there are no limits; `room` says how many the way out bears now."""
 
     def __init__(self, each: int, room: Callable[[], int]) -> None:
@@ -28,10 +27,10 @@ class AtHand(asyncio.Queue[Row[Any]]):
         self._room = room
         self._placed: dict[UUID, str] = {}
         self._under_way: Counter[str] = Counter()
-        self._aside: defaultdict[str, deque[Row[Any]]] = defaultdict(deque)
+        self._aside: defaultdict[str, deque[Claimed]] = defaultdict(deque)
         self._standing_aside = 0
 
-    def put_nowait(self, item: Row[Any]) -> None:
+    def put_nowait(self, item: Claimed) -> None:
         """Take a row in, or take it back."""
         if not self._each or item.id in self._placed:
             super().put_nowait(item)
@@ -43,7 +42,7 @@ class AtHand(asyncio.Queue[Row[Any]]):
         else:
             super().put_nowait(item)
 
-    def leave(self, row: Row[Any]) -> None:
+    def leave(self, row: Claimed) -> None:
         """The row is no longer under way: whoever stands aside for its domain may follow."""
         domain = self._placed.pop(row.id, None)
         if domain is None:
@@ -60,11 +59,11 @@ class AtHand(asyncio.Queue[Row[Any]]):
     def _has_place(self, domain: str) -> bool:
         return self._under_way[domain] < min(self._each, max(1, self._room() // SHARE))
 
-    def _place(self, row: Row[Any], domain: str) -> None:
+    def _place(self, row: Claimed, domain: str) -> None:
         self._placed[row.id] = domain
         self._under_way[domain] += 1
         super().put_nowait(row)
 
 
-def _domain(row: Row[Any]) -> str:
+def _domain(row: Claimed) -> str:
     return (row.address or "").rpartition("@")[2].lower()

@@ -78,6 +78,12 @@ class Breaker:
         free, self._probe_out = not self._probe_out, True
         return free
 
+    def allows(self, count: int) -> int:
+        """How many of `count` deliveries might begin now."""
+        if self.flow is Flow.FLOWING:
+            return count
+        return min(count, int(self.flow is Flow.PROBING and not self._probe_out))
+
     def never_began(self) -> None:
         """A delivery that was let through did not go out after all: another may be the probe."""
         self._probe_out = False

@@ -36,6 +36,11 @@ class Content:
     correlation_id: str = ""
     traceparent: str | None = None
 
+    @property
+    def trail(self) -> Correlation:
+        """What binds log lines about it to the editor's click."""
+        return Correlation(self.correlation_id, self.traceparent)
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:

@@ -1,16 +1,17 @@
 """How does one message get out?
 
 1. A row of the ledger comes due: it was just accepted, or its next attempt has come.
-2. The feeder claims a chunk of due rows, the strongest lane first. They are leased: ours while our process lives.
-3. One of the channel's slots takes a row and asks the journal for leave to begin. In that commit a stop, a
-   correction or a withdrawal has its last word; and what the slot sent before is recorded in the same commit.
-4. The row becomes a dispatch: its own words, and the content that it shares with thousands of others.
-5. The channel sends it and answers with an outcome. No transaction is open meanwhile.
-6. With its next turn the slot hands the outcome to the journal: the state, the attempt with the receiver's words, the
-   next attempt if there is to be one. First attempt and retry are the same path.
+2. The worker hands the journal what has come back since the last time, and asks for as many due rows as it has places,
+   the strongest lane first. One group commit records the outcomes and begins the rows: they are leased, ours while our
+   process lives, and marked as begun. In that commit a stop, a correction or a withdrawal has its last word.
+3. A row becomes a dispatch: its own words, and the content that it shares with thousands of others.
+4. The channel sends it and answers with an outcome. No transaction is open meanwhile.
+5. With the next group the outcome is recorded: the state, the attempt with the receiver's words, the next attempt if
+   there is to be one. First attempt and retry are the same path.
 
-If the process dies after step 3 and before 6, the row is in doubt, and `recovery` says so; at most one row a slot can
-be. If it dies anywhere else, nothing was sent that is not recorded, and nothing recorded was lost.
+If the process dies after step 2 and before 5, the row is in doubt, and `recovery` says so; at most as many rows as the
+channel has slots can be. If it dies anywhere else, nothing was sent that is not recorded, and nothing recorded was
+lost.
 
 When the way out itself is broken (the relay is down, or refuses everybody), the whole channel pauses instead of burning
 through the ledger, and one delivery tries it again before the others follow: see `breaker`.
@@ -22,21 +23,22 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import UTC
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy import Row
 
 from distributor import leases
 from distributor.at_hand import AtHand
-from distributor.breaker import Breaker, Flow, Heard, Pauses
+from distributor.breaker import Breaker, Heard, Pauses
 from distributor.channels import Content, Dispatch, Outcome, Sender
 from distributor.contents import load_content
-from distributor.journal import Journal
+from distributor.journal import Finished, Journal
+from distributor.leases import Claimed
 from distributor.pace import Pace
 from distributor.settings import DistributorSettings
-from distributor.states import DEFERRED, LANE_OF_RANK
+from distributor.states import DEFERRED, LANE_OF_RANK, SENT
 from shared import correlation
 from shared.clock import Clock
 from shared.contracts.delivery import Channel
@@ -46,9 +48,11 @@ from shared.database import Database
 
 log = structlog.get_logger()
 
+LINGER_S = 0.003
+"""Outcomes wait this long for each other before they are written: saves commits, costs no one a noticeable delay."""
 CHUNKS_AHEAD = 4
-"""Claim up to this many rows a slot: enough to keep all slots busy over a claim, few enough that a press release
-waits behind no more than that of a digest."""
+"""With a limit per domain, claim up to this many rows a slot, so that there is something for other domains."""
+FOLLOW_UPS = frozenset({Form.CORRECTION, Form.WITHDRAWAL})
 POLL_S = 1.0
 PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
 """While the relay is away: the first mail leaves within a minute of its return."""
@@ -62,7 +66,7 @@ paused = Gauge("budkavle_channel_paused", "1 while a channel backs away from a b
 
 
 class DeliveryWorker:
-    """Drains one channel's due deliveries through its slots."""
+    """Drains one channel's due deliveries: at most `slots` of them are in its hands."""
 
     def __init__(self, sender: Sender, database: Database, clock: Clock, settings: DistributorSettings) -> None:
         self.name = f"delivery {sender.channel}"
@@ -71,156 +75,176 @@ class DeliveryWorker:
         self._journal = Journal(
             database,
             clock,
-            slots=sender.slots,
+            sender.channel,
             repeat_doubtful=settings.uncertain == "repeat",
             retry_scale=settings.retry_scale,
         )
         self._instance = settings.instance or uuid.uuid4().hex[:12]
-        self._hungry = asyncio.Event()
-        self._woken = asyncio.Event()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._finished: list[Finished] = []
+        self._changed = asyncio.Event()
+        self._look = True  # something may be due
+        self._broken: BaseException | None = None
         self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
-        self._clear = asyncio.Event()
-        self._under_way = 0
-        self._room_changed = asyncio.Event()
         mail = sender.channel is Channel.MAIL
         self._per_domain = settings.smtp_per_domain if mail else 0
         self._claimed: AtHand
+        self._per_domain = settings.smtp_per_domain if mail else 0
+        self._at_hand: AtHand
         refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
         self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)
         self._pace = Pace(settings.smtp_rate_per_minute if mail else 0)
-        database.on_commit(self._woken.set)
+        self._seconds = attempt_seconds.labels(sender.channel)
+        database.on_commit(self._wake)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`; then finish what has begun and let go of the rest."""
-        self._clear.set()
-        self._under_way = 0
-        self._claimed = AtHand(self._per_domain, lambda: self._sender.room)
+        self._broken = None
+        self._at_hand = AtHand(self._per_domain, lambda: self._sender.room)
         await self._take_name()
-        background = [asyncio.create_task(work) for work in (self._journal.run(), self._renew(), self._feed(stop))]
-        slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._sender.slots)]
+        background = [asyncio.create_task(work) for work in (self._renew(), self._stopping(stop))]
         try:
-            await _ended(slots, background)
+            await self._go_round(stop)
         finally:
-            for task in (*slots, *background):
+            tasks = (*self._under_way, *background)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*slots, *background, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._finished.clear()
             if stop.is_set():  # else this worker is started again, with the same sender
                 await self._sender.close()
+            await self._journal.close()
             await self._let_go()
 
-    async def _slot(self, stop: asyncio.Event) -> None:
-        finished: tuple[Row[Any], Outcome] | None = None
-        while True:
-            row = self._next_at_hand(stop) if finished else await self._next(stop)
-            if row is None and finished is None:
+    async def _go_round(self, stop: asyncio.Event) -> None:
+        while not stop.is_set() or self._under_way or self._finished:
+            await self._something_to_do(stop)
+            finished, self._finished = self._finished, []
+            wanted = 0 if stop.is_set() else self._places()
+            self._look = self._look and not wanted  # whoever wakes us meanwhile is heard
+            begun = await self._exchanged(finished, wanted)
+            self._look = self._look or not (wanted == 0 or self._journal.exhausted)
+            await self._begin(begun)
+
+    async def _exchanged(self, finished: Sequence[Finished], wanted: int) -> list[Claimed]:
+        """What begins now that `finished` is recorded. With a limit per domain more is claimed than begins: of that, a
+        domain's surplus stands aside.
+        """
+        if not self._per_domain:
+            return await self._journal.write(finished, wanted)
+        ahead = max(self._sender.slots * CHUNKS_AHEAD - self._at_hand.qsize(), 0) if wanted else 0
+        for row in await self._journal.write(finished, ahead, ahead=True):
+            self._at_hand.put_nowait(row)
+        taken = [self._at_hand.get_nowait() for _ in range(min(wanted, self._at_hand.qsize()))]
+        begun = await self._journal.begin(taken)
+        for row in taken:
+            if row not in begun:
+                self._at_hand.leave(row)
+        return begun
+
+    async def _something_to_do(self, stop: asyncio.Event) -> None:
+        """Until there is a group to write, or a place and perhaps something due."""
+        while not stop.is_set() or self._under_way:
+            self._changed.clear()
+            if self._broken is not None:
+                raise self._broken
+            if self._finished:
+                await self._gather()
                 return
-            granted = await self._journal.turn(finished, row)
-            if row is not None and not granted:
-                self._never_began()
-            finished = (row, await self._send(row)) if row is not None and granted else None
-            if row is not None:
-                self._claimed.leave(row)
-                self._leave_place()
+            if self._look and self._places() and not stop.is_set():
+                return
+            poll = asyncio.get_running_loop().call_later(self._pace.wait_s(time.monotonic()) or POLL_S, self._wake)
+            await self._changed.wait()
+            poll.cancel()
 
-    def _next_at_hand(self, stop: asyncio.Event) -> Row[Any] | None:
-        """A row without waiting: an outcome in hand must be recorded now, not when there is more to do."""
-        if self._claimed.qsize() <= self._sender.slots:
-            self._hungry.set()
-        if self._claimed.empty() or not self._clear.is_set() or stop.is_set():
-            return None
-        if not self._has_room() or self._pace.wait_s(time.monotonic()) or not self._may_begin():
-            return None
-        self._under_way += 1
-        return self._claimed.get_nowait()
+    async def _gather(self) -> None:
+        """Let half of what is under way come home, so that one commit serves many, and the other half keeps us busy."""
+        until = time.monotonic() + LINGER_S
+        while len(self._under_way) > 0 and len(self._finished) < self._sender.slots // 2:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.clear()
+            alarm = asyncio.get_running_loop().call_later(left_s, self._changed.set)
+            await self._changed.wait()
+            alarm.cancel()
 
-    async def _next(self, stop: asyncio.Event) -> Row[Any] | None:
-        while not stop.is_set():
-            self._hungry.set()
-            await _either(self._clear, stop)
-            await self._take_place(stop)
-            row = await self._taken(stop)
-            while row is not None and (wait_s := self._pace.wait_s(time.monotonic())):
-                await _first(stop, wait_s)
-                if stop.is_set():
-                    return None  # it has not begun: the next owner of the lease has it
-            if row is None or self._may_begin():
-                return row
-            self._claimed.put_nowait(row)
-            self._leave_place()
-        return None
+    def _places(self) -> int:
+        """How many may begin now, each to go forward at once.
 
-    # Room: a slot asks leave to begin only when its channel can carry on at once. What has begun can no longer be
-    # called off, so it must not wait behind connections that a slow server has not been asked to bear yet.
+        What has begun can no longer be called off, so it must not wait behind connections that a slow server has not
+        been asked to bear yet.
+        """
+        free = min(self._sender.slots, self._sender.room) - len(self._under_way)
+        return self._breaker.allows(min(max(free, 0), self._pace.free(time.monotonic())))
 
-    def _has_room(self) -> bool:
-        return self._under_way < self._sender.room
+    def _wake(self) -> None:
+        self._look = True
+        self._changed.set()
 
-    async def _take_place(self, stop: asyncio.Event) -> None:
-        while not self._has_room() and not stop.is_set():
-            self._room_changed.clear()
-            await _either(self._room_changed, stop)
-        self._under_way += 1
+    async def _stopping(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._changed.set()
 
-    def _leave_place(self) -> None:
-        self._under_way -= 1
-        self._room_changed.set()
+    async def _begin(self, rows: Sequence[Claimed]) -> None:
+        going = self._breaker.allows(len(rows))  # it may have heard something while the commit was under way
+        self._pace.take(going)
+        for row in rows[:going]:
+            self._breaker.may_begin()
+            task = asyncio.create_task(self._attempt(row))
+            self._under_way.add(task)
+            task.add_done_callback(self._landed)
+        if going < len(rows):
+            for row in rows[going:]:
+                self._at_hand.leave(row)
+            await self._journal.give_back(rows[going:])
 
-    async def _taken(self, stop: asyncio.Event) -> Row[Any] | None:
-        taking = asyncio.create_task(self._claimed.get())
-        stopping = asyncio.create_task(stop.wait())
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+        self._changed.set()
+
+    async def _attempt(self, row: Claimed) -> None:
+        outcome = await self._send(row)  # first: the list is another one by then
+        self._finished.append((row, outcome))
+        if self._per_domain:
+            self._at_hand.leave(row)
+            self._look = True
+
+    async def _send(self, row: Claimed) -> Outcome:
         try:
-            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return taking.result() if taking.done() and not stop.is_set() else None
-        finally:
-            taking.cancel()
-            stopping.cancel()
-
-    async def _send(self, row: Row[Any]) -> Outcome:
-        try:
-            dispatch = await self._dispatch(row)
-            trail = correlation.Correlation(dispatch.content.correlation_id, dispatch.content.traceparent)
-            with correlation.correlated(trail):
-                outcome = replace(await self._sender.send(dispatch), trail=trail)
+            content = self._known(row) or await self._content(row)
+            with correlation.correlated(content.trail):
+                outcome = await self._sender.send(_dispatch(row, content))
+            if outcome.state is not SENT:
+                outcome = replace(outcome, trail=content.trail)
         except Exception as error:
             log.error("channel_failed", delivery_id=str(row.id), channel=row.channel, exc_info=error)
             outcome = Outcome(DEFERRED, reply=f"internal error: {type(error).__name__}", phase="internal")
         outcome = self._back_away(row.id, outcome)
-        attempts_total.labels(row.channel, outcome.state).inc()
-        attempt_seconds.labels(row.channel).observe(outcome.duration.total_seconds())
+        _attempts(row.channel, outcome.state).inc()
+        self._seconds.observe(outcome.duration.total_seconds())
         return outcome
 
-    # Backing away: `_clear` is set while a slot may ask the breaker for leave
-
-    def _may_begin(self) -> bool:
-        may = self._breaker.may_begin()
-        if self._breaker.flow is not Flow.FLOWING:
-            self._clear.clear()
-        return may
+    # Backing away
 
     def _never_began(self) -> None:
         self._breaker.never_began()
-        self._open()
-
-    def _open(self) -> None:
-        if self._breaker.flow is not Flow.PAUSED:
-            self._clear.set()
+        self._changed.set()
 
     def _probe(self) -> None:
         self._breaker.probe()
-        self._open()
+        self._changed.set()
 
     def _back_away(self, delivery_id: uuid.UUID, outcome: Outcome) -> Outcome:
         heard = self._breaker.hear(delivery_id, outcome, time.monotonic())
         if heard.pause_s:
-            self._clear.clear()
             self._tell_pause(heard)
             asyncio.get_running_loop().call_later(heard.pause_s, self._probe)
         elif heard.resumed:
             paused.labels(self._sender.channel).set(0)
             log.info("channel_resumed", channel=str(self._sender.channel))
-            self._clear.set()
-        elif self._breaker.flow is Flow.PROBING:
-            self._open()
         return heard.outcome
 
     def _tell_pause(self, heard: Heard) -> None:
@@ -238,65 +262,18 @@ class DeliveryWorker:
         else:
             log.warning("channel_paused", **why)
 
-    async def _feed(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self._hungry.wait()
-            self._hungry.clear()
-            if self._claimed.qsize() > self._sender.slots:  # as while the channel pauses: enough is at hand
-                continue
-            self._woken.clear()
-            if not await self._claim():
-                await _first(self._woken, POLL_S)
-                self._hungry.set()
+    def _known(self, row: Claimed) -> Content | None:
+        """What the delivery says, if it was read before."""
+        content = self._contents.get((row.edition_id or row.subject_id, row.revision))
+        if content is not None and not content.note and row.form in FOLLOW_UPS:
+            return None  # a batch may have told of the revision before the news did
+        return content
 
-    async def _claim(self) -> bool:
-        try:
-            async with self._database.transaction(quiet=True) as session:
-                rows = await leases.claim(
-                    session,
-                    self._database,
-                    channel=self._sender.channel,
-                    owner=self._journal.owner,
-                    limit=self._sender.slots * CHUNKS_AHEAD,
-                )
-        except Exception as error:  # noqa: BLE001 - the database may be away; claim again later
-            log.warning("claim_failed", channel=str(self._sender.channel), error=type(error).__name__)
-            return False
-        for row in rows:
-            self._claimed.put_nowait(row)
-        return bool(rows)
-
-    async def _dispatch(self, row: Row[Any]) -> Dispatch:
-        return Dispatch(
-            delivery_id=row.id,
-            channel=Channel(row.channel),
-            recipient_id=row.recipient_id,
-            form=Form(row.form),
-            lane=LANE_OF_RANK[row.lane],
-            content=await self._content(row),
-            planned_at=row.planned_at,
-            attempt=row.tries + 1,
-            locale=Locale(row.locale),
-            audience=Audience(row.audience) if row.audience else None,
-            address=row.address or "",
-            reason=row.reason or "",
-            preferences_url=row.preferences_url or "",
-            unsubscribe_url=row.unsubscribe_url or "",
-            one_click_url=row.one_click_url or "",
-            thread_of=tuple(_earlier(part) for part in row.thread_of.split(",") if part),
-        )
-
-    async def _content(self, row: Row[Any]) -> Content:
-        key = (row.edition_id or row.subject_id, row.revision)
-        content = self._contents.get(key)
-        follows_up = row.form in (Form.CORRECTION, Form.WITHDRAWAL)
-        if content is None or (
-            follows_up and not content.note
-        ):  # a batch may have told of the revision before the news
-            content = await load_content(self._database, row.subject_id, row.revision, row.edition_id)
-            self._contents[key] = content
-            while len(self._contents) > CONTENTS_KEPT:
-                self._contents.popitem(last=False)
+    async def _content(self, row: Claimed) -> Content:
+        content = await load_content(self._database, row.subject_id, row.revision, row.edition_id)
+        self._contents[row.edition_id or row.subject_id, row.revision] = content
+        while len(self._contents) > CONTENTS_KEPT:
+            self._contents.popitem(last=False)
         return content
 
     async def _renew(self) -> None:
@@ -324,36 +301,35 @@ class DeliveryWorker:
             await leases.let_go(session, self._journal.owner)
 
 
+def _dispatch(row: Claimed, content: Content) -> Dispatch:
+    return Dispatch(
+        delivery_id=row.id,
+        channel=Channel(row.channel),
+        recipient_id=row.recipient_id,
+        form=Form(row.form),
+        lane=LANE_OF_RANK[row.lane],
+        content=content,
+        planned_at=row.planned_at.astimezone(UTC),
+        attempt=row.tries + 1,
+        locale=Locale(row.locale),
+        audience=Audience(row.audience) if row.audience else None,
+        address=row.address or "",
+        reason=row.reason or "",
+        preferences_url=row.preferences_url or "",
+        unsubscribe_url=row.unsubscribe_url or "",
+        one_click_url=row.one_click_url or "",
+        thread_of=tuple(_earlier(part) for part in row.thread_of.split(",") if part) if row.thread_of else (),
+    )
+
+
 def _earlier(part: str) -> int | uuid.UUID:
     """A revision of the item itself, or the digest run that carried it."""
     return int(part) if part.isdecimal() else uuid.UUID(part)
 
 
-async def _ended(slots: Sequence[asyncio.Task[None]], background: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the slots. A task that fails ends the wait: without the journal, say, they would wait for ever."""
-    left: set[asyncio.Task[None]] = {*slots, *background}
-    while not all(slot.done() for slot in slots):
-        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-
-async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
-    if first.is_set() or second.is_set():
-        return
-    waits = [asyncio.create_task(event.wait()) for event in (first, second)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
-async def _first(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return
+@lru_cache
+def _attempts(channel: str, state: str) -> Counter:
+    return attempts_total.labels(channel, state)
 
 
 __all__: Sequence[str] = ("DeliveryWorker",)

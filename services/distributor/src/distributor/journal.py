@@ -1,147 +1,186 @@
-"""The journal: group commits for many slots, so that a crash leaves no more doubt than there are slots.
+"""The journal: group commits for all that is under way, so that a crash leaves no more doubt than there are slots.
 
-A slot that has sent something hands in how it ended and, in the same turn, what it wants to send next; it goes on
-when both are on disk. Turns that come while a commit is under way share the next one. So at any moment at most one
-message a slot has left without its outcome being recorded, and every such message is marked as begun: after a crash
-exactly those are in doubt, and none of the others.
+What has been sent is handed in with its outcome, and in the same commit others begin in its place. So at any moment at
+most one delivery a slot has left without its outcome being recorded, and every such delivery is marked as begun: after
+a crash exactly those are in doubt, and none of the others.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import leases
 from distributor.channels import Outcome
-from distributor.leases import Ended
+from distributor.group_commit import Group, GroupCommit
+from distributor.group_commit_postgresql import PostgresGroupCommit
+from distributor.group_commit_sqlite import SqliteGroupCommit
+from distributor.leases import Claimed, Ended
 from distributor.retry_policy import Verdict, decide, jittered
 from distributor.states import BOUNCED, SENT
 from distributor.webhooks import health
 from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, Channel, DeliveryBounced, fingerprint
 from shared.correlation import correlated, current
-from shared.database import Database, instant, is_transient
-from shared.messaging.outbox import emit
+from shared.database import Database, is_transient
+from shared.messaging.outbox import outbox_row
 
 log = structlog.get_logger()
 
-LINGER_S = 0.002
-"""Wait this long for the other slots before committing: saves commits, costs no one a noticeable delay."""
 REPEAT_AFTER_S = 0.5
 REFUSALS_BORNE = 3
 
-
-@dataclass(slots=True)
-class _Turn:
-    finished: tuple[Row[Any], Outcome] | None
-    wanted: Row[Any] | None
-    granted: "asyncio.Future[bool]"
+Finished = tuple[Claimed, Outcome]
 
 
 class Journal:
-    """Records outcomes and beginnings of one sender process."""
+    """Records outcomes and beginnings of one sender process on one channel, one group at a time.
+
+    `exhausted`: the last group found less that was due than was wanted.
+    """
 
     def __init__(
-        self, database: Database, clock: Clock, *, slots: int, repeat_doubtful: bool, retry_scale: float
+        self, database: Database, clock: Clock, channel: Channel, *, repeat_doubtful: bool, retry_scale: float
     ) -> None:
         self._database = database
         self._clock = clock
-        self._slots = slots
+        self._channel = channel
         self._repeat_doubtful = repeat_doubtful
         self._retry_scale = retry_scale
-        self._turns: list[_Turn] = []
-        self._arrived = asyncio.Event()
-        self._active = 0
+        self._commit: GroupCommit = (
+            SqliteGroupCommit(database, clock) if database.is_sqlite else PostgresGroupCommit(database)
+        )
+        self._out: set[UUID] = set()
+        self._aside: list[Claimed] = []
+        self._unsure = False
+        self.exhausted = True
         self.owner = ""
 
-    async def turn(self, finished: tuple[Row[Any], Outcome] | None, wanted: Row[Any] | None) -> bool:
-        """Record `finished`, begin `wanted`; True when `wanted` may go out. Returns when it is on disk."""
-        turn = _Turn(finished, wanted, asyncio.get_running_loop().create_future())
-        self._turns.append(turn)
-        self._arrived.set()
-        return await turn.granted
+    async def write(self, finished: Sequence[Finished], wanted: int, *, ahead: bool = False) -> list[Claimed]:
+        """Record `finished` and begin up to `wanted` others; returns those when all is on disk. What is claimed `ahead`
+        has not begun, and needs leave to (`begin`).
 
-    async def run(self) -> None:
-        """Commit turns until cancelled."""
-        while True:
-            await self._arrived.wait()
-            if len(self._turns) < self._slots:
-                await asyncio.sleep(LINGER_S)
-            turns, self._turns = self._turns, []
-            self._arrived.clear()
-            await self._commit_until_done(turns)
-
-    async def _commit_until_done(self, turns: Sequence[_Turn]) -> None:
-        """An outcome must not be lost to a database that is away for a while: come again until it is there."""
-        ended = {id(turn): self._judge(*turn.finished) for turn in turns if turn.finished}
+        An outcome must not be lost to a database that is away for a while: it comes again until it is there. Without
+        outcomes in hand it does not wait, and begins nothing.
+        """
+        ended = [self._judge(row, outcome) for row, outcome in finished]
+        bounces = [self._bounce(one) for one in ended if one.verdict.state is BOUNCED]
+        self.exhausted = True
         refusals = 0
         while refusals <= REFUSALS_BORNE:
             try:
-                _grant(turns, await self._commit(turns, [*ended.values()]))
+                return await self._written(ended, bounces, wanted, ahead=ahead)
             except Exception as error:  # noqa: BLE001 - see above
-                log.warning("outcomes_wait_for_database", turns=len(turns), error=type(error).__name__)
+                self._unsure = True
+                if not ended:
+                    log.warning("claim_failed", channel=str(self._channel), error=type(error).__name__)
+                    return []
+                log.warning("outcomes_wait_for_database", outcomes=len(ended), error=type(error).__name__)
                 refusals += not is_transient(error)
                 await asyncio.sleep(REPEAT_AFTER_S)
-            else:
-                return
-        for turn in turns:
-            await self._commit_alone(turn, ended.get(id(turn)))
+        for one in ended:
+            await self._write_alone(one)
+        return []
 
-    async def _commit_alone(self, turn: _Turn, ended: Ended | None) -> None:
+    async def begin(self, rows: Sequence[Claimed]) -> list[Claimed]:
+        """Begin rows that were claimed ahead; returns those that may go. Those that may not are ours no more."""
+        ids = [row.id for row in rows]
+        if not ids:
+            return []
+        try:
+            async with self._database.transaction(quiet=True) as session:
+                begun = await leases.begin(session, self._database, self.owner, ids)
+        except Exception as error:  # noqa: BLE001 - the database may be away; they are claimed again later
+            log.warning("claim_failed", channel=str(self._channel), error=type(error).__name__)
+            self._aside += rows
+            return []
+        self._out.difference_update(set(ids) - begun)
+        return [row for row in rows if row.id in begun]
+
+    async def give_back(self, rows: Sequence[Claimed]) -> None:
+        """These were claimed, and nothing of them was sent. What cannot be written now comes with a later group."""
+        self._aside += rows
+        ids = [row.id for row in self._aside]
+        if not ids:
+            return
+        try:
+            async with self._database.transaction(quiet=True) as session:
+                await leases.set_aside(session, self._database, self.owner, ids)
+        except Exception as error:  # noqa: BLE001 - they are ours until then, and go nowhere
+            log.warning("claim_failed", channel=str(self._channel), error=type(error).__name__)
+        else:
+            self._aside.clear()
+            self._out.difference_update(ids)
+
+    async def close(self) -> None:
+        """Let go of the database, and of what is in hand: whoever takes over has it."""
+        self._out.clear()
+        self._aside.clear()
+        await self._commit.close()
+
+    async def _written(
+        self, ended: Sequence[Ended], bounces: Sequence[dict[str, Any]], wanted: int = 0, *, ahead: bool = False
+    ) -> list[Claimed]:
+        lost = await self._never_heard_of() if self._unsure else []
+        group = Group(
+            ended=ended,
+            fared=health.fared(ended) if self._channel is Channel.WEBHOOK else [],
+            bounces=bounces,
+            channel=self._channel,
+            owner=self.owner,
+            wanted=max(wanted - len(lost), 0),
+            ahead=ahead,
+        )
+        claimed = [*lost, *await self._commit.write(group)]
+        self._unsure = False
+        self.exhausted = len(claimed) < wanted
+        self._out.difference_update(one.row.id for one in ended)
+        self._out.update(row.id for row in claimed)
+        if bounces:
+            # Only a bounce leaves something for others to do at once (its event); what is due later is polled for.
+            # Waking everybody after every handful of mails would cost more than the mails.
+            self._database.wake()
+        barred = [row for row in claimed if row.begun_at is None and not ahead]
+        if barred or self._aside:
+            await self.give_back(barred)
+        return [row for row in claimed if row.begun_at is not None or ahead]
+
+    async def _never_heard_of(self) -> list[Claimed]:
+        """What a commit claimed for us whose answer was lost with the connection."""
+        async with self._database.reading() as session:
+            return [row for row in await leases.held(session, self.owner) if row.id not in self._out]
+
+    async def _write_alone(self, one: Ended) -> None:
         """One outcome that the database refuses for what it is must hold up no other. What it may refuse is the
         receiver's words, so it is written without them; where that fails too, the worker starts anew.
         """
+        bounces = [self._bounce(one)] if one.verdict.state is BOUNCED else []
         try:
-            _grant([turn], await self._commit([turn], [ended] if ended else []))
-        except Exception as error:
-            if ended is None:
-                raise
-            log.error("reply_not_recorded", delivery_id=str(ended.row.id), error=type(error).__name__)
-            bare = replace(ended, outcome=replace(ended.outcome, reply="", enhanced="", phase=""))
-            _grant([turn], await self._commit([turn], [bare]))
+            await self._written([one], bounces)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the words may have been it
+            log.error("reply_not_recorded", delivery_id=str(one.row.id), error=type(error).__name__)
+            bare = replace(one, outcome=replace(one.outcome, reply="", enhanced="", phase=""))
+            await self._written([bare], bounces)
 
-    async def _commit(self, turns: Sequence[_Turn], ended: Sequence[Ended]) -> set[UUID]:
-        wanted = [turn.wanted.id for turn in turns if turn.wanted is not None]
-        granted: set[UUID] = set()
-        # Only a bounce leaves something for others to do at once (its event); what is due later is polled for. Waking
-        # everybody after every handful of mails would cost more than the mails.
-        quiet = all(one.verdict.state is not BOUNCED for one in ended)
-        async with self._database.transaction(quiet=quiet) as session:
-            if ended:
-                await self._record(session, ended)
-            if wanted:
-                granted = await leases.begin(session, self._database, self.owner, wanted)
-        return granted
-
-    async def _record(self, session: AsyncSession, ended: Sequence[Ended]) -> None:
-        now = await instant(session, self._clock)
-        await leases.record(session, ended, now)
-        await health.note(session, ended, now)
-        for one in ended:
-            if one.verdict.state is BOUNCED:
-                with correlated(one.outcome.trail or current()):
-                    await self._tell_bounce(session, one)
-
-    async def _tell_bounce(self, session: AsyncSession, ended: Ended) -> None:
-        row = ended.row
+    def _bounce(self, one: Ended) -> dict[str, Any]:
+        row = one.row
         event = DeliveryBounced(
             delivery_id=row.id,
             recipient_id=row.recipient_id,
             kind=BounceKind.HARD,
-            status=ended.outcome.enhanced,
+            status=one.outcome.enhanced,
             address_fingerprint=fingerprint(row.recipient_id, row.address) if row.address else "",
         )
-        await emit(session, event, source="distributor", subject=row.subject_id, at=self._clock.now())
+        with correlated(one.outcome.trail or current()):
+            return outbox_row(event, source="distributor", subject=row.subject_id, at=self._clock.now())
 
-    def _judge(self, row: Row[Any], outcome: Outcome) -> Ended:
+    def _judge(self, row: Claimed, outcome: Outcome) -> Ended:
         verdict = decide(
-            Channel(row.channel),
+            self._channel,
             outcome,
             attempts=row.attempts + int(outcome.counts),
             repeats=row.repeats + int(row.leased_from == "uncertain"),
@@ -154,13 +193,7 @@ class Journal:
         return Ended(row, outcome, verdict, wait)
 
 
-def _grant(turns: Sequence[_Turn], granted: set[UUID]) -> None:
-    for turn in turns:
-        if not turn.granted.done():
-            turn.granted.set_result(turn.wanted is not None and turn.wanted.id in granted)
-
-
-def _tell(row: Row[Any], outcome: Outcome, verdict: Verdict, wait: timedelta | None) -> None:
+def _tell(row: Claimed, outcome: Outcome, verdict: Verdict, wait: timedelta | None) -> None:
     """What was sent is told by the ledger; a log line is for what was not."""
     log.info(
         "delivery_attempt_ended",

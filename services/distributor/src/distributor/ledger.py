@@ -21,6 +21,7 @@ from distributor import tallies
 from distributor.bounces.models import BounceReport
 from distributor.editions import carried_as
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
+from distributor.planning import Planned, plan
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
 from distributor.tallies import Moved
 from shared import correlation
@@ -131,11 +132,7 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
             revision = newest.revision
         await keep_exclusions(session, batch.subject_id, batch.exclusions, at)
     barred = await _barred(session, batch, recipients, at)
-    rows = [
-        mail_row(batch, recipient, revision, ended or barred.get(recipient.recipient_id, ""), at)
-        for recipient in recipients
-    ]
-    await plant(session, rows)
+    await plan(session, Planned(batch, recipients, revision, ended, barred, at))
 
 
 async def plant(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:

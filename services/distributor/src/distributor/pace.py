@@ -3,6 +3,8 @@
 A pure count; instants are seconds of any clock that only goes forward, and are passed in.
 """
 
+import sys
+
 
 class Pace:
     """At most `per_minute` over any minute, and a second's worth at once; 0 is no limit."""
@@ -13,13 +15,18 @@ class Pace:
         self._left = self._most
         self._at = float("-inf")
 
-    def wait_s(self, now: float) -> float:
-        """Take one and return 0; or take none, and return in how many seconds to ask again."""
+    def free(self, now: float) -> int:
+        """How many may begin at once."""
         if not self._per_s:
-            return 0.0
+            return sys.maxsize
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
-        if self._left < 1:
-            return max((1 - self._left) / self._per_s, 0.001)
-        self._left -= 1
-        return 0.0
+        return int(self._left)
+
+    def take(self, count: int) -> None:
+        """So many of the free ones have begun."""
+        self._left -= count
+
+    def wait_s(self, now: float) -> float:
+        """In how many seconds to ask again; 0 when one is free."""
+        return 0.0 if self.free(now) else max((1 - self._left) / self._per_s, 0.001)

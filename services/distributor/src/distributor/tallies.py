@@ -12,6 +12,7 @@ items that it carries. A delivery in a sender's hands counts where it was: takin
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -157,16 +158,13 @@ async def of_item(session: AsyncSession, item_id: UUID) -> Sequence[Row[Any]]:
 
 def standing_of(row: Mapping[str, Any]) -> Standing | None:
     """Where a delivery is counted; nowhere when it is about no item."""
-    subject = row["subject_id"] if row["subject_kind"] == SubjectKind.ITEM else row["edition_id"]
+    return standing(SimpleNamespace(**row), row["state"], row["ended_reason"])
+
+
+def standing(row: Any, state: str, reason: str = "") -> Standing | None:
+    """Where a delivery is counted that is, or will be, in this state."""
+    subject = row.subject_id if row.subject_kind == SubjectKind.ITEM else row.edition_id
     if subject is None:
         return None
-    marked = row["ended_reason"] in MARKS.get(row["state"], ())
-    return Standing(
-        subject,
-        row["revision"],
-        str(row["channel"]),
-        str(row["audience"] or ""),
-        str(row["form"]),
-        str(row["state"]),
-        row["ended_reason"] if marked else "",
-    )
+    mark = reason if reason in MARKS.get(DeliveryState(state), ()) else ""
+    return Standing(subject, row.revision, str(row.channel), row.audience or "", str(row.form), str(state), mark)

@@ -84,6 +84,16 @@ async def emit(
     `source` is the emitting service's name. Give a derived `event_id` where doing the work twice must emit it once:
     a second emission under the same id is ignored.
     """
+    row = outbox_row(event, source=source, subject=subject, at=at, event_id=event_id)
+    await session.execute(insert_ignoring(session, outbox).values(row))
+    key: UUID = row["id"]
+    return key
+
+
+def outbox_row(
+    event: Event, *, source: str, subject: object, at: datetime, event_id: UUID | None = None
+) -> dict[str, Any]:
+    """The row that `emit` writes, for whoever writes many at once."""
     key = event_id or new_id()
     trail = correlation.current()
     envelope = Envelope.wrap(
@@ -95,20 +105,16 @@ async def emit(
         correlation_id=trail.correlation_id,
         traceparent=trail.traceparent,
     )
-    await _insert(
-        session, key, exchange_of(event.event_name), event.routing_key, envelope.model_dump_json().encode(), at
-    )
-    return key
+    return _row(key, exchange_of(event.event_name), event.routing_key, envelope.model_dump_json().encode(), at)
 
 
 async def redirect(session: AsyncSession, queue: str, body: bytes, at: datetime) -> None:
     """Send a message that was parked straight to its queue again."""
-    await _insert(session, new_id(), DIRECT, queue, body, at)
+    await session.execute(insert_ignoring(session, outbox).values(_row(new_id(), DIRECT, queue, body, at)))
 
 
-async def _insert(session: AsyncSession, key: UUID, exchange: str, routing_key: str, body: bytes, at: datetime) -> None:
-    row = {"id": key, "exchange": exchange, "routing_key": routing_key, "body": body, "created_at": at, "attempts": 0}
-    await session.execute(insert_ignoring(session, outbox).values(row))
+def _row(key: UUID, exchange: str, routing_key: str, body: bytes, at: datetime) -> dict[str, Any]:
+    return {"id": key, "exchange": exchange, "routing_key": routing_key, "body": body, "created_at": at, "attempts": 0}
 
 
 @dataclass(frozen=True, slots=True)

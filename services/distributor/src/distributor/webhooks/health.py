@@ -1,76 +1,62 @@
 """How endpoints fare: failures in a row, since when, and the last answer.
 
-Kept in the transaction that records the outcomes, so that it is right whatever dies, and however many senders write:
-a success writes only where it changes something (or every ten seconds), all of a commit's in one statement; of a
-commit's failures each endpoint gets one update. Rows are taken in the order of their ids, so that two senders never
-wait for each other.
+Kept in the transaction that records the outcomes (`group_commit`), so that it is right whatever dies, and however many
+senders write: a success writes only where it changes something (or every ten seconds), and of a commit's answers each
+endpoint gets one update. Rows are taken in the order of their ids, so that two senders never wait for each other.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, bindparam, case, or_, select, update
+from sqlalchemy import Table, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.channels import Outcome
 from distributor.leases import Ended
 from distributor.webhooks.models import EndpointHealth
-from shared.contracts.delivery import Channel, DeliveryState
-from shared.database import Instant
+from shared.contracts.delivery import DeliveryState
 
 health: Table = EndpointHealth.__table__  # type: ignore[assignment]
 
 WRITTEN_EVERY = timedelta(seconds=10)
 """How stale `last_success_at` may be while all goes well."""
 
-WELL = {"works": True, "failures": 0, "failing_since": None, "last_phase": "answer"}
-
-_FAILED = (
-    update(health)
-    .where(health.c.endpoint_id == bindparam("b_endpoint"))
-    .values(
-        # A success that came before them in the same commit starts the count anew.
-        failures=case((bindparam("b_anew"), 0), else_=health.c.failures) + bindparam("b_failures"),
-        failing_since=case(
-            (or_(bindparam("b_anew"), health.c.failing_since.is_(None)), bindparam("b_at", type_=Instant())),
-            else_=health.c.failing_since,
-        ),
-        last_success_at=case((bindparam("b_anew"), bindparam("b_at", type_=Instant())), else_=health.c.last_success_at),
-        works=False,
-        last_attempt_at=bindparam("b_at", type_=Instant()),
-        last_status=bindparam("b_status"),
-        last_phase=bindparam("b_phase"),
-    )
-)
+WELL_PHASE = "answer"
+WELL = {"works": True, "failures": 0, "failing_since": None, "last_phase": WELL_PHASE}
 
 
-async def note(session: AsyncSession, ended: Sequence[Ended], at: datetime) -> None:
-    """Take in what became of webhooks, in the order in which they ended. Mail, and what was not tried, is left out."""
+@dataclass(frozen=True, slots=True)
+class Fared:
+    """What a group's answers say of an endpoint: the last one was a success (`well`), or `failures` in a row end it.
+
+    `anew`: there was a success among them, so that the count of failures begins anew.
+    """
+
+    endpoint_id: UUID
+    well: bool
+    anew: bool
+    failures: int
+    status: int | None
+    phase: str
+
+
+def fared(ended: Sequence[Ended]) -> list[Fared]:
+    """Each endpoint's, of webhooks in the order in which they ended. What was not tried is left out."""
     answers: dict[UUID, list[Outcome]] = defaultdict(list)
     for one in ended:
-        if one.row.channel == Channel.WEBHOOK and one.outcome.counts and one.outcome.phase != "prepare":
+        if one.outcome.counts and one.outcome.phase != "prepare":
             answers[one.row.recipient_id].append(one.outcome)
-    well = {key: said[-1].code for key, said in answers.items() if said[-1].state is DeliveryState.SENT}
-    if well:
-        await succeeded(session, well, at)
-    failed = [_failures(key, answers[key], at) for key in sorted(answers.keys() - well.keys())]
-    if failed:
-        await (await session.connection()).execute(_FAILED, failed)
+    return [_fared(key, said) for key, said in answers.items()]
 
 
-def _failures(endpoint_id: UUID, said: Sequence[Outcome], at: datetime) -> dict[str, Any]:
+def _fared(endpoint_id: UUID, said: Sequence[Outcome]) -> Fared:
     trailing = next((n for n, one in enumerate(reversed(said)) if one.state is DeliveryState.SENT), len(said))
-    return {
-        "b_endpoint": endpoint_id,
-        "b_anew": trailing < len(said),
-        "b_failures": trailing,
-        "b_at": at,
-        "b_status": said[-1].code,
-        "b_phase": said[-1].phase,
-    }
+    last = said[-1]
+    phase = last.phase if trailing else WELL_PHASE
+    return Fared(endpoint_id, not trailing, trailing < len(said), trailing, last.code, phase)
 
 
 async def succeeded(session: AsyncSession, codes: Mapping[UUID, int | None], at: datetime) -> None:

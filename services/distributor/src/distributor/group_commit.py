@@ -1,0 +1,70 @@
+"""One commit for many deliveries: how some ended, and which are to begin.
+
+This is the ledger's hot path, and everything here is for its sake. All that a group of deliveries changes is written in
+one go: on PostgreSQL by a single statement that is its own transaction (`group_commit_postgresql`), on SQLite in a
+single visit to a thread (`group_commit_sqlite`). Both do the same, in words of their own:
+
+- outcomes: each delivery's new state, where nobody has taken it over, and its attempt with the receiver's words. A
+  zombie's attempt may bear a number that whoever took over has used: theirs stands.
+- what follows from outcomes: the tallies, how the endpoint fares, the event that tells of a bounce.
+- beginnings: due deliveries, the strongest lane first, the longest waiting of a lane first, are leased and begun at
+  once. Each lane is looked up by itself: one look in the order of lanes would walk through everything that a stronger
+  lane is to try again tomorrow. A stop, a correction or a withdrawal has its last word here: what one covers is leased
+  and not begun, and is then set aside (`leases.set_aside`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Dialect, literal_column, or_, update
+
+from distributor.leases import Claimed, Ended, is_old
+from distributor.ledger import barred, deliveries
+from distributor.tallies import Standing, standing
+from distributor.webhooks.health import Fared
+from shared.contracts.delivery import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is to be written together. `bounces` are rows of the outbox.
+
+    `wanted` deliveries of `channel` are claimed; they begin at once, unless they are claimed `ahead`.
+    """
+
+    ended: Sequence[Ended]
+    fared: Sequence[Fared]
+    bounces: Sequence[dict[str, Any]]
+    channel: Channel
+    owner: str
+    wanted: int
+    ahead: bool = False
+
+
+class GroupCommit(Protocol):
+    """Writes groups, one at a time."""
+
+    async def write(self, group: Group) -> list[Claimed]:
+        """Commit `group`; what it claimed, in the order in which it is to go out."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+
+
+def standings(one: Ended) -> tuple[Standing | None, Standing | None]:
+    """Where the delivery was counted, and where it is from now on."""
+    return standing(one.row, one.row.leased_from), standing(one.row, one.verdict.state, one.verdict.reason)
+
+
+def in_order(claimed: Sequence[Claimed]) -> list[Claimed]:
+    """The strongest lane first, the longest waiting first."""
+    return sorted(claimed, key=lambda row: (row.lane, row.planned_at))
+
+
+def must_not_begin(at: str, dialect: Dialect) -> str:
+    """SQL of what keeps a row of `deliveries` from beginning at the instant that `at` is SQL for."""
+    covered: ColumnElement[bool] = or_(is_old(), barred(literal_column(at)))
+    whole = update(deliveries).values(tries=0).where(covered)
+    words = str(whole.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return words.partition(" WHERE ")[2]
