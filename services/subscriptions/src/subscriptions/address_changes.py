@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.contracts.mail import Form
 from shared.contracts.news import Locale
 from shared.ids import new_id
-from subscriptions import people
+from subscriptions import people, suppressions
 from subscriptions.addresses import Address
 from subscriptions.forgetting import forget
 from subscriptions.history import Act, Source
@@ -143,7 +143,7 @@ async def _move(session: AsyncSession, person: Person, address: Address) -> None
     except IntegrityError as error:
         raise AddressTaken from error
     subscriber.address, subscriber.address_key = address.text, address.key
-    subscriber.suppressed_at = None
+    await suppressions.lift(session, subscriber, suppressions.BY_MAILBOX, Source.PAGE, person.at)
     subscriber.generation += 1
     person.noted = True
 

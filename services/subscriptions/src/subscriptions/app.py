@@ -9,7 +9,7 @@ from shared.http import create_app
 from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
-from subscriptions import api, coverage, digest_api
+from subscriptions import api, coverage, digest_api, suppression_api
 from subscriptions.desks import api as desks
 from subscriptions.desks.care import DeskCare
 from subscriptions.digest_worker import DigestWorker
@@ -47,7 +47,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    office = (api, digest_api, rolls, coverage, desks, tasks)
+    office = (api, digest_api, suppression_api, rolls, coverage, desks, tasks)
     pages = (desk, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
     for part in (*office, *pages):
         app.include_router(part.router)

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience, Locale
-from subscriptions import people
+from subscriptions import people, suppressions
 from subscriptions.frequencies import Frequencies, frequencies_of, put_frequencies
 from subscriptions.history import Source
 from subscriptions.links import Links
@@ -61,6 +61,12 @@ async def begin_again(session: AsyncSession, links: Links, subscriber_id: UUID, 
     """Undo `leave_all`; what was chosen before holds again."""
     async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
         person.subscriber.unsubscribed_at = None
+
+
+async def mailbox_works(session: AsyncSession, links: Links, subscriber_id: UUID, at: datetime) -> None:
+    """The reader says that mail comes through again; what else stops it stands."""
+    async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
+        await suppressions.lift(session, person.subscriber, suppressions.BY_MAILBOX, Source.PAGE, at)
 
 
 async def leave(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
-from subscriptions import history, people
+from subscriptions import history, people, suppressions
 from subscriptions.frequencies import Frequencies, frequencies_of
 from subscriptions.history import Change
-from subscriptions.models import AddressChange, Subscriber
+from subscriptions.models import AddressChange, DigestEntry, SoftBounce, Subscriber, Suppression
 from subscriptions.people import RoleRow
 
 ALL = 10_000
@@ -31,17 +32,25 @@ class Held:
     frequencies: Frequencies
     moving: AddressChange | None
     changes: Sequence[Change]
+    suppressions: Sequence[Suppression]
+    soft_bounces: Sequence[datetime]
+    waiting: Sequence[DigestEntry]
 
 
 async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
     """All of it."""
     moving = select(AddressChange).where(AddressChange.subscriber_id == subscriber_id)
+    soft_bounces = select(SoftBounce.bounced_at).where(SoftBounce.subscriber_id == subscriber_id)
+    waiting = select(DigestEntry).where(DigestEntry.subscriber_id == subscriber_id)
     return Held(
         roles=(await people.roles_of(session, [subscriber_id]))[subscriber_id],
         left=sorted((await people.left_by(session, [subscriber_id]))[subscriber_id]),
         frequencies=(await frequencies_of(session, [subscriber_id])).get(subscriber_id, {}),
         moving=await session.scalar(moving),
         changes=await history.newest_changes(session, subscriber_id, limit=ALL),
+        suppressions=await suppressions.all_of(session, subscriber_id),
+        soft_bounces=(await session.scalars(soft_bounces.order_by(SoftBounce.bounced_at))).all(),
+        waiting=(await session.scalars(waiting.order_by(DigestEntry.published_at))).all(),
     )
 
 
@@ -61,6 +70,9 @@ def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
         "paused_until": _instant(subscriber.paused_until),
         "unsubscribed_at": _instant(subscriber.unsubscribed_at),
         "suppressed_at": _instant(subscriber.suppressed_at),
+        "suppressions": [_suppression(row) for row in held.suppressions],
+        "soft_bounces": [instant.isoformat() for instant in held.soft_bounces],
+        "waiting_for_digest": [str(entry.item_id) for entry in held.waiting],
         "link_mailed_at": _instant(subscriber.link_mailed_at),
         "address_change": _moving(held.moving),
         "history": [_change(change) for change in held.changes],
@@ -75,6 +87,16 @@ def _role(role: RoleRow) -> dict[str, Any]:
         "municipalities": sorted(role.municipalities),
         "mandate_from": _instant(role.mandate_from),
         "mandate_until": _instant(role.mandate_until),
+    }
+
+
+def _suppression(row: Suppression) -> dict[str, Any]:
+    return {
+        "reason": row.reason,
+        "note": row.note,
+        "suppressed_at": _instant(row.suppressed_at),
+        "lifted_at": _instant(row.lifted_at),
+        "lifted_by": row.lifted_by,
     }
 
 

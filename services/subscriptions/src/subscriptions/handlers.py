@@ -16,6 +16,7 @@ from subscriptions import fanout, fanouts
 from subscriptions.desks.desks import raise_for
 from subscriptions.history import Source
 from subscriptions.stops import UnknownSubscriber, changing
+from subscriptions.suppressions import SuppressionReason, note_soft_bounce, suppress
 from subscriptions.tasks.tasks import TaskKind
 
 log = structlog.get_logger()
@@ -53,17 +54,19 @@ class Handlers:
         await fanouts.keep_newest(session, received.event.item)
 
     async def on_delivery_bounced(self, session: AsyncSession, received: Received[DeliveryBounced]) -> None:
-        """A hard bounce suppresses the address, but none that took its place meanwhile. A newsroom is never lost in
-        silence: somebody must find its desk.
+        """A hard bounce, or one soft one too many, suppresses the address, but none that took its place meanwhile. A
+        newsroom is never lost in silence: somebody must find its desk.
         """
         recipient_id = received.event.recipient_id
-        if received.event.kind is not BounceKind.HARD:
-            return
+        hard, now = received.event.kind is BounceKind.HARD, self._clock.now()
+        why = SuppressionReason.HARD_BOUNCE if hard else SuppressionReason.SOFT_BOUNCES
         try:
-            async with changing(session, recipient_id, self._clock.now(), Source.BOUNCE) as person:
+            async with changing(session, recipient_id, now, Source.BOUNCE) as person:
                 if not received.event.is_of(person.subscriber.address):
                     return
-                person.subscriber.suppressed_at = person.subscriber.suppressed_at or self._clock.now()
+                if not hard and not await note_soft_bounce(session, recipient_id, received.event.delivery_id, now):
+                    return
+                await suppress(session, person.subscriber, why, Source.BOUNCE, now, received.event.status)
         except UnknownSubscriber:
             return
         status = received.event.status
@@ -75,7 +78,7 @@ class Handlers:
         now, recipient_id = self._clock.now(), received.event.recipient_id
         try:
             async with changing(session, recipient_id, now, Source.COMPLAINT) as person:
-                person.subscriber.unsubscribed_at = person.subscriber.unsubscribed_at or now
+                await suppress(session, person.subscriber, SuppressionReason.COMPLAINT, Source.COMPLAINT, now)
         except UnknownSubscriber:
             return
         await raise_for(session, recipient_id, TaskKind.NEWSROOM_COMPLAINED, "", now)

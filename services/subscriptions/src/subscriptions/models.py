@@ -228,6 +228,42 @@ class Tally(Base):
     count: Mapped[int]
 
 
+class Suppression(Base):
+    """A stop that nobody chose, with its reason and by whose hand; one standing per reason. Lifted ones stay."""
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), index=True)
+    reason: Mapped[str] = mapped_column(String(20))
+    source: Mapped[str] = mapped_column(String(20))
+    note: Mapped[str] = mapped_column(String(200), default="")
+    suppressed_at: Mapped[datetime]
+    lifted_at: Mapped[datetime | None]
+    lifted_by: Mapped[str] = mapped_column(String(20), default="")
+
+
+_stands = Suppression.lifted_at.is_(None)
+Index(
+    "uq_suppressions_standing",
+    Suppression.subscriber_id,
+    Suppression.reason,
+    unique=True,
+    postgresql_where=_stands,
+    sqlite_where=_stands,
+)
+
+
+class SoftBounce(Base):
+    """A delivery that a server put off until it gave up; counted for a while."""
+
+    __tablename__ = "soft_bounces"
+
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), index=True)
+    bounced_at: Mapped[datetime]
+
+
 class DigestEntry(Base):
     """An item that waits for somebody's digest. `published_at` is when its fan-out began; a digest run takes what was
     published before its slot.

@@ -14,6 +14,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.problems import FieldError
 from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
+from subscriptions.suppressions import SuppressionReason
 
 
 def printable(text: str) -> str:
@@ -244,3 +245,27 @@ class DigestRuns(BaseModel):
     """Digest runs, the newest first."""
 
     data: list[DigestRunOut]
+
+
+class SuppressionIn(RequestModel):
+    """The office's own stop."""
+
+    note: PersonName = Field(default="", description="why; it stands in the extract that the person may ask for")
+
+
+class SuppressionOut(BaseModel):
+    """What stops, or has stopped, mail to somebody beside their own choices."""
+
+    id: UUID
+    reason: SuppressionReason
+    source: str = Field(description="by whose hand: bounce, complaint, office")
+    note: str = Field(description="the server's enhanced status code (RFC 3463), or the office's words")
+    suppressed_at: datetime
+    lifted_at: datetime | None
+    lifted_by: str = Field(description="by whose hand; empty while it stands")
+
+
+class Suppressions(BaseModel):
+    """All of one subscriber's, the newest first."""
+
+    data: list[SuppressionOut]

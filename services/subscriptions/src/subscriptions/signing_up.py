@@ -20,7 +20,7 @@ from shared.contracts.mail import Form
 from shared.contracts.news import Audience, Locale
 from shared.database import upsert
 from shared.ids import new_id
-from subscriptions import people
+from subscriptions import people, suppressions
 from subscriptions.addresses import Address
 from subscriptions.forgetting import forget
 from subscriptions.frequencies import EVERYTHING, Frequency, put_frequencies
@@ -30,6 +30,7 @@ from subscriptions.mailing import Addressee, Words, request_mail
 from subscriptions.models import SignUp, Subscriber
 from subscriptions.receipts import confirming
 from subscriptions.subscribing import values_of
+from subscriptions.suppressions import BY_OTHERS
 
 KEPT = timedelta(days=7)
 
@@ -121,7 +122,8 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
             await put_frequencies(session, subscriber.id, {EVERYTHING: Frequency(wanted.frequency)})
         person.touched = True
         person.left.discard(Audience.PUBLIC)
-        person.subscriber.suppressed_at = person.subscriber.unsubscribed_at = None
+        person.subscriber.unsubscribed_at = None
+        await suppressions.lift(session, person.subscriber, BY_OTHERS, Source.SIGN_UP, at)
     return person.subscriber
 
 

@@ -18,6 +18,7 @@ from shared.contracts.mail import RecipientResumed, RecipientStopped, StopScope
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring
 from shared.messaging.outbox import emit
+from subscriptions import suppressions
 from subscriptions.history import Act, Change, Source, differing, record, standing_of
 from subscriptions.models import Departure, Subscriber, rank_of
 
@@ -70,6 +71,7 @@ async def changing(
     stopped_before, left_before = person.stopped_until(at), frozenset(person.left)
     stood = await standing_of(session, person.subscriber, left_before)
     yield person
+    await suppressions.lift_what_ended(session, person.subscriber, stood, source, at)
     before, after = differing(stood, await standing_of(session, person.subscriber, person.left))
     if after or person.noted:
         person.change = await record(

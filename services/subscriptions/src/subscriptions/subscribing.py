@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
 from shared.problems import Problem, invalid
-from subscriptions import addresses, people
+from subscriptions import addresses, people, suppressions
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.history import Act, Source, record, standing_of
 from subscriptions.models import OrganisationKind
 from subscriptions.schemas import RoleIn, SubscriberIn, SubscriberPatch
 from subscriptions.stops import Person, changing
+from subscriptions.suppressions import BY_MAILBOX
 
 ORGANISATION_OF = {
     Audience.NEWSROOM: OrganisationKind.NEWSROOM,
@@ -80,11 +81,11 @@ async def change(
             rows = await _role_rows(session, subscriber_id, patch.roles)
             await people.replace_roles(session, subscriber_id, rows)
             person.touched = True
-        await _change_address(session, person, patch)
+        await _change_address(session, person, patch, at)
         _change_row(person, patch, at)
 
 
-async def _change_address(session: AsyncSession, person: Person, patch: SubscriberPatch) -> None:
+async def _change_address(session: AsyncSession, person: Person, patch: SubscriberPatch, at: datetime) -> None:
     """A new address is a new mailbox: what suppressed the old one no longer holds, and its links end."""
     if patch.address is None:
         return
@@ -95,7 +96,7 @@ async def _change_address(session: AsyncSession, person: Person, patch: Subscrib
     except IntegrityError:
         await _refuse_taken(session, address)
     if address.key != subscriber.address_key:
-        subscriber.suppressed_at = None
+        await suppressions.lift(session, subscriber, BY_MAILBOX, Source.OFFICE, at)
         subscriber.generation += 1
     subscriber.address, subscriber.address_key = address.text, address.key
 

@@ -81,6 +81,8 @@ async def _put_back(session: AsyncSession, person: Person, field: str, value: An
         subscriber.paused_until = datetime.fromisoformat(value) if value else None
     elif field == "unsubscribed":
         subscriber.unsubscribed_at = person.at if value else None
+    elif field == "suppressed" and value:  # the reader's word takes the place of the server's
+        subscriber.unsubscribed_at = subscriber.unsubscribed_at or person.at
 
 
 async def _put_back_audience(session: AsyncSession, person: Person, audience: Audience, value: str | None) -> None:

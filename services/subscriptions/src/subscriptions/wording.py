@@ -100,6 +100,9 @@ class Wording:
             yield self._pause(value)
         elif field == "unsubscribed":
             yield self.gettext(_("Du får inga mejl alls.") if value else _("Du får mejl."))
+        elif field == "suppressed":
+            stopped = _("Vi har slutat skicka mejl till din adress.")
+            yield self.gettext(stopped if value else _("Vi skickar mejl till din adress igen."))
 
     def _pause(self, until: str | None) -> str:
         if until is None:

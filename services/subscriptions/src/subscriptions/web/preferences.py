@@ -17,7 +17,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import FormError, href
-from subscriptions import choosing, history, linking, undoing
+from subscriptions import choosing, history, linking, suppressions, undoing
 from subscriptions.choosing import Chosen
 from subscriptions.frequencies import EVERYTHING, Frequency
 from subscriptions.limits import TooOften
@@ -86,6 +86,9 @@ async def _apply(
     if action == "fresh_link":
         await linking.mail_fresh_link(session, links, found.person.subscriber, at)
         return "mejlat", []
+    if action == "mailbox_works":
+        await choosing.mailbox_works(session, links, found.id, at)
+        return "igen", []
     if action == "begin_again":
         await choosing.begin_again(session, links, found.id, at)
         return "igen", []
@@ -177,7 +180,10 @@ async def _page(
     status: int = 200,
 ) -> Response:
     pages, locale = request.app.state.pages, found.language.locale
-    shown = presenters.preferences(found.person, found.roles, found.frequencies, typed, locale, now(request))
+    stopped_by = await suppressions.standing(session, found.id)
+    shown = presenters.preferences(
+        found.person, found.roles, found.frequencies, typed, locale, now(request), stopped_by
+    )
     answer: Response = pages.render(
         request,
         "preferences.html",

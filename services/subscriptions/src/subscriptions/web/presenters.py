@@ -1,6 +1,7 @@
 """What the templates get: frozen, in the reader's language; an address or a name only in a person's own data."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from subscriptions.models import Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.reasons import reason
 from subscriptions.stops import FOR_EVER, Person
+from subscriptions.suppressions import SuppressionReason
 from subscriptions.web.fields import (
     Choice,
     frequency_choices,
@@ -75,6 +77,8 @@ class Preferences:
     paused_to: datetime | None
     has_stopped: bool
     is_suppressed: bool
+    can_lift: bool
+    has_complained: bool
 
 
 def _(text: str) -> str:
@@ -102,7 +106,13 @@ def stored(person: Person, roles: Sequence[RoleRow], chosen: Frequencies, until:
 
 
 def preferences(
-    person: Person, roles: Sequence[RoleRow], chosen: Frequencies, typed: Typed, locale: Locale, at: datetime
+    person: Person,
+    roles: Sequence[RoleRow],
+    chosen: Frequencies,
+    typed: Typed,
+    locale: Locale,
+    at: datetime,
+    stopped_by: AbstractSet[SuppressionReason] = frozenset(),
 ) -> Preferences:
     """What the person gets, why, and what they can choose."""
     wording = Wording(locale)
@@ -126,6 +136,8 @@ def preferences(
         paused_to=None if stopped_until == FOR_EVER else stopped_until,
         has_stopped=person.subscriber.unsubscribed_at is not None,
         is_suppressed=person.subscriber.suppressed_at is not None,
+        can_lift=SuppressionReason.MANUAL not in stopped_by,
+        has_complained=SuppressionReason.COMPLAINT in stopped_by,
     )
 
 

@@ -149,6 +149,44 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subscriber_id", "audience_rank", name=op.f("pk_departures")),
     )
     op.create_table(
+        "suppressions",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("reason", sa.String(length=20), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False),
+        sa.Column("note", sa.String(length=200), nullable=False),
+        sa.Column("suppressed_at", Instant(timezone=True), nullable=False),
+        sa.Column("lifted_at", Instant(timezone=True), nullable=True),
+        sa.Column("lifted_by", sa.String(length=20), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_suppressions_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
+    )
+    with op.batch_alter_table("suppressions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_suppressions_subscriber_id"), ["subscriber_id"], unique=False)
+        batch_op.create_index(
+            "uq_suppressions_standing",
+            ["subscriber_id", "reason"],
+            unique=True,
+            postgresql_where=sa.text("lifted_at IS NULL"),
+            sqlite_where=sa.text("lifted_at IS NULL"),
+        )
+
+    op.create_table(
+        "soft_bounces",
+        sa.Column("delivery_id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("bounced_at", Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_soft_bounces_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("delivery_id", name=op.f("pk_soft_bounces")),
+    )
+    with op.batch_alter_table("soft_bounces", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_soft_bounces_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
         "digest_entries",
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
         sa.Column("item_id", sa.Uuid(), nullable=False),
@@ -435,6 +473,19 @@ def downgrade() -> None:
 
     op.drop_table("digest_runs")
     op.drop_table("digest_entries")
+    with op.batch_alter_table("soft_bounces", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_soft_bounces_subscriber_id"))
+
+    op.drop_table("soft_bounces")
+    with op.batch_alter_table("suppressions", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_suppressions_standing",
+            postgresql_where=sa.text("lifted_at IS NULL"),
+            sqlite_where=sa.text("lifted_at IS NULL"),
+        )
+        batch_op.drop_index(batch_op.f("ix_suppressions_subscriber_id"))
+
+    op.drop_table("suppressions")
     op.drop_table("departures")
     op.drop_table("address_changes")
     op.drop_table("subscribers")
