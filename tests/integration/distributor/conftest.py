@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +19,7 @@ from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
 from distributor.ledger import attempts, deliveries
 from distributor.recovery import RecoveryWorker
+from distributor.retention import RetentionWorker
 from distributor.settings import DistributorSettings
 from distributor.states import SENT
 from distributor.tallies import EXCLUDED, FIELDS, Standing, changes, fold, note, standing_of, tallies
@@ -195,6 +197,20 @@ async def room(database_url: str) -> AsyncIterator[Room]:
         await room.tallies_are_true()
     finally:
         await database.dispose()
+
+
+class Later:
+    """A clock that is ahead by so much."""
+
+    def __init__(self, by: timedelta) -> None:
+        self._by = by
+
+    def now(self) -> datetime:
+        return CLOCK.now() + self._by
+
+
+def retention_in(room: Room, wait: timedelta) -> RetentionWorker:
+    return RetentionWorker(room.database, Later(wait), room.settings)
 
 
 def snapshot(item_id: UUID, revision: int = 1, state: ItemState = ItemState.PUBLISHED, **changes: Any) -> ItemSnapshot:

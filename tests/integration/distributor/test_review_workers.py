@@ -6,15 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
 from distributor import delivery, journal, leases, recovery
 from distributor.channels import Fault, Outcome
 from distributor.delivery import DeliveryWorker
-from distributor.ledger import deliveries
-from distributor.recovery import RecoveryWorker
 from distributor.states import DEFERRED, SENT
 
 
@@ -138,22 +136,3 @@ async def test_after_a_database_was_away_senders_may_renew_before_they_are_taken
     await asyncio.gather(task, sweeping)
     assert [row.state for row in await room.rows()] == [SENT]
     assert len(room.sender.dispatched) == 1
-
-
-async def test_retention_walks_the_ledger_in_stretches(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "STRETCH", 4)
-    item = snapshot(uuid4())
-    await room.hear(batch(item, people(10)))
-    await room.drain()
-    kept = await room.rows()
-    async with room.database.transaction() as session:
-        past = CLOCK.now().replace(year=CLOCK.now().year - 3)
-        old = update(deliveries).where(deliveries.c.id.in_([row.id for row in kept[1:]]))
-        await session.execute(old.values(changed_at=past))
-    sweeper = RecoveryWorker(room.database, CLOCK, room.settings)
-    left = []
-    for _ in range(3):
-        await sweeper._tidy()
-        left.append(len([row for row in await room.rows() if row.address]))
-    assert left[-1] == 1
-    assert left[0] >= 6, "no more than a stretch at a time"

@@ -12,6 +12,7 @@ from distributor.handlers import Handlers
 from distributor.mail.sending import MailSender
 from distributor.progress import ProgressWorker
 from distributor.recovery import RecoveryWorker
+from distributor.retention import RetentionWorker
 from distributor.settings import DistributorSettings
 from distributor.webhooks import api as webhooks_api
 from distributor.webhooks import page as endpoint_page
@@ -58,6 +59,7 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
             FollowUpWorker(database, clock),
             ProgressWorker(database, clock),
             RecoveryWorker(database, clock, settings),
+            RetentionWorker(database, clock, settings),
             EndpointCareWorker(database, clock, ContactMail(links)),
             *_bounce_workers(settings, database, clock),
         ],

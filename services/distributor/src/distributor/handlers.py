@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import digests, ledger, tallies
+from distributor.erasing import erase_recipient
 from distributor.webhooks.endpoints import matching
 from shared.clock import Clock
 from shared.contracts.envelope import Event
@@ -106,7 +107,7 @@ class Handlers:
         event = received.event
         stop = _stop(event.recipient_id, None, event.version, stopped=True, erased=True)
         await ledger.stop_recipient(session, stop, await instant(session, self._clock))
-        await ledger.erase_recipient(session, event.recipient_id)
+        await erase_recipient(session, event.recipient_id)
 
     async def _take_back(self, session: AsyncSession, item: ItemSnapshot, note: str, *, withdrawn: bool) -> None:
         await self._keep(session, item, note, withdrawn=withdrawn)

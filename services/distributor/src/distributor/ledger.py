@@ -10,11 +10,11 @@ correction and the search for what it must retarget.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, true, update
+from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import tallies
@@ -40,6 +40,10 @@ attempts: Table = Attempt.__table__  # type: ignore[assignment]
 bounce_reports: Table = BounceReport.__table__  # type: ignore[assignment]
 
 PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
+
+
+LOOK_AGAIN_AFTER = timedelta(minutes=5)
+"""Whatever was being written when an erasure came is there by then."""
 
 
 class UnknownDelivery(Exception):
@@ -83,6 +87,7 @@ async def keep_content(
         "correlation_id": trail.correlation_id,
         "traceparent": trail.traceparent,
         "created_at": at,
+        "weeding_place": "",
     }
     if not authoritative:
         await session.execute(insert_ignoring(session, contents).values(row))
@@ -281,8 +286,10 @@ def _blank(
 
 async def stop_recipient(session: AsyncSession, stop: dict[str, Any], at: datetime) -> None:
     """Keep a stop, a resume or an erasure, unless a newer word is known; call off what it covers and has not begun."""
-    statement = upsert(session, stops).values(stop)
-    changed = {name: statement.excluded[name] for name in ("version", "stopped", "until", "erased")}
+    again = at + LOOK_AGAIN_AFTER if stop["erased"] else None
+    statement = upsert(session, stops).values(stop | {"changed_at": at, "look_again_at": again})
+    named = ("version", "stopped", "until", "erased", "changed_at", "look_again_at")
+    changed = {name: statement.excluded[name] for name in named}
     newer = and_(stops.c.version < statement.excluded.version, ~stops.c.erased)
     kept = await session.execute(
         statement.on_conflict_do_update(
@@ -310,17 +317,6 @@ async def _call_off(session: AsyncSession, stop: dict[str, Any], at: datetime) -
     await session.execute(
         update(deliveries).where(*theirs, waiting).values(next_attempt_at=None, ended_reason="stopped")
     )
-
-
-async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
-    """Forget everything personal about the recipient; ids, states and counts stay."""
-    theirs = deliveries.c.recipient_id == recipient_id
-    await session.execute(update(deliveries).where(theirs).values(dict.fromkeys(PERSONAL)))
-    their_ids = select(deliveries.c.id).where(theirs)
-    await session.execute(update(attempts).where(attempts.c.delivery_id.in_(their_ids)).values(reply=""))
-    about_them = bounce_reports.c.delivery_id.in_(their_ids)
-    await session.execute(update(bounce_reports).where(about_them).values(diagnostic=""))
-    await session.execute(update(exclusions).where(exclusions.c.recipient_id == recipient_id).values(detail=""))
 
 
 def not_begun() -> Any:
@@ -352,21 +348,3 @@ async def retry_by_hand(session: AsyncSession, key: UUID, at: datetime) -> None:
     again = released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""}
     await session.execute(update(deliveries).where(deliveries.c.id == key).values(again))
     await tallies.moved(session, [Moved.of(ended, PLANNED)])
-
-
-async def scrub(session: AsyncSession, *, after: UUID | None, before: datetime, limit: int) -> UUID | None:
-    """Go through the ledger's next `limit` rows; returns the id to go on after, or `None` at the end.
-
-    Drops what is personal from deliveries that ended before `before` (retention), and from those of the erased, whose
-    rows a batch or a follow-up may have written in the same moment. By stretches: the ledger may hold millions.
-    """
-    walk = select(deliveries.c.id).order_by(deliveries.c.id).limit(limit)
-    stretch = deliveries.c.id > after if after else true()
-    ids = list(await session.scalars(walk.where(stretch)))
-    if ids:
-        at_rest = and_(deliveries.c.next_attempt_at.is_(None), deliveries.c.state != LEASED)
-        ended = and_(deliveries.c.changed_at < before, at_rest)
-        personal = update(deliveries).where(stretch, deliveries.c.id <= ids[-1], deliveries.c.address.is_not(None))
-        forgotten = or_(ended, barred(before, erased=True))
-        await session.execute(personal.where(forgotten).values(dict.fromkeys(PERSONAL)))
-    return ids[-1] if len(ids) == limit else None

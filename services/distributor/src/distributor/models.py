@@ -52,6 +52,20 @@ class SubjectContent(Base):
     correlation_id: Mapped[str] = mapped_column(String(128), default="")
     traceparent: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    forgotten_at: Mapped[datetime | None] = mapped_column(doc="since then nothing personal is left in its deliveries")
+    weeded_at: Mapped[datetime | None] = mapped_column(doc="since then its deliveries are deleted")
+    weeding_place: Mapped[str] = mapped_column(String(60), default="", doc="how far the retention job has come")
+
+
+_unforgotten = SubjectContent.forgotten_at.is_(None)
+Index(
+    "ix_contents_unforgotten",
+    SubjectContent.created_at,
+    postgresql_where=_unforgotten,
+    sqlite_where=_unforgotten,
+)
+_unweeded = SubjectContent.weeded_at.is_(None)
+Index("ix_contents_unweeded", SubjectContent.created_at, postgresql_where=_unweeded, sqlite_where=_unweeded)
 
 
 class DigestItemRow(Base):
@@ -238,6 +252,10 @@ class RecipientStop(Base):
     stopped: Mapped[bool]
     until: Mapped[datetime | None]
     erased: Mapped[bool] = mapped_column(default=False)
+    changed_at: Mapped[datetime] = mapped_column(index=True)
+    look_again_at: Mapped[datetime | None] = mapped_column(
+        index=True, doc="when an erasure is done once more, for what was being written at its moment"
+    )
 
 
 class SenderLease(Base):

@@ -1,4 +1,4 @@
-"""The sweeper: takes over what dead senders held, forgets what need not be kept, says what is stuck.
+"""The sweeper: takes over what dead senders held, says what is stuck.
 
 It alarms when something is broken, not when it is busy: deliveries that have been due for a minute while no sender
 process lives.
@@ -7,15 +7,13 @@ process lives.
 import asyncio
 import time
 from collections import Counter
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import structlog
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
 from distributor import leases
-from distributor.ledger import scrub
 from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
@@ -24,10 +22,7 @@ from shared.database import Database
 log = structlog.get_logger()
 
 SWEEP_EVERY_S = 5.0
-SCRUB_EVERY = timedelta(hours=1)
 CHUNK = 500
-STRETCH = 1000
-"""Rows that one sweep looks at for what need not be kept: 17 million a day."""
 UNSEEING_S = 10.0
 """After so long without a sweep the database was away, and no sender could renew its lease either."""
 STUCK_AFTER = timedelta(seconds=60)
@@ -45,9 +40,6 @@ class RecoveryWorker:
         self._database = database
         self._clock = clock
         self._repeat_doubtful = settings.uncertain == "repeat"
-        self._kept = timedelta(days=settings.personal_data_days)
-        self._scrubbed_at: datetime | None = None
-        self._scrubbed_to: UUID | None = None
         self._swept_at: float | None = None
         self._stuck = False
 
@@ -80,16 +72,8 @@ class RecoveryWorker:
         return len(freed)
 
     async def _tidy(self) -> None:
-        now = self._clock.now()
-        rested = self._scrubbed_at is None or now - self._scrubbed_at >= SCRUB_EVERY
-        if self._scrubbed_to is None and not rested:
-            return
         async with self._database.transaction(quiet=True) as session:
             await leases.forget_dead(session, self._database)
-            to = await scrub(session, after=self._scrubbed_to, before=now - self._kept, limit=STRETCH)
-        self._scrubbed_to = to
-        if to is None:
-            self._scrubbed_at = now
 
     async def _look_for_stuck(self) -> None:
         async with self._database.reading() as session:

@@ -60,7 +60,12 @@ class DistributorSettings(OrganisationSettings):
     webhook_ca_file: str = Field(default="", description="PEM of authorities of intranets, beside the system's own")
     webhook_timeout_s: float = Field(default=15, gt=0, le=30, description="from the first look-up to the last byte")
     uncertain: str = Field(default="repeat", pattern="^(repeat|hold)$", description="what to do with doubtful mail")
-    personal_data_days: int = Field(default=365, ge=1, description="addresses in the ledger are kept this long")
+    personal_data_days: int = Field(
+        default=365, ge=1, le=36_500, description="addresses, links and servers' words are kept this long after the end"
+    )
+    ledger_days: int = Field(
+        default=1095, ge=1, le=36_500, description="ended deliveries are kept this long; their counts for ever"
+    )
     retry_scale: float = Field(default=1.0, gt=0, description="scales the retry schedules, for tests")
 
     @field_validator("sender", "reply_to", "return_path", "bounce_address")
@@ -95,6 +100,13 @@ class DistributorSettings(OrganisationSettings):
         url = urlsplit(value.get_secret_value())
         if value.get_secret_value() and (url.scheme not in {"imaps", "pop3s", "imap", "pop3"} or not url.hostname):
             raise ValueError("must begin with imaps:// or pop3s://, and name a host")
+        return value
+
+    @field_validator("ledger_days")
+    @classmethod
+    def _no_shorter_than_personal_data(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("personal_data_days", value):
+            raise ValueError("must be no less than BUDKAVLE_PERSONAL_DATA_DAYS")
         return value
 
     @field_validator("webhook_allowed_networks")

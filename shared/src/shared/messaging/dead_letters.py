@@ -4,11 +4,12 @@ They live in the database of the service that could not handle them, whichever t
 puts it back on its queue through the outbox; a second replay of the same letter is refused.
 """
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
-from sqlalchemy import Column, Integer, LargeBinary, RowMapping, String, Table, Text, Uuid, select, update
+from sqlalchemy import Column, Integer, LargeBinary, RowMapping, String, Table, Text, Uuid, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, insert_ignoring, plumbing
@@ -31,6 +32,9 @@ dead_letters = Table(
     Column("dead_at", Instant, nullable=False, index=True),
     Column("replayed_at", Instant),
 )
+
+PAGE = 50
+"""Bodies that are in memory at once."""
 
 
 class UnknownDeadLetter(Exception):
@@ -91,3 +95,31 @@ async def replay(session: AsyncSession, key: UUID, at: datetime, *, body: bytes 
     if marked.first() is None:
         raise AlreadyReplayed(str(key))
     await outbox.redirect(session, letter["queue"], body or letter["body"], at)
+
+
+async def mentioning(session: AsyncSession, key: UUID, *, event_type: str) -> AsyncIterator[RowMapping]:
+    """The dead letters of a kind of event whose body has `key` in it, page by page."""
+    after, needle = UUID(int=0), str(key).encode()
+    kind = dead_letters.c.event_type.contains(event_type, autoescape=True)
+    while True:
+        query = select(dead_letters).where(kind, dead_letters.c.id > after).order_by(dead_letters.c.id).limit(PAGE)
+        page = (await session.execute(query)).mappings().all()
+        for letter in page:
+            if needle in letter["body"]:
+                yield letter
+        if len(page) < PAGE:
+            return
+        after = page[-1]["id"]
+
+
+async def rewrite(session: AsyncSession, key: UUID, body: bytes) -> None:
+    """Keep `body` instead of what came."""
+    told = {"body": body, "body_sha256": sha256(body).hexdigest()}
+    await session.execute(update(dead_letters).where(dead_letters.c.id == key).values(told))
+
+
+async def purge(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Delete some that died before `before`, whether or not anybody looked; returns how many."""
+    old = select(dead_letters.c.id).where(dead_letters.c.dead_at < before).order_by(dead_letters.c.dead_at).limit(limit)
+    gone = await session.scalars(delete(dead_letters).where(dead_letters.c.id.in_(old)).returning(dead_letters.c.id))
+    return len(gone.all())

@@ -1,0 +1,69 @@
+"""Forgetting somebody at their word: nothing personal of theirs is left, wherever it stands.
+
+`recipient.erased` goes through here at once, and once more some minutes later: a batch, a follow-up or an attempt that
+was being written in that moment saw nothing of the erasure, and the erasure nothing of it. Ids, states and counts stay.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from distributor.ledger import PERSONAL, attempts, bounce_reports, contents, deliveries, exclusions, stops
+from shared.contracts.mail import SubjectKind
+from shared.messaging import dead_letters
+
+REQUESTED = "mail.requested"
+
+
+async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
+    """Forget everything personal about the recipient, in the ledger and in the dead letters."""
+    theirs = deliveries.c.recipient_id == recipient_id
+    await session.execute(update(deliveries).where(theirs).values(dict.fromkeys(PERSONAL)))
+    await forget_words(session, list(await session.scalars(select(deliveries.c.id).where(theirs))))
+    requests = select(deliveries.c.subject_id).where(theirs, deliveries.c.subject_kind == SubjectKind.REQUEST)
+    asked = contents.c.subject_id.in_(requests)
+    await session.execute(update(contents).where(asked, contents.c.request.is_not(None)).values(request=None))
+    await session.execute(update(exclusions).where(exclusions.c.recipient_id == recipient_id).values(detail=""))
+    await _erase_dead_letters(session, recipient_id)
+
+
+async def forget_words(session: AsyncSession, delivery_ids: Iterable[UUID]) -> None:
+    """Servers' words may quote the address: drop them, and keep their codes."""
+    ids = list(delivery_ids)
+    said = attempts.c.delivery_id.in_(ids) & (attempts.c.reply != "")
+    await session.execute(update(attempts).where(said).values(reply=""))
+    reported = bounce_reports.c.delivery_id.in_(ids) & (bounce_reports.c.diagnostic != "")
+    await session.execute(update(bounce_reports).where(reported).values(diagnostic=""))
+
+
+async def erase_again(session: AsyncSession, at: datetime) -> bool:
+    """Do one erasure once more whose second look is due; False when none is."""
+    due = select(stops.c.recipient_id).where(stops.c.look_again_at <= at).order_by(stops.c.look_again_at).limit(1)
+    recipient_id = await session.scalar(due.with_for_update(skip_locked=True))
+    if recipient_id is None:
+        return False
+    await erase_recipient(session, recipient_id)
+    await session.execute(update(stops).where(stops.c.recipient_id == recipient_id).values(look_again_at=None))
+    return True
+
+
+async def _erase_dead_letters(session: AsyncSession, recipient_id: UUID) -> None:
+    async for letter in dead_letters.mentioning(session, recipient_id, event_type=REQUESTED):
+        await dead_letters.rewrite(session, letter["id"], _without(letter["body"], recipient_id))
+
+
+def _without(body: bytes, recipient_id: UUID) -> bytes:
+    """The batch without the recipient; nothing at all where it is too broken to take them out."""
+    try:
+        envelope: dict[str, Any] = json.loads(body)
+        recipients = envelope["data"]["recipients"]
+        envelope["data"]["recipients"] = [one for one in recipients if one["recipient_id"] != str(recipient_id)]
+    except (ValueError, TypeError, KeyError):
+        return b""
+    written = json.dumps(envelope, ensure_ascii=False).encode()
+    return b"" if str(recipient_id).encode() in written else written
