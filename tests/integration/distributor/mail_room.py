@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url, select, text, update
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import Room, batch, people, snapshot
 from tests.servers.postfix import SmtpSink
@@ -23,6 +23,7 @@ from tests.servers.smtp import SmtpServer
 from tests.unit.distributor import mail_examples
 
 from distributor import delivery
+from distributor.leases import sender_leases
 from distributor.mail.sending import MailSender
 from distributor.progress import ProgressWorker
 from shared.contracts.delivery import Channel, DeliveryProgress
@@ -94,11 +95,15 @@ class MailRoom:
         return item
 
     async def go_on(self, by: timedelta) -> None:
-        """So much later."""
-        self.clock.ahead += by
-        if not self.room.database.is_sqlite:
-            async with self.room.database.transaction() as session:
-                await session.execute(text("UPDATE travel.clock SET ahead = :ahead"), {"ahead": self.clock.ahead})
+        """So much later. Those who live have renewed their leases meanwhile."""
+        ahead = self.clock.ahead + by
+        async with self.room.database.transaction() as session:
+            for owner, held_until in (await session.execute(select(sender_leases))).all():
+                renewed = update(sender_leases).where(sender_leases.c.owner == owner)
+                await session.execute(renewed.values(held_until=held_until + by))
+            if not self.room.database.is_sqlite:
+                await session.execute(text("UPDATE travel.clock SET ahead = :ahead"), {"ahead": ahead})
+        self.clock.ahead = ahead
         self.room.database.wake()
 
     async def states(self) -> dict[str, str]:

@@ -398,6 +398,28 @@ async def test_f51_a_name_that_is_rebound_is_judged_each_time(dialled: list[Any]
     assert any(isinstance(answer, Silence) and answer.why is Why.DENIED for answer in again)
 
 
+@pytest.mark.soak
+async def test_f51_no_denied_address_is_connected_to_whatever_a_real_name_server_says(tmp_path: Path) -> None:
+    """In namespaces of its own, where every denied address is there, listens, and counts."""
+    denied = [address for address in DENIED if "%" not in address]
+    (tmp_path / "denied.json").write_text(json.dumps(denied))
+    script = "tests.integration.distributor.webhook_names"
+    apart = ["unshare", "--map-root-user", "--net", "--mount"]
+    process = await asyncio.create_subprocess_exec(
+        *(*apart, sys.executable, "-m", script, str(tmp_path / "denied.json"), str(tmp_path)),
+        cwd=Path(__file__).parents[3],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told = json.loads((await asyncio.wait_for(process.communicate(), 120))[0])
+    answers = told["answers"]
+    assert set(told["connections"]) == {"93.184.215.14"}
+    assert answers.pop("public.test") == [200]
+    assert set(answers.pop("rebound.test")) == {200, Why.DENIED}
+    assert [answers.pop(name) for name in ("servfail.test", "silent.test", "nowhere.test")] == [[Why.LOOK_UP]] * 3
+    assert {why for whys in answers.values() for why in whys} == {Why.DENIED}
+    assert len(answers) == 2 * len(denied) + 2
+
+
 async def test_f51_nothing_is_there_or_cannot_be_found(dialled: list[Any]) -> None:
     async with WebhookClient(AddressPolicy(), timeout_s=2, resolver=Names([])) as client:
         answer = await client.post("https://intranat.example/hook", {}, b"{}")
