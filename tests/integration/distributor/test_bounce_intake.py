@@ -255,6 +255,48 @@ async def test_the_relay_hands_on_by_smtp(desk: Desk, free_port: int) -> None:
     assert data["kind"] == "soft"
 
 
+class Shelf:
+    """Takes whatever comes, and keeps it."""
+
+    paths: Any = type("Everybody", (), {"takes": lambda *_: True})()
+
+    def __init__(self) -> None:
+        self.mails: list[bytes] = []
+
+    async def take(self, raw: bytes, _recipients: Any) -> Result:
+        self.mails.append(raw)
+        return Result.APPLIED
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b"A: b\r\n\r\n.\r\n..\r\n.x\r\n", 19),
+        (b"x" * 99_998 + b"\r\n.\r\ny\r\n", 100_006),
+        (b"x" * 100_000 + b"\r\n.\r\ny\r\n", 100_006),
+        (b"x" * 250_000 + b".\r\nnext\r\n", 100_000),
+        ((b"x" * 76 + b"\r\n") * 300_000, 160_056),
+    ],
+    ids=["all of it", "a long line", "a longer line", "a line without end", "a mail without end"],
+)
+async def test_only_the_beginning_of_a_mail_is_kept(free_port: int, sent: bytes, kept: int) -> None:
+    def deliver() -> None:
+        with smtplib.SMTP("127.0.0.1", free_port) as client:
+            client.sendmail("", [BOUNCE_ADDRESS], sent)
+            client.sendmail("", [BOUNCE_ADDRESS], b"Subject: the next one\r\n")
+
+    shelf, stop = Shelf(), asyncio.Event()
+    task = asyncio.create_task(BounceListener(f"127.0.0.1:{free_port}", shelf).run(stop))  # type: ignore[arg-type]
+    await eventually(lambda: _answers(free_port))
+    await asyncio.to_thread(deliver)
+    stop.set()
+    await task
+    first, second = shelf.mails
+    assert len(first) == kept
+    assert sent.startswith(first[:19])
+    assert second == b"Subject: the next one\r\n"
+
+
 async def test_what_cannot_be_written_is_offered_again(desk: Desk, free_port: int) -> None:
     async with desk.room.database.transaction() as session:
         await session.execute(text("ALTER TABLE bounce_reports RENAME TO elsewhere"))

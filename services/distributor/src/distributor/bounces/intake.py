@@ -20,7 +20,7 @@ from shared.clock import Clock
 from shared.database import Database
 
 MOST_OCTETS = 16_777_216
-"""Above what relays take (Postfix: 10,240,000). A longer one is cut, or refused; only its beginning is read anyway."""
+"""A longer mail is cut here by whoever takes it in; only its beginning is read anyway."""
 
 reports_total = Counter("budkavle_bounce_reports_total", "Mails that came back, by what they were", ["kind", "result"])
 

@@ -1,8 +1,8 @@
 """A mail server for bounces alone: the relay hands on by LMTP (RFC 2033) or SMTP what comes to the bounce address.
 
-Takes mail for the bounce address and for genuine return paths, nothing else. A report is accepted when it is
-committed, and not before; what cannot be written now is answered with 451 and comes again. No login and no TLS: it
-listens where the relay is, on loopback or a private network.
+Takes mail for the bounce address and for genuine return paths, nothing else, of any size: only the beginning is kept.
+A report is accepted when it is committed, and not before; what cannot be written now is answered with 451 and comes
+again. No login and no TLS: it listens where the relay is, on loopback or a private network.
 """
 
 import asyncio
@@ -12,12 +12,16 @@ import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from distributor.bounces.applying import NotYet, Result
-from distributor.bounces.intake import MOST_OCTETS, Intake
+from distributor.bounces.intake import Intake
+from distributor.bounces.mime import MOST_BYTES
 
 log = structlog.get_logger()
 
-MOST_CONNECTIONS = 10
-"""Each may hold a mail of `MOST_OCTETS`."""
+MOST_CONNECTIONS = 20
+"""As many as Postfix opens to one destination."""
+LONGEST_LINE = 100_000
+"""RFC 5321 says 1,000; what quotes somebody's mail does not keep to that. A longer line is cut."""
+END_OF_LINE, END_OF_MAIL = b"\r\n", b".\r\n"
 SILENCE_S = 60.0
 
 TAKEN = {
@@ -50,13 +54,12 @@ class BounceListener:
 class _Protocol(SMTP):
     """Speaks both: LHLO begins LMTP, which is answered once for each recipient; EHLO begins SMTP."""
 
-    line_length_limit = MOST_OCTETS
-    """RFC 5321 says 1,000; what quotes somebody's mail does not keep to that, and is read all the same."""
+    line_length_limit = LONGEST_LINE
 
     def __init__(self, handler: "_Handler", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             handler,
-            data_size_limit=MOST_OCTETS,
+            data_size_limit=None,
             enable_SMTPUTF8=True,
             hostname="localhost",
             timeout=SILENCE_S,
@@ -70,6 +73,16 @@ class _Protocol(SMTP):
         self.lmtp = True
         await self.smtp_EHLO(hostname)
 
+    @syntax("DATA")
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        """As the library does it, but on the beginning of the mail."""
+        whole = self._reader
+        self._reader = _Beginning(whole)  # type: ignore[assignment]
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self._reader = whole
+
     def connection_made(self, transport: Any) -> None:
         if len(self.event_handler.open) >= MOST_CONNECTIONS:
             transport.write(b"421 4.3.2 Too many connections\r\n")
@@ -82,6 +95,38 @@ class _Protocol(SMTP):
         if self in self.event_handler.open:
             self.event_handler.open.discard(self)
             super().connection_lost(error)
+
+
+class _Beginning:
+    """A mail's lines, until `MOST_BYTES` have come; of the rest the last alone. Nothing that is read is held."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._octets = 0
+
+    async def readuntil(self, _separator: bytes) -> bytes:
+        enough = self._octets > MOST_BYTES
+        line = await self._line()
+        while enough and line != END_OF_MAIL:
+            line = await self._line()
+        return line
+
+    async def _line(self) -> bytes:
+        beginning = b""
+        while True:
+            try:
+                piece = await self._reader.readuntil(END_OF_LINE)
+            except asyncio.LimitOverrunError as error:
+                piece = await self._reader.read(error.consumed)
+            self._octets += len(piece)
+            beginning = beginning or piece
+            if piece.endswith(END_OF_LINE):
+                return _cut(beginning)
+
+
+def _cut(line: bytes) -> bytes:
+    whole = len(line) <= LONGEST_LINE and line.endswith(END_OF_LINE)
+    return line if whole else line[: LONGEST_LINE - len(END_OF_LINE)] + END_OF_LINE
 
 
 class _Handler:
