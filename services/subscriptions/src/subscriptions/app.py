@@ -9,13 +9,14 @@ from shared.http import create_app
 from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
-from subscriptions import api, coverage, digest_api, suppression_api
+from subscriptions import api, coverage, digest_api, register_api, suppression_api
 from subscriptions.desks import api as desks
 from subscriptions.desks.care import DeskCare
 from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
+from subscriptions.retention import RetentionWorker
 from subscriptions.rolls import api as rolls
 from subscriptions.rolls.weeding import RollWeeder
 from subscriptions.settings import SubscriptionsSettings
@@ -47,7 +48,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    office = (api, digest_api, suppression_api, rolls, coverage, desks, tasks)
+    office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks)
     pages = (desk, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
     for part in (*office, *pages):
         app.include_router(part.router)
@@ -65,6 +66,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
             DigestWorker(database, clock, links, settings.timetable),
             Weeder(database, clock),
             DeskCare(database, clock, links, settings.desk_rhythm),
+            RetentionWorker(database, clock, settings.kept),
             RollWeeder(database, clock, timedelta(days=settings.mandate_kept_days)),
         ],
     )

@@ -20,7 +20,7 @@ from subscriptions.stops import Person
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The whole page, as it was left."""
+    """The whole page, as it was left; `text_shown` is what the public consents to."""
 
     audiences: Collection[Audience]
     topics: frozenset[str]
@@ -28,13 +28,14 @@ class Chosen:
     frequencies: Frequencies
     locale: Locale
     paused_until: datetime | None
+    text_shown: str
 
 
 async def choose(session: AsyncSession, links: Links, subscriber_id: UUID, chosen: Chosen, at: datetime) -> None:
     """Save what was chosen. A ticked audience is come back to (the public one is joined, being open to all); one that
     is not ticked is left. Saving the same twice changes nothing.
     """
-    async with confirming(session, links, subscriber_id, at, Source.PAGE) as person:
+    async with confirming(session, links, subscriber_id, at, Source.PAGE, text_shown=chosen.text_shown) as person:
         held = await people.audiences_of(session, subscriber_id)
         if Audience.PUBLIC in chosen.audiences and Audience.PUBLIC not in held:
             await people.put_roles(session, [people.role_values(subscriber_id, Audience.PUBLIC, None)])

@@ -54,7 +54,9 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row: what differed, before and after, by field; `None` is what there was not."""
+    """One row: what differed, before and after, by field; `None` is what there was not. `text_shown` names the text
+    that the person consented to, if they did (see `consent`).
+    """
 
     id: UUID
     subscriber_id: UUID
@@ -63,6 +65,7 @@ class Change:
     source: Source
     before: Standing
     after: Standing
+    text_shown: str = ""
 
 
 async def standing_of(session: AsyncSession, subscriber: Subscriber, left: Iterable[Audience]) -> Standing:
@@ -98,9 +101,10 @@ async def record(
     before: Standing,
     after: Standing,
     undoes_id: UUID | None = None,
+    text_shown: str = "",
 ) -> Change:
     """Write one row."""
-    change = Change(new_id(), subscriber_id, at, act, source, before, after)
+    change = Change(new_id(), subscriber_id, at, act, source, before, after, text_shown)
     await session.execute(insert(HistoryRow).values(**_values(change), undoes_id=undoes_id))
     return change
 
@@ -120,6 +124,7 @@ def _values(change: Change) -> dict[str, Any]:
         "source": str(change.source),
         "before": dict(change.before),
         "after": dict(change.after),
+        "text_shown": change.text_shown,
     }
 
 
@@ -139,10 +144,20 @@ async def newest_changes(
     return [_change(row) for row in await session.scalars(mine.order_by(HistoryRow.id.desc()).limit(limit))]
 
 
+async def changes_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, list[Change]]:
+    """The whole history of each."""
+    found: dict[UUID, list[Change]] = {}
+    for row in await session.scalars(select(HistoryRow).where(HistoryRow.subscriber_id.in_(list(subscriber_ids)))):
+        found.setdefault(row.subscriber_id, []).append(_change(row))
+    return found
+
+
 async def is_undone(session: AsyncSession, change_id: UUID) -> bool:
     """Whether another change has undone this one."""
     return bool(await session.scalar(select(exists().where(HistoryRow.undoes_id == change_id))))
 
 
 def _change(row: HistoryRow) -> Change:
-    return Change(row.id, row.subscriber_id, row.at, Act(row.act), Source(row.source), row.before, row.after)
+    return Change(
+        row.id, row.subscriber_id, row.at, Act(row.act), Source(row.source), row.before, row.after, row.text_shown
+    )

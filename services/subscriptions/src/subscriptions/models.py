@@ -172,7 +172,10 @@ class HistoryRow(Base):
     """
 
     __tablename__ = "history"
-    __table_args__ = (Index("ix_history_subscriber_id", "subscriber_id", "id"),)
+    __table_args__ = (
+        Index("ix_history_subscriber_id", "subscriber_id", "id"),
+        Index("ix_history_act", "act", "at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     subscriber_id: Mapped[UUID]
@@ -182,6 +185,7 @@ class HistoryRow(Base):
     before: Mapped[dict[str, Any]] = mapped_column(JSON)
     after: Mapped[dict[str, Any]] = mapped_column(JSON)
     undoes_id: Mapped[UUID | None] = mapped_column(unique=True)
+    text_shown: Mapped[str] = mapped_column(String(20), default="")
 
 
 class SignUp(Base):

@@ -63,9 +63,12 @@ async def confirming(
     *,
     act: Act = Act.CHANGED,
     undoes_id: UUID | None = None,
+    text_shown: str = "",
 ) -> AsyncIterator[Person]:
     """As `stops.changing`, for what the person does; the change is confirmed by mail."""
-    async with changing(session, subscriber_id, at, source, act=act, undoes_id=undoes_id) as person:
+    async with changing(
+        session, subscriber_id, at, source, act=act, undoes_id=undoes_id, text_shown=text_shown
+    ) as person:
         yield person
     if person.change is not None and person.change.after:
         await _mail(session, links, person.subscriber, person.change)

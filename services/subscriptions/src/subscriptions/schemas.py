@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
@@ -13,6 +13,8 @@ from shared.contracts.news import Audience, Kind, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.problems import FieldError
+from subscriptions.consent import Basis
+from subscriptions.history import Act, Source
 from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
 from subscriptions.suppressions import SuppressionReason
 
@@ -269,3 +271,43 @@ class Suppressions(BaseModel):
     """All of one subscriber's, the newest first."""
 
     data: list[SuppressionOut]
+
+
+class RegisteredSubscription(BaseModel):
+    """One subscription and its legal basis."""
+
+    audience: Audience
+    place: str = Field(description="the organisation or the group")
+    municipalities: list[str]
+    mandate_from: date | None
+    mandate_until: date | None
+    left: bool
+    basis: Basis
+    basis_since: datetime | None
+    basis_source: str = Field(description="by whose hand; empty where nothing is known")
+    text_shown: str = Field(description="version and language of the text that was consented to")
+    text: str
+
+
+class RegisterEntry(BaseModel):
+    """One person of the register."""
+
+    id: UUID
+    address: str
+    name: str
+    since: datetime
+    unsubscribed_at: datetime | None
+    suppressed_at: datetime | None
+    subscriptions: list[RegisteredSubscription]
+
+
+class HistoryEntry(BaseModel):
+    """One change; `before` and `after` hold the fields that differ."""
+
+    id: UUID
+    at: datetime
+    act: Act
+    source: Source
+    before: dict[str, Any]
+    after: dict[str, Any]
+    text_shown: str

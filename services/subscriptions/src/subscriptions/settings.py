@@ -7,6 +7,7 @@ from pydantic import Field
 from shared.settings import OrganisationSettings
 from subscriptions.desks.desks import Rhythm
 from subscriptions.limits import Counted, Limit
+from subscriptions.retention import Kept
 from subscriptions.slots import Timetable, Weekday
 
 
@@ -17,6 +18,10 @@ class SubscriptionsSettings(OrganisationSettings):
     asks_per_network: int = Field(default=60, ge=1, description="such mails asked for from one network in an hour")
     changes_per_person: int = Field(default=20, ge=1, description="changes to one subscription by links in an hour")
     mandate_kept_days: int = Field(default=90, ge=0, description="days that a former representative is remembered")
+    consent_kept_days: int = Field(default=365, ge=0, description="days that a member of the public who left is kept")
+    press_register_kept_days: int = Field(default=730, ge=0, description="days that a dead desk address is kept")
+    public_task_kept_days: int = Field(default=365, ge=0, description="days that an official's dead address is kept")
+    history_kept_days: int = Field(default=730, ge=0, description="days that the history of an erased person is kept")
 
     digest_at: time = Field(default=time(8, 30), description="when digests go out, on the clock in Stockholm")
     digest_weekly_on: str = Field(
@@ -35,6 +40,15 @@ class SubscriptionsSettings(OrganisationSettings):
     @property
     def desk_rhythm(self) -> Rhythm:
         return Rhythm(timedelta(days=self.desk_question_days), timedelta(days=self.desk_answer_days))
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(
+            consent=timedelta(days=self.consent_kept_days),
+            press_register=timedelta(days=self.press_register_kept_days),
+            public_task=timedelta(days=self.public_task_kept_days),
+            history=timedelta(days=self.history_kept_days),
+        )
 
     @property
     def address_limit(self) -> Limit:

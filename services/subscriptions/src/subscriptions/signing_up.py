@@ -98,11 +98,11 @@ async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Sign
     return found
 
 
-async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: datetime) -> Subscriber:
+async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: datetime, text_shown: str) -> Subscriber:
     """Make the sign-up a subscription, once; `UnknownSignUp` where there is none (any more).
 
     Where the address belongs to somebody by now, they join the public audience and keep their own choices. Whoever was
-    suppressed has just shown that the address takes mail.
+    suppressed has just shown that the address takes mail. `text_shown` is what they consent to.
     """
     wanted = await _take(session, sign_up_id, at)
     if wanted is None:
@@ -115,7 +115,9 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
     assert subscriber is not None
     if not is_new:  # what was mailed under the sign-up's own id is nobody's any more
         await forget(session, sign_up_id, at)
-    async with confirming(session, links, subscriber.id, at, Source.SIGN_UP, act=Act.JOINED) as person:
+    async with confirming(
+        session, links, subscriber.id, at, Source.SIGN_UP, act=Act.JOINED, text_shown=text_shown
+    ) as person:
         await people.put_roles(session, [people.role_values(subscriber.id, Audience.PUBLIC, None)])
         if is_new:
             person.subscriber.topics, person.subscriber.municipalities = wanted.topics, wanted.municipalities

@@ -19,7 +19,7 @@ from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring
 from shared.messaging.outbox import emit
 from subscriptions import suppressions
-from subscriptions.history import Act, Change, Source, differing, record, standing_of
+from subscriptions.history import AUDIENCE, GETS, Act, Change, Source, differing, record, standing_of
 from subscriptions.models import Departure, Subscriber, rank_of
 
 SOURCE = "subscriptions"
@@ -63,6 +63,7 @@ async def changing(
     *,
     act: Act = Act.CHANGED,
     undoes_id: UUID | None = None,
+    text_shown: str = "",
 ) -> AsyncIterator[Person]:
     """Lock a subscriber, change them in the block, tell of what stopped or resumed, and write the history.
     `UnknownSubscriber` where gone.
@@ -74,8 +75,17 @@ async def changing(
     await suppressions.lift_what_ended(session, person.subscriber, stood, source, at)
     before, after = differing(stood, await standing_of(session, person.subscriber, person.left))
     if after or person.noted:
+        consented = after.get(f"{AUDIENCE}{Audience.PUBLIC}") == GETS
         person.change = await record(
-            session, subscriber_id, at, act=act, source=source, before=before, after=after, undoes_id=undoes_id
+            session,
+            subscriber_id,
+            at,
+            act=act,
+            source=source,
+            before=before,
+            after=after,
+            undoes_id=undoes_id,
+            text_shown=text_shown if consented else "",
         )
     events = [
         *_about_all(person, stopped_before, person.stopped_until(at)),

@@ -17,7 +17,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import FormError, href
-from subscriptions import choosing, history, linking, suppressions, undoing
+from subscriptions import choosing, consent, history, linking, suppressions, undoing
 from subscriptions.choosing import Chosen
 from subscriptions.frequencies import EVERYTHING, Frequency
 from subscriptions.limits import TooOften
@@ -95,7 +95,7 @@ async def _apply(
     typed = _typed(form, found)
     errors = _faults(typed, found, at)
     if not errors:
-        await choosing.choose(session, links, found.id, _chosen(typed), at)
+        await choosing.choose(session, links, found.id, _chosen(typed, found), at)
     return "val", errors
 
 
@@ -144,7 +144,7 @@ def _pause_fault(typed: str, at: datetime) -> str:
     return TOO_FAR if day.year > today.year + LONGEST_PAUSE_YEARS else ""
 
 
-def _chosen(typed: Typed) -> Chosen:
+def _chosen(typed: Typed, found: Visitor) -> Chosen:
     own = {topic: Frequency(often) for topic, often in typed.topic_frequencies.items() if often}
     return Chosen(
         {Audience(value) for value in typed.audiences},
@@ -153,6 +153,7 @@ def _chosen(typed: Typed) -> Chosen:
         {EVERYTHING: Frequency(typed.frequency), **own},
         Locale(typed.locale),
         _pause_end(typed.paused_until),
+        consent.shown(found.language.locale),
     )
 
 
@@ -191,6 +192,7 @@ async def _page(
         status=status,
         headers=PRIVATE,
         shown=shown,
+        consent=consent.newest_text(locale),
         changes=await _changes(request, session, found),
         saved=request.query_params.get("sparat", ""),
         errors=[FormError(error.field, pages.gettext(locale, error.message)) for error in errors or ()],

@@ -180,6 +180,7 @@ SOURCES = {
     Source.OFFICE: _("av oss"),
     Source.IMPORT: _("av oss, ur en lista"),
     Source.BOUNCE: _("för att mejl kom tillbaka"),
+    Source.WEEDING: _("av oss, när tiden för det var slut"),
     Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),
 }
 

@@ -14,7 +14,7 @@ from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.tokens import InvalidToken
 from shared.web.pages import FormError, ReaderLanguage, reader_language
-from subscriptions import addresses, signing_up
+from subscriptions import addresses, consent, signing_up
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.frequencies import Frequency
 from subscriptions.limits import TooOften
@@ -78,7 +78,7 @@ async def look(request: Request, token: str) -> Response:
         return _expired(request)
     if waiting is None:
         return _page(request, "confirmed.html", preferences="")
-    return _page(request, "confirm.html", chosen=_words(request, waiting))
+    return _page(request, "confirm.html", chosen=_words(request, waiting), consent=_consent(request))
 
 
 @router.post("/prenumerera/bekrafta/{token}")
@@ -86,10 +86,11 @@ async def confirm(request: Request, token: str) -> Response:
     refuse_cross_site(request)
     await read_form(request)
     state = request.app.state
+    text_shown = consent.shown(reader_language(request).locale)
     try:
         sign_up_id = state.links.read_confirm(token)
         async with state.database.transaction() as session:
-            subscriber = await signing_up.confirm(session, state.links, sign_up_id, state.clock.now())
+            subscriber = await signing_up.confirm(session, state.links, sign_up_id, state.clock.now(), text_shown)
     except (InvalidToken, UnknownSignUp):
         return _expired(request)
     # Once the address has been changed, the mailbox that got this link may be somebody else's.
@@ -138,6 +139,7 @@ def _form(request: Request, typed: Typed, errors: list[FormError] | None = None,
         status=status,
         typed=typed,
         errors=errors or [],
+        consent=_consent(request),
         topics=fields.topic_choices(typed.topics, Wording(locale)),
         municipalities=fields.municipality_choices(typed.municipalities),
         frequencies=fields.frequency_choices(typed.frequency, Wording(locale)),
@@ -153,6 +155,10 @@ def _words(request: Request, waiting: SignUp) -> dict[str, str]:
         "municipalities": wording.municipalities(waiting.municipalities),
         "frequency": wording.frequency(waiting.frequency),
     }
+
+
+def _consent(request: Request) -> str:
+    return consent.newest_text(reader_language(request).locale)
 
 
 def _expired(request: Request) -> Response:

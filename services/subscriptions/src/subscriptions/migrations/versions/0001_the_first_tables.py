@@ -50,11 +50,13 @@ def upgrade() -> None:
         sa.Column("before", sa.JSON(), nullable=False),
         sa.Column("after", sa.JSON(), nullable=False),
         sa.Column("undoes_id", sa.Uuid(), nullable=True),
+        sa.Column("text_shown", sa.String(length=20), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_history")),
         sa.UniqueConstraint("undoes_id", name=op.f("uq_history_undoes_id")),
     )
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.create_index("ix_history_subscriber_id", ["subscriber_id", "id"], unique=False)
+        batch_op.create_index("ix_history_act", ["act", "at"], unique=False)
 
     op.create_table(
         "items",
@@ -500,6 +502,7 @@ def downgrade() -> None:
     op.drop_table("organisations")
     op.drop_table("items")
     with op.batch_alter_table("history", schema=None) as batch_op:
+        batch_op.drop_index("ix_history_act")
         batch_op.drop_index("ix_history_subscriber_id")
 
     op.drop_table("history")
