@@ -23,6 +23,7 @@ from subscriptions.forgetting import SOURCE, forget
 from subscriptions.history import Act, Source, record
 from subscriptions.models import AddressChange, SignUp, Subscriber
 from subscriptions.stops import locked
+from subscriptions.tasks.models import Task
 
 PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
 GONE = b'{"code":"gone","detail":"The subscriber that this request made has been erased."}'
@@ -36,6 +37,8 @@ async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source
     changes = await session.scalars(select(AddressChange.id).where(AddressChange.subscriber_id == subscriber_id))
     ids = {subscriber_id, *changes.all(), *await _drop_sign_up(session, key, at)}
     await address_changes.drop(session, [subscriber_id], at)
+    # Before the subscriber goes: what a task holds beside ids may be the person's own words.
+    await session.execute(update(Task).where(Task.subscriber_id == subscriber_id).values(details={}))
     await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
     session.expunge(subscriber)
     await record(session, subscriber_id, at, act=Act.ERASED, source=source, before={}, after={})
