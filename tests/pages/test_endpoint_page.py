@@ -75,7 +75,7 @@ class Visitor:
 
     async def tab_to(self, words: str) -> None:
         """By keyboard, past nothing that cannot be seen to have the focus."""
-        for _ in range(40):
+        for _ in range(100):
             await self.page.keyboard.press("Tab")
             focus = "[document.activeElement.innerText, getComputedStyle(document.activeElement).outlineStyle]"
             text, outline = await self.page.evaluate(focus)
