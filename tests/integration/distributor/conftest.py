@@ -48,6 +48,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     yield url
 
 
+Measured = Callable[[str, object], None]
+
+
+@pytest.fixture
+def measured() -> Measured:
+    """Tell a figure: `pytest -rP` shows it, and docs/reliability.md is written from it."""
+    return lambda what, value: print("measured:", what, value)
+
+
 class MemorySender:
     """A channel whose receivers do what the test says; remembers every dispatch."""
 

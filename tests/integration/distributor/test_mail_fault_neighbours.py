@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.eventually import eventually
+from tests.integration.distributor.conftest import Measured
 from tests.integration.distributor.mail_room import MailRoom, addresses, check_balance, copies, opened
 from tests.servers.smtp import Occasion, SmtpServer
 
@@ -71,18 +72,19 @@ async def compared(mail: MailRoom, server: SmtpServer, trouble: Callable[[int], 
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_f38_greylisting_slows_nobody_else(mail: MailRoom) -> None:
+async def test_f38_greylisting_slows_nobody_else(mail: MailRoom, measured: Measured) -> None:
     with SmtpServer(pipelining=True) as server:
         server.on("RCPT", greylist)
         async with mail.sending(server.url, smtp_connections=CONNECTIONS):
             well, ill = await compared(
                 mail, server, lambda n: [f"{n}.{address}" for address in addresses(30, "gra.example")]
             )
+    measured("F38: others' p95, seconds, beside a healthy domain and a greylisting one", (well, ill))
     assert ill < 1.2 * well + NOISE_S
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_f44_a_tarpit_slows_nobody_else_and_keeps_to_its_connections(mail: MailRoom) -> None:
+async def test_f44_a_tarpit_slows_nobody_else_and_keeps_to_its_connections(mail: MailRoom, measured: Measured) -> None:
     tarpit = Tarpit("@trog.example")
     stuck: list[str] = []
 
@@ -96,6 +98,8 @@ async def test_f44_a_tarpit_slows_nobody_else_and_keeps_to_its_connections(mail:
         async with mail.sending(server.url, smtp_connections=CONNECTIONS, smtp_per_domain=CAP):
             well, ill = await compared(mail, server, more)
             await mail.until("sent", stuck, within=120)
+    measured("F44: others' p95, seconds, beside a healthy domain and a tarpit", (well, ill))
+    measured("F44: connections that the tarpit held at most", tarpit.most)
     assert ill < 1.2 * well + NOISE_S
     assert tarpit.entered == len(stuck)
     assert tarpit.most <= CAP

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiosmtplib.protocol import SMTPProtocol
+from tests.integration.distributor.conftest import Measured
 from tests.integration.distributor.test_mail_sending import raw_server, sending, to
 
 from distributor.mail.pipelining import PipelinedLine
@@ -49,7 +50,9 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
 @pytest.mark.parametrize("words", ENDLESS)
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "one at a time"])
 @pytest.mark.parametrize("at", [b"greeting", b"EHLO", b"MAIL", b"RCPT", b"DATA", b"dot"])
-async def test_f46_an_answer_without_end_is_cut_off(reading: Reading, words: str, pipelining: bool, at: bytes) -> None:
+async def test_f46_an_answer_without_end_is_cut_off(
+    reading: Reading, measured: Measured, words: str, pipelining: bool, at: bytes
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ehlo = b"250-raw.example\r\n250 PIPELINING\r\n" if pipelining else b"250 raw.example\r\n"
         if at == b"greeting":
@@ -74,6 +77,7 @@ async def test_f46_an_answer_without_end_is_cut_off(reading: Reading, words: str
     assert ended.code is None
     assert ended.state is (DeliveryState.UNCERTAIN if at == b"dot" else DeliveryState.DEFERRED)
     assert len(ended.reply.encode()) <= 4096
+    measured("F46: octets kept, given", (reading.kept, reading.given))
     assert reading.kept <= MOST_KEPT
     assert reading.given <= MOST_GIVEN
 

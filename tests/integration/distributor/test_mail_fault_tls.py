@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.eventually import eventually
+from tests.integration.distributor.conftest import Measured
 from tests.integration.distributor.mail_room import (
     MailRoom,
     addresses,
@@ -60,6 +61,7 @@ async def test_f45_nothing_goes_out_in_clear_and_all_of_it_when_it_is_mended(
     certificate_authority: CertificateAuthority,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    measured: Measured,
     flaw: str,
     security: Security,
 ) -> None:
@@ -83,6 +85,7 @@ async def test_f45_nothing_goes_out_in_clear_and_all_of_it_when_it_is_mended(
                 link.lead_to(good.port)
                 await mail.until("sent", everybody, passing=timedelta(minutes=1), within=40)
     assert said(logs, "mail_relay_unreachable")[0]["log_level"] == "error"
+    measured(f"F45 {flaw}: seconds to the alarm", round(alarm_s, 2))
     assert alarm_s <= ALARM_WITHIN_S
     assert bad.mails == []
     assert not any(words.is_set() for words in seen), "read on the way"

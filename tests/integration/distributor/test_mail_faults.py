@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from tests.eventually import eventually
+from tests.integration.distributor.conftest import Measured
 from tests.integration.distributor.mail_room import (
     CONNECTIONS,
     DATABASES,
@@ -44,6 +45,7 @@ from distributor.breaker import EQUALS
 from distributor.retry_policy import SCHEDULES, SILENT_AFTER_DOT
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel
+from shared.contracts.mail import Lane
 from shared.contracts.news import ItemSnapshot
 
 SCHEDULE = SCHEDULES[Channel.MAIL]
@@ -106,6 +108,7 @@ async def test_f36_a_relay_that_is_away_costs_nobody_a_try(
     mail: MailRoom,
     no_names: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
+    measured: Measured,
     way: str,
     scale: float,
     people: int,
@@ -129,6 +132,7 @@ async def test_f36_a_relay_that_is_away_costs_nobody_a_try(
                 await eventually(lambda: server.mails, within=60)
                 first_s = (time.monotonic() - back) / scale
                 await mail.until("sent", everybody, within=120)
+    measured(f"F36 {way}: seconds of its clock from the relay's return to the first mail", round(first_s, 1))
     assert first_s <= 60
     assert said(logs, "mail_relay_unreachable")[0]["log_level"] == "error"
     assert {row.attempts for row in await mail.room.rows()} == {1}
@@ -235,7 +239,7 @@ async def test_f38_greylisted_mail_arrives_with_the_first_try_after_the_window(
 
 @on_sqlite_first
 async def test_f39_a_mail_put_off_each_time_is_tried_by_the_schedule_and_ends_as_a_temporary_failure(
-    mail: MailRoom,
+    mail: MailRoom, measured: Measured
 ) -> None:
     put_off = {
         "data@full.example": ("DATA", "451 4.3.0 Local error"),
@@ -260,6 +264,7 @@ async def test_f39_a_mail_put_off_each_time_is_tried_by_the_schedule_and_ends_as
                 await mail.go_on(max(row.next_attempt_at for row in waiting) - mail.clock.now())
                 await mail.until_tried(tries + 1, put_off)
             await mail.until("failed", put_off)
+    measured("F39: hours from the first try to the last", round(mail.clock.ahead / timedelta(hours=1), 1))
     assert mail.clock.ahead >= timedelta(hours=72)
     given_up = await shown(mail, item, state="failed")
     assert [(row["status"], row["ended_reason"], row["attempts"]) for row in given_up] == [
@@ -338,7 +343,12 @@ async def test_f40_one_recipient_s_refusal_is_no_other_s(mail: MailRoom) -> None
     indirect=["database_url"],
 )
 async def test_f41_a_refusal_of_everybody_pauses_the_channel_and_suppresses_nobody(
-    mail: MailRoom, sink: SmtpSink, quick_pauses: None, switches: tuple[str, ...], code: int | None
+    mail: MailRoom,
+    sink: SmtpSink,
+    quick_pauses: None,
+    measured: Measured,
+    switches: tuple[str, ...],
+    code: int | None,
 ) -> None:
     everybody = addresses(60)
     sink.start(*switches)
@@ -354,6 +364,7 @@ async def test_f41_a_refusal_of_everybody_pauses_the_channel_and_suppresses_nobo
             await mail.until("sent", everybody, passing=MINUTE)
     alarm = said(logs, "channel_refused")[0]
     assert (alarm["log_level"], alarm["code"]) == ("error", code)
+    measured(f"F41 {code}: seconds to the alarm", round(alarm_s, 2))
     assert alarm_s <= 60
     assert sum(row.attempts - 1 for row in await mail.room.rows()) < EQUALS + CONNECTIONS * PIPELINE
     assert await mail.told_bounces() == 0
@@ -475,7 +486,7 @@ async def test_f43_a_doubtful_mail_is_repeated_once_ten_minutes_later_the_same_t
 
 @on_postgresql
 async def test_f43_a_server_that_hangs_up_on_every_dot_gets_ten_mails_and_then_one_a_pause(
-    mail: MailRoom, sink: SmtpSink, quick_pauses: None
+    mail: MailRoom, sink: SmtpSink, quick_pauses: None, measured: Measured
 ) -> None:
     everybody = addresses(60)
     sink.start("-q", ".")
@@ -486,24 +497,35 @@ async def test_f43_a_server_that_hangs_up_on_every_dot_gets_ten_mails_and_then_o
             sink.start()
             await mail.until("sent", everybody, passing=MINUTE)
     repeats = check_balance(copies(sink), everybody, each_at_most=2)
+    measured("F43: of 60 mails, in doubt and repeated", repeats)
     assert EQUALS <= repeats < EQUALS + CONNECTIONS * PIPELINE + len(said(logs, "channel_refused"))
 
 
-@on_sqlite
-async def test_f43_doubtful_mail_is_held_where_the_operator_says_so(mail: MailRoom, sink: SmtpSink) -> None:
-    everybody = addresses(6)
+@pytest.mark.parametrize(
+    ("database_url", "policy", "digest_repeated"),
+    spread(("hold:news", True), ("hold", False)),
+    indirect=["database_url"],
+)
+async def test_f43_doubtful_mail_is_held_where_the_operator_says_so(
+    mail: MailRoom, sink: SmtpSink, policy: str, digest_repeated: bool
+) -> None:
+    news, digest = addresses(3, "nyhet.example"), addresses(3, "brev.example")
     sink.start("-q", ".")
-    async with mail.sending(sink.url, uncertain="hold"):
-        await mail.publish(everybody)
-        await mail.until("uncertain", everybody)
+    async with mail.sending(sink.url, uncertain=policy):
+        item = await mail.publish(news)
+        await mail.publish(digest, lane=Lane.DIGEST)
+        await mail.until("uncertain", [*news, *digest])
+        assert {row["state"] for row in await shown(mail, item)} == {"uncertain"}
         sink.start()
         await mail.go_on(timedelta(days=4))
         others = addresses(3, "region.example")
         await mail.publish(others)
-        await mail.until("sent", others)
-    rows = await mail.room.rows(state="uncertain")
-    assert {row.ended_reason for row in rows} == {"held"}
-    check_balance(copies(sink), [*everybody, *others])
+        await mail.until("sent", [*others, *(digest if digest_repeated else [])])
+    held = await mail.room.rows(state="uncertain")
+    assert {row.ended_reason for row in held} == {"held"}
+    assert {row.address for row in held} == set(news if digest_repeated else [*news, *digest])
+    repeats = check_balance(copies(sink), [*news, *digest, *others], each_at_most=2)
+    assert repeats == (len(digest) if digest_repeated else 0)
 
 
 def test_f43_a_server_has_ten_minutes_to_answer_the_final_dot() -> None:

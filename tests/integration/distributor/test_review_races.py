@@ -50,7 +50,7 @@ def stopped(recipient_id: Any, version: int = 2) -> RecipientStopped:
 
 async def claimed_in_doubt(room: Room) -> tuple[Journal, Claimed]:
     """The only delivery may have arrived, and is claimed to be repeated."""
-    journal = Journal(room.database, CLOCK, Channel.MAIL, repeat_doubtful=True, retry_scale=1)
+    journal = Journal(room.database, CLOCK, Channel.MAIL, repeated_lanes=frozenset(range(4)), retry_scale=1)
     journal.owner = "a"
     await room.force(state=UNCERTAIN, next_attempt_at=CLOCK.now())
     async with room.database.transaction() as session:

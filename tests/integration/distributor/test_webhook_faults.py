@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from standardwebhooks.webhooks import Webhook
 from tests.eventually import eventually
-from tests.integration.distributor.conftest import snapshot
+from tests.integration.distributor.conftest import Measured, snapshot
 from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, opened, settings_for
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.process import ServerProcess
@@ -199,7 +199,7 @@ def hostile(tmp_path: Path) -> Iterator[dict[str, int]]:
 
 
 async def test_f50_who_pours_drips_or_says_nothing_takes_its_own_time_alone(
-    database_url: str, hostile: dict[str, int], http_receiver: HttpReceiver
+    database_url: str, hostile: dict[str, int], http_receiver: HttpReceiver, measured: Measured
 ) -> None:
     async with opened(database_url, webhook_timeout_s=2) as hooks:
         sender = WebhookSender(hooks.settings, hooks.database, CLOCK)
@@ -219,12 +219,13 @@ async def test_f50_who_pours_drips_or_says_nothing_takes_its_own_time_alone(
         assert {one.state for one in outcomes} == {DeliveryState.DEFERRED}
         assert all(len(one.reply.encode()) <= 4096 for one in outcomes)
         await sender.close()
+        measured("F50: others' p95, seconds, alone and beside", (max(alone), min(beside)))
         # 20 ms for whatever else the machine does meanwhile.
         assert min(beside) < 1.2 * max(alone) + 0.02, (alone, beside)
 
 
 async def test_f50_no_more_than_64_kb_of_an_answer_is_read(
-    hostile: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    hostile: dict[str, int], monkeypatch: pytest.MonkeyPatch, measured: Measured
 ) -> None:
     """Counted as aiohttp's parser is given it, headers and interim answers included."""
     given: list[int] = []
@@ -244,10 +245,11 @@ async def test_f50_no_more_than_64_kb_of_an_answer_is_read(
         if kind in ("endless", "huge", "bomb"):
             assert isinstance(answer, Said)
             assert (answer.status, len(answer.body) >= 4096) == (500, True)
+    measured("F50: octets of an answer read at most", max(read.values()))
     assert all(octets <= 65_536 for octets in read.values()), read
 
 
-async def test_f50_memory_stays_flat(hostile: dict[str, int]) -> None:
+async def test_f50_memory_stays_flat(hostile: dict[str, int], measured: Measured) -> None:
     async with WebhookClient(AddressPolicy(allow_loopback=True), timeout_s=1) as client:
 
         async def round_of_all() -> None:
@@ -259,7 +261,9 @@ async def test_f50_memory_stays_flat(hostile: dict[str, int]) -> None:
         before = resident_mb()
         await round_of_all()
         await round_of_all()
-    assert resident_mb() - before < HOSTILE_MB
+    grown = resident_mb() - before
+    measured("F50: MB of memory more", round(grown, 2))
+    assert grown < HOSTILE_MB
 
 
 async def test_f50_a_tar_pit_holds_no_more_than_its_own_places(hooks: HookRoom, http_receiver: HttpReceiver) -> None:
@@ -399,7 +403,9 @@ async def test_f51_a_name_that_is_rebound_is_judged_each_time(dialled: list[Any]
 
 
 @pytest.mark.soak
-async def test_f51_no_denied_address_is_connected_to_whatever_a_real_name_server_says(tmp_path: Path) -> None:
+async def test_f51_no_denied_address_is_connected_to_whatever_a_real_name_server_says(
+    tmp_path: Path, measured: Measured
+) -> None:
     """In namespaces of its own, where every denied address is there, listens, and counts."""
     denied = [address for address in DENIED if "%" not in address]
     (tmp_path / "denied.json").write_text(json.dumps(denied))
@@ -412,6 +418,7 @@ async def test_f51_no_denied_address_is_connected_to_whatever_a_real_name_server
     )
     told = json.loads((await asyncio.wait_for(process.communicate(), 120))[0])
     answers = told["answers"]
+    measured("F51: connections by address", told["connections"])
     assert set(told["connections"]) == {"93.184.215.14"}
     assert answers.pop("public.test") == [200]
     assert set(answers.pop("rebound.test")) == {200, Why.DENIED}

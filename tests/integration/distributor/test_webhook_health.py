@@ -43,7 +43,7 @@ def ended(endpoint_id: UUID, code: int, *, counts: bool = True) -> Finished:
 
 
 def journal(hooks: HookRoom, database: Database) -> Journal:
-    return Journal(database, CLOCK, Channel.WEBHOOK, repeat_doubtful=True, retry_scale=1)
+    return Journal(database, CLOCK, Channel.WEBHOOK, repeated_lanes=frozenset(range(4)), retry_scale=1)
 
 
 async def noted(hooks: HookRoom, *answers: Finished) -> None:

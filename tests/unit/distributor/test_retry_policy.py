@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
+from tests.unit.distributor.mail_examples import settings
 
 from distributor.channels import Fault, Outcome
 from distributor.retry_policy import SCHEDULES, SILENT_AFTER_DOT, decide, jittered
@@ -46,6 +48,20 @@ def test_a_doubtful_mail_is_repeated_once_after_ten_minutes() -> None:
     assert judge(Outcome(UNCERTAIN)).wait == SILENT_AFTER_DOT == timedelta(minutes=10)
     assert judge(Outcome(UNCERTAIN), repeats=1).wait is None
     assert judge(Outcome(UNCERTAIN), repeat=False).wait is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "repeated"),
+    [("repeat", {0, 1, 2, 3}), ("hold", set()), ("hold:digest", {0, 1, 2}), ("hold:news,press", {0, 3})],
+)
+def test_doubtful_mail_is_repeated_or_held_by_lane(policy: str, repeated: set[int]) -> None:
+    assert settings(uncertain=policy).repeated_lanes == repeated
+
+
+@pytest.mark.parametrize("policy", ["", "hold:", "hold:everybody", "repeat:news", "hold:news,"])
+def test_a_policy_that_is_none_stops_the_start(policy: str) -> None:
+    with pytest.raises(ValidationError, match="uncertain"):
+        settings(uncertain=policy)
 
 
 def test_a_broken_relay_counts_for_nobody() -> None:

@@ -76,7 +76,7 @@ class DeliveryWorker:
             database,
             clock,
             sender.channel,
-            repeat_doubtful=settings.uncertain == "repeat",
+            repeated_lanes=settings.repeated_lanes,
             retry_scale=settings.retry_scale,
         )
         self._instance = settings.instance or uuid.uuid4().hex[:12]
@@ -89,7 +89,6 @@ class DeliveryWorker:
         mail = sender.channel is Channel.MAIL
         self._per_domain = settings.smtp_per_domain if mail else 0
         self._claimed: AtHand
-        self._per_domain = settings.smtp_per_domain if mail else 0
         self._at_hand: AtHand
         refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
         self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)

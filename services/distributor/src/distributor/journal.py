@@ -44,12 +44,12 @@ class Journal:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, channel: Channel, *, repeat_doubtful: bool, retry_scale: float
+        self, database: Database, clock: Clock, channel: Channel, *, repeated_lanes: frozenset[int], retry_scale: float
     ) -> None:
         self._database = database
         self._clock = clock
         self._channel = channel
-        self._repeat_doubtful = repeat_doubtful
+        self._repeated_lanes = repeated_lanes
         self._retry_scale = retry_scale
         self._commit: GroupCommit = (
             SqliteGroupCommit(database, clock) if database.is_sqlite else PostgresGroupCommit(database)
@@ -184,7 +184,7 @@ class Journal:
             outcome,
             attempts=row.attempts + int(outcome.counts),
             repeats=row.repeats + int(row.leased_from == "uncertain"),
-            repeat_doubtful=self._repeat_doubtful,
+            repeat_doubtful=row.lane in self._repeated_lanes,
         )
         wait = jittered(verdict.wait, self._retry_scale) if verdict.wait is not None else None
         if verdict.state is not SENT:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     case,
     delete,
     exists,
-    literal,
     null,
     or_,
     select,
@@ -170,7 +169,9 @@ async def _stop(session: AsyncSession, database: Database, mine: ColumnElement[b
         await tallies.moved(session, [Moved.of(held[row.id], row.state) for row in gone])
 
 
-async def take_over(session: AsyncSession, database: Database, *, repeat_doubtful: bool, limit: int) -> Sequence[Any]:
+async def take_over(
+    session: AsyncSession, database: Database, *, repeated_lanes: frozenset[int], limit: int
+) -> Sequence[Any]:
     """Free what dead senders held; returns (id, state) of each.
 
     Not begun: back to where it was, due now. Begun: uncertain, due now when it may be repeated and was not before.
@@ -188,7 +189,7 @@ async def take_over(session: AsyncSession, database: Database, *, repeat_doubtfu
     if not held:
         return []
     begun = deliveries.c.begun_at.is_not(None)
-    first_doubt = and_(deliveries.c.leased_from != UNCERTAIN, literal(repeat_doubtful))
+    first_doubt = and_(deliveries.c.leased_from != UNCERTAIN, deliveries.c.lane.in_(repeated_lanes))
     again = or_(~begun, first_doubt, deliveries.c.channel == Channel.WEBHOOK)
     freed = (
         update(deliveries)

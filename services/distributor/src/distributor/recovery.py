@@ -39,7 +39,7 @@ class RecoveryWorker:
     def __init__(self, database: Database, clock: Clock, settings: DistributorSettings) -> None:
         self._database = database
         self._clock = clock
-        self._repeat_doubtful = settings.uncertain == "repeat"
+        self._repeated_lanes = settings.repeated_lanes
         self._swept_at: float | None = None
         self._stuck = False
 
@@ -63,7 +63,7 @@ class RecoveryWorker:
     async def take_over(self) -> int:
         """Free one chunk of what dead senders held; returns how many."""
         async with self._database.transaction(quiet=True) as session:
-            freed = await leases.take_over(session, self._database, repeat_doubtful=self._repeat_doubtful, limit=CHUNK)
+            freed = await leases.take_over(session, self._database, repeated_lanes=self._repeated_lanes, limit=CHUNK)
         if freed:
             states = Counter(row.state for row in freed)
             uncertain_total.inc(states[UNCERTAIN])

@@ -11,8 +11,12 @@ from distributor.bounces.return_path import ReturnPaths
 from distributor.mail.addresses import InvalidAddress, wire_address
 from distributor.mail.dkim import parse_keys
 from distributor.mail.relay_url import RelayUrl
+from distributor.states import LANE_OF_RANK
 from distributor.webhooks.addresses import AddressPolicy, parse_networks
+from shared.contracts.mail import Lane
 from shared.settings import OrganisationSettings
+
+LANES = "|".join(Lane)
 
 
 class DistributorSettings(OrganisationSettings):
@@ -59,7 +63,11 @@ class DistributorSettings(OrganisationSettings):
     webhook_allowed_networks: str = Field(default="", description="private networks of intranets, comma between")
     webhook_ca_file: str = Field(default="", description="PEM of authorities of intranets, beside the system's own")
     webhook_timeout_s: float = Field(default=15, gt=0, le=30, description="from the first look-up to the last byte")
-    uncertain: str = Field(default="repeat", pattern="^(repeat|hold)$", description="what to do with doubtful mail")
+    uncertain: str = Field(
+        default="repeat",
+        pattern=rf"^(repeat|hold(:({LANES})(,({LANES}))*)?)$",
+        description="doubtful mail: repeat it once, hold it, or hold that of some lanes: hold:digest,news",
+    )
     personal_data_days: int = Field(
         default=365, ge=1, le=36_500, description="addresses, links and servers' words are kept this long after the end"
     )
@@ -136,6 +144,13 @@ class DistributorSettings(OrganisationSettings):
             except OSError as error:
                 raise ValueError("is not a readable PEM file of certificates") from error
         return value
+
+    @property
+    def repeated_lanes(self) -> frozenset[int]:
+        """The ranks of the lanes whose doubtful mail is repeated."""
+        policy, _, named = self.uncertain.partition(":")
+        held = set(named.split(",")) if named else set(Lane) if policy == "hold" else set()
+        return frozenset(rank for rank, lane in enumerate(LANE_OF_RANK) if lane not in held)
 
     @property
     def return_paths(self) -> ReturnPaths | None:
