@@ -17,7 +17,7 @@ from shared.service import Service
 from subscriptions import choosing, fanout, fanouts
 from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
-from subscriptions.frequencies import EVERYTHING, Frequency, put_frequencies
+from subscriptions.frequencies import EVERYTHING, Frequency
 
 DAILY, WEEKLY = {EVERYTHING: Frequency.DAILY}, {EVERYTHING: Frequency.WEEKLY}
 PUBLIC = {"audience": "public"}
@@ -35,10 +35,8 @@ class Hand:
         self.fanouts, self.digests = service.workers[:2]
 
     async def person(self, name: str, frequencies: dict[str, Frequency], *roles: dict[str, Any], **more: Any) -> str:
-        key = await self.register.person(f"{name}@kalmar.example", *(roles or (PUBLIC,)), **more)
-        async with self._database.transaction() as session:
-            await put_frequencies(session, UUID(key), frequencies)
-        return key
+        chosen = {topic or "everything": str(often) for topic, often in frequencies.items()}
+        return await self.register.person(f"{name}@kalmar.example", *(roles or (PUBLIC,)), frequencies=chosen, **more)
 
     async def publish(self, *audiences: str, **fields: Any) -> ItemSnapshot:
         item = make_item(*(audiences or ("public",)), **fields)
@@ -165,7 +163,7 @@ async def test_a_digest_of_withdrawn_items_is_no_mail(hand: Hand) -> None:
     assert await hand.batches() == []
 
 
-async def test_whoever_changed_their_mind_in_the_meantime(hand: Hand, database: Database) -> None:
+async def test_whoever_changed_their_mind_in_the_meantime(hand: Hand) -> None:
     """Paused, left, unsubscribed: nothing, and no flood later. Now at once: what waits comes with the next run."""
     names = ("pausad", "slutat", "lämnat", "annat", "genast", "vecka")
     keys = {name: await hand.person(name, WEEKLY if name == "vecka" else DAILY) for name in names}
@@ -174,9 +172,9 @@ async def test_whoever_changed_their_mind_in_the_meantime(hand: Hand, database: 
     await hand.register.change(keys["slutat"], unsubscribed=True)
     await hand.register.change(keys["lämnat"], left_audiences=["public"])
     await hand.register.change(keys["annat"], topics=["organisation"])
-    async with database.transaction() as session:
-        await put_frequencies(session, UUID(keys["genast"]), {})
-        await put_frequencies(session, UUID(keys["vecka"]), DAILY)
+    assert (await hand.register.change(keys["genast"], frequencies={}))["frequencies"] == {}
+    changed = await hand.register.change(keys["vecka"], frequencies={"everything": "daily", "organisation": "weekly"})
+    assert changed["frequencies"] == {"everything": "daily", "organisation": "weekly"}
     await hand.at(WEDNESDAYS_SLOT)
     assert sorted(await hand.mails()) == [("genast", {"Ett"}), ("vecka", {"Ett"})]
     assert {key: str(reason) for key, reason in await hand.left_out()} == {

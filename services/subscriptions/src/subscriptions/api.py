@@ -18,6 +18,7 @@ from shared.problems import Problem, documented
 from shared.web.dates import STOCKHOLM
 from subscriptions import erasing, importing, people, preview, stops, subscribing
 from subscriptions.audience import Target
+from subscriptions.frequencies import Frequencies, as_told, frequencies_of
 from subscriptions.history import Source
 from subscriptions.models import Group, Organisation, OrganisationKind, Subscriber
 from subscriptions.people import RoleRow
@@ -217,10 +218,13 @@ async def _show(session: AsyncSession, subscriber_id: UUID, now: datetime) -> Su
 async def _shown(session: AsyncSession, rows: list[Subscriber], now: datetime) -> list[SubscriberOut]:
     ids = [row.id for row in rows]
     roles, left = await people.roles_of(session, ids), await people.left_by(session, ids)
-    return [_subscriber(row, roles[row.id], left[row.id], now) for row in rows]
+    chosen = await frequencies_of(session, ids)
+    return [_subscriber(row, roles[row.id], left[row.id], chosen.get(row.id, {}), now) for row in rows]
 
 
-def _subscriber(row: Subscriber, roles: list[RoleRow], left: set[Audience], now: datetime) -> SubscriberOut:
+def _subscriber(
+    row: Subscriber, roles: list[RoleRow], left: set[Audience], chosen: Frequencies, now: datetime
+) -> SubscriberOut:
     return SubscriberOut(
         id=row.id,
         address=row.address,
@@ -230,6 +234,7 @@ def _subscriber(row: Subscriber, roles: list[RoleRow], left: set[Audience], now:
         roles=[_role(role) for role in roles],
         topics=sorted(row.topics),
         municipalities=sorted(row.municipalities),
+        frequencies=as_told(chosen),
         left_audiences=sorted(left),
         paused_until=row.paused_until,
         version=row.version,

@@ -17,6 +17,8 @@ from subscriptions.models import FrequencyRow
 
 EVERYTHING = ""
 """The topic under which the frequency of everything stands that has none of its own."""
+EVERYTHING_NAMED = "everything"
+"""The same for callers of the API."""
 NEVER_PUT_OFF = frozenset({Audience.NEWSROOM})
 
 
@@ -62,3 +64,13 @@ async def put_frequencies(session: AsyncSession, subscriber_id: UUID, chosen: Fr
     ]
     if rows:
         await session.execute(insert(FrequencyRow), rows)
+
+
+def as_told(chosen: Frequencies) -> dict[str, Frequency]:
+    """As callers of the API read it."""
+    return {topic or EVERYTHING_NAMED: frequency for topic, frequency in sorted(chosen.items())}
+
+
+def as_kept(told: Frequencies) -> dict[str, Frequency]:
+    """What a caller of the API said, as it is kept."""
+    return {EVERYTHING if topic == EVERYTHING_NAMED else topic: frequency for topic, frequency in told.items()}

@@ -14,6 +14,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.problems import FieldError
 from subscriptions.consent import Basis
+from subscriptions.frequencies import EVERYTHING_NAMED, Frequency
 from subscriptions.history import Act, Source
 from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
 from subscriptions.suppressions import SuppressionReason
@@ -38,6 +39,10 @@ def _known_topic(topic: str) -> str:
     return topic
 
 
+def _topic_or_everything(topic: str) -> str:
+    return topic if topic == EVERYTHING_NAMED else _known_topic(topic)
+
+
 def _within_reason(instant: datetime) -> datetime:
     if not 2000 <= instant.year < 2200:
         raise refusal(
@@ -55,6 +60,14 @@ Municipalities = Annotated[list[Municipality], Field(max_length=50, description=
 Topics = Annotated[
     list[Annotated[str, Field(max_length=50), AfterValidator(_known_topic)]],
     Field(max_length=50, description="topic ids; none means all"),
+]
+Often = Annotated[
+    dict[Annotated[str, Field(max_length=50), AfterValidator(_topic_or_everything)], Frequency],
+    Field(
+        max_length=50,
+        description="how often, by topic id or `everything`; what is not named comes as everything, and that at once",
+        examples=[{"everything": "daily", "results": "weekly"}],
+    ),
 ]
 Pause = Annotated[AwareDatetime, AfterValidator(_within_reason), Field(description="the first instant of mail again")]
 AddressText = Annotated[str, Field(max_length=400, examples=["anna.andersson@kalmar.example"])]
@@ -80,6 +93,7 @@ class SubscriberIn(RequestModel):
     roles: list[RoleIn] = Field(default_factory=list, max_length=50)
     topics: Topics = Field(default_factory=list)
     municipalities: Municipalities = Field(default_factory=list)
+    frequencies: Often = Field(default_factory=dict)
     paused_until: Pause | None = None
 
 
@@ -92,6 +106,7 @@ class SubscriberPatch(RequestModel):
     roles: list[RoleIn] | None = Field(default=None, max_length=50)
     topics: Topics | None = None
     municipalities: Municipalities | None = None
+    frequencies: Often | None = None
     left_audiences: list[Audience] | None = Field(default=None, max_length=5)
     paused_until: Pause | None = None
     unsubscribed: bool | None = None
@@ -125,6 +140,7 @@ class SubscriberOut(BaseModel):
     roles: list[RoleOut]
     topics: list[str]
     municipalities: list[str]
+    frequencies: dict[str, Frequency] = Field(description="by topic id or `everything`; empty is everything at once")
     left_audiences: list[Audience]
     paused_until: datetime | None
     version: int = Field(description="also the ETag")

@@ -17,6 +17,7 @@ from shared.ids import new_id
 from shared.problems import Problem, invalid
 from subscriptions import addresses, people, suppressions
 from subscriptions.addresses import Address, InvalidAddress
+from subscriptions.frequencies import as_kept, put_frequencies
 from subscriptions.history import Act, Source, record, standing_of
 from subscriptions.models import OrganisationKind
 from subscriptions.schemas import RoleIn, SubscriberIn, SubscriberPatch
@@ -48,6 +49,7 @@ async def add(session: AsyncSession, wanted: SubscriberIn, at: datetime) -> UUID
         await _refuse_taken(session, address)
     rows = await _role_rows(session, subscriber_id, wanted.roles)
     await people.put_roles(session, rows)
+    await put_frequencies(session, subscriber_id, as_kept(wanted.frequencies))
     subscriber = await people.subscriber(session, subscriber_id)
     assert subscriber is not None
     stands = {field: value for field, value in (await standing_of(session, subscriber, ())).items() if value}
@@ -80,6 +82,9 @@ async def change(
         if patch.roles is not None:
             rows = await _role_rows(session, subscriber_id, patch.roles)
             await people.replace_roles(session, subscriber_id, rows)
+            person.touched = True
+        if patch.frequencies is not None:
+            await put_frequencies(session, subscriber_id, as_kept(patch.frequencies))
             person.touched = True
         await _change_address(session, person, patch, at)
         _change_row(person, patch, at)
