@@ -2,8 +2,11 @@
 
 import json
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.servers.sink import SinkProcess
 
@@ -47,3 +50,24 @@ class Arrivals:
         accepted = {line["rcpt"][0]: line["answered_at"] for line in found}
         assert len(accepted) == len(found) == count, f"{len(found)} mails to {len(accepted)} recipients, not {count}"
         return Arrived(accepted)
+
+
+class Accepted:
+    """The same for several kinds of readers at once: `accepted_at` by the word before the first dot of their address."""
+
+    def __init__(self, log: BinaryIO) -> None:
+        self._log = log
+        self._rest = b""
+        self.accepted_at: defaultdict[str, list[float]] = defaultdict(list)
+
+    def count(self, audience: str) -> int:
+        return len(self.accepted_at[audience])
+
+    def wait(self, until: Callable[[], bool], *, within: float) -> None:
+        deadline = time.monotonic() + within
+        while not until():
+            *lines, self._rest = (self._rest + self._log.read()).split(b"\n")
+            for line in map(json.loads, lines):
+                self.accepted_at[line["rcpt"][0].partition(".")[0]].append(line["answered_at"])
+            assert time.monotonic() < deadline, {name: len(each) for name, each in self.accepted_at.items()}
+            time.sleep(0 if lines else 0.01)

@@ -112,6 +112,4 @@ def test_ready_bytes_a_second(sink_port: int, table: Table) -> None:
         ("aiosmtplib", OF_AIOSMTPLIB, GOAL_AIOSMTPLIB),
     ):
         ratio = medians["ours"] / medians[name]
-        table.add(
-            f"  {name}, {connections} connections", f"{medians[name]:.0f}/s; ours is {ratio:.2f} times (goal {goal})"
-        )
+        table.goal(f"ready bytes of {name}, {connections} connections", ratio, goal, f"{medians[name]:.0f}/s")

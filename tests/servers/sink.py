@@ -19,7 +19,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
+
+import uvloop
 
 from tests.servers.process import ServerProcess
 from tests.servers.run import claim_port
@@ -61,11 +63,11 @@ class Connection(asyncio.Protocol):
         self._recipients: list[str] = []
         self._in_data = False
         self._owes_answer = False
+        self._answers: list[bytes] = []
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
         transport.write(b"220 sink.example ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -76,6 +78,13 @@ class Connection(asyncio.Protocol):
         # A delayed answer goes before those to the commands behind it (RFC 2920, section 3.2).
         while not self._owes_answer and self._step():
             pass
+        self._say()
+
+    def _say(self) -> None:
+        """All answers to what was read in one write, as a real server gives them."""
+        if self._answers:
+            self._transport.write(b"".join(self._answers))
+            self._answers.clear()
 
     def _step(self) -> bool:
         """Take one command or one message off the buffer; False when no whole one is there."""
@@ -92,7 +101,7 @@ class Connection(asyncio.Protocol):
         line, newline, rest = self._buffer.partition(b"\r\n")
         if newline:
             self._buffer = rest
-            self._transport.write(self._reply(bytes(line)))
+            self._answers.append(self._reply(bytes(line)))
         return bool(newline)
 
     def _reply(self, line: bytes) -> bytes:
@@ -131,11 +140,13 @@ class Connection(asyncio.Protocol):
         plan = self._plan
         answered_at = None
         if plan.kills(dot, "before"):
+            self._say()
             plan.kill()
         else:
-            self._transport.write(b"250 2.0.0 Ok: queued as %010X\r\n" % dot)
+            self._answers.append(b"250 2.0.0 Ok: queued as %010X\r\n" % dot)
             answered_at = time.time()
         if plan.kills(dot, "after"):
+            self._say()
             plan.kill()
         self._record(dot, recipients, content, dot_at, answered_at)
 
@@ -185,7 +196,7 @@ def main(arguments: list[str]) -> None:
         kill_when=given.kill_when,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(plan, given.port))
+        uvloop.run(serve(plan, given.port))
 
 
 @dataclass(frozen=True)
