@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tests.servers.sink import SinkProcess
 
@@ -55,9 +54,9 @@ class Arrivals:
 class Accepted:
     """The same for several kinds of readers at once: `accepted_at` by the word before the first dot of their address."""
 
-    def __init__(self, log: BinaryIO) -> None:
-        self._log = log
-        self._rest = b""
+    def __init__(self, sink: SinkProcess) -> None:
+        self._log: Path = sink.log
+        self._offset = self._log.stat().st_size
         self.accepted_at: defaultdict[str, list[float]] = defaultdict(list)
 
     def count(self, audience: str) -> int:
@@ -66,7 +65,10 @@ class Accepted:
     def wait(self, until: Callable[[], bool], *, within: float) -> None:
         deadline = time.monotonic() + within
         while not until():
-            *lines, self._rest = (self._rest + self._log.read()).split(b"\n")
+            with self._log.open("rb") as log:
+                log.seek(self._offset)
+                *lines, rest = log.read().split(b"\n")
+                self._offset = log.tell() - len(rest)
             for line in map(json.loads, lines):
                 self.accepted_at[line["rcpt"][0].partition(".")[0]].append(line["answered_at"])
             assert time.monotonic() < deadline, {name: len(each) for name, each in self.accepted_at.items()}

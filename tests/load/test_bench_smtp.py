@@ -4,6 +4,7 @@ All send the same 6 kB to Postfix's own `smtp-sink`, one recipient each, from on
 """
 
 import asyncio
+import os
 import shutil
 import socket
 import statistics
@@ -29,7 +30,7 @@ pytestmark = [
 CONNECTIONS, OF_AIOSMTPLIB = 16, 32
 MAILS, MAILS_SLOW = 20_000, 8_000
 IN_HAND = 2
-RUNS = 5
+RUNS = int(os.environ.get("BENCH_ROUNDS", "5"))
 GOAL_SOURCE, GOAL_AIOSMTPLIB = 1.0, 4.0
 HEAD = b"From: a@forbundet.example\r\nTo: b@kommun.example\r\nSubject: Fler unga i arbete\r\n\r\n"
 TEXT = HEAD + (b"x" * 70 + b"\r\n") * ((6000 - len(HEAD)) // 72)

@@ -6,6 +6,7 @@ ledger, judge no address, limit no answer and retry nothing.
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ IN_FLIGHT = 32
 ENDPOINTS = 640
 ITEMS = 10
 HOOKS = ENDPOINTS * ITEMS
-RUNS = 5
+RUNS = int(os.environ.get("BENCH_ROUNDS", "5"))
 OF_AIOHTTP, OF_HTTPX2 = 0.8, 10.0
 MANY_ENDPOINTS, ALL_TOLD_S, PUBLISHED = 1_000, 2.0, 21
 

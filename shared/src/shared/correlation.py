@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +35,19 @@ def accepted(correlation_id: str | None, traceparent: str | None) -> Correlation
     known = correlation_id if correlation_id and ALLOWED.fullmatch(correlation_id) else str(new_id())
     trace = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None
     return Correlation(known, trace)
+
+
+def context_of(correlation: Correlation) -> Context:
+    """A context in which all work belongs to `correlation`: for many tasks, which then need not enter it each."""
+    context = copy_context()
+    context.run(enter, correlation)
+    return context
+
+
+def enter(correlation: Correlation) -> None:
+    """From now on, work in the context at hand belongs to `correlation`: for a task's own context."""
+    _current.set(correlation)
+    structlog.contextvars.bind_contextvars(correlation_id=correlation.correlation_id)
 
 
 @contextmanager

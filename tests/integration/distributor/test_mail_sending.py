@@ -62,7 +62,7 @@ async def test_the_server_gets_the_bytes_that_were_composed(smtp_server: SmtpSer
     assert (ended.state, ended.code, ended.enhanced, ended.phase, ended.fault) == (SENT, 250, "2.0.0", "dot", NONE)
     assert mail.queue_id in ended.reply
     assert timedelta(0) < ended.duration < timedelta(seconds=5)
-    assert (sender.channel, sender.slots) == (Channel.MAIL, 32)
+    assert (sender.channel, sender.slots) == (Channel.MAIL, 64)
 
 
 DOTS = ".\n..\n.\r\n\r\n.\r\nMAIL FROM:<x@y.example>\r\n.ett\n\r.\r" + "x" * 2000 + "\x00\n."

@@ -22,6 +22,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
@@ -59,6 +60,8 @@ PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
 REFUSED_FIRST_S, REFUSED_LONGEST_S = 30.0, 300.0
 """While it refuses everybody: somebody has to mend it, and each try makes a block worse."""
 CONTENTS_KEPT = 64
+Known = tuple[Content | None, Context | None]
+UNKNOWN: Known = (None, None)
 
 attempts_total = Counter("budkavle_delivery_attempts_total", "Attempts by channel and outcome", ["channel", "state"])
 attempt_seconds = Histogram("budkavle_delivery_attempt_seconds", "Time that an attempt took", ["channel"])
@@ -85,7 +88,7 @@ class DeliveryWorker:
         self._changed = asyncio.Event()
         self._look = True  # something may be due
         self._broken: BaseException | None = None
-        self._contents: OrderedDict[tuple[uuid.UUID, int], Content] = OrderedDict()
+        self._contents: OrderedDict[tuple[uuid.UUID, int], Known] = OrderedDict()
         mail = sender.channel is Channel.MAIL
         self._per_domain = settings.smtp_per_domain if mail else 0
         self._claimed: AtHand
@@ -190,7 +193,8 @@ class DeliveryWorker:
         self._pace.take(going)
         for row in rows[:going]:
             self._breaker.may_begin()
-            task = asyncio.create_task(self._attempt(row))
+            content, context = self._known(row)
+            task = asyncio.create_task(self._attempt(row, content), context=context)
             self._under_way.add(task)
             task.add_done_callback(self._landed)
         if going < len(rows):
@@ -204,18 +208,19 @@ class DeliveryWorker:
             self._broken = task.exception()
         self._changed.set()
 
-    async def _attempt(self, row: Claimed) -> None:
-        outcome = await self._send(row)  # first: the list is another one by then
+    async def _attempt(self, row: Claimed, content: Content | None) -> None:
+        outcome = await self._send(row, content)  # first: the list is another one by then
         self._finished.append((row, outcome))
         if self._per_domain:
             self._at_hand.leave(row)
             self._look = True
 
-    async def _send(self, row: Claimed) -> Outcome:
+    async def _send(self, row: Claimed, content: Content | None) -> Outcome:
         try:
-            content = self._known(row) or await self._content(row)
-            with correlation.correlated(content.trail):
-                outcome = await self._sender.send(_dispatch(row, content))
+            if content is None:
+                content = await self._content(row)
+                correlation.enter(content.trail)
+            outcome = await self._sender.send(_dispatch(row, content))
             if outcome.state is not SENT:
                 outcome = replace(outcome, trail=content.trail)
         except Exception as error:
@@ -261,16 +266,17 @@ class DeliveryWorker:
         else:
             log.warning("channel_paused", **why)
 
-    def _known(self, row: Claimed) -> Content | None:
-        """What the delivery says, if it was read before."""
-        content = self._contents.get((row.edition_id or row.subject_id, row.revision))
-        if content is not None and not content.note and row.form in FOLLOW_UPS:
-            return None  # a batch may have told of the revision before the news did
-        return content
+    def _known(self, row: Claimed) -> Known:
+        """What the delivery says, if it was read before, and the context that its attempts share."""
+        known = self._contents.get((row.edition_id or row.subject_id, row.revision), UNKNOWN)
+        if known[0] is not None and not known[0].note and row.form in FOLLOW_UPS:
+            return UNKNOWN  # a batch may have told of the revision before the news did
+        return known
 
     async def _content(self, row: Claimed) -> Content:
         content = await load_content(self._database, row.subject_id, row.revision, row.edition_id)
-        self._contents[row.edition_id or row.subject_id, row.revision] = content
+        context = correlation.context_of(content.trail)
+        self._contents[row.edition_id or row.subject_id, row.revision] = (content, context)
         while len(self._contents) > CONTENTS_KEPT:
             self._contents.popitem(last=False)
         return content

@@ -44,7 +44,7 @@ class DistributorSettings(OrganisationSettings):
     about: str = Field(default="", description="four to six lines about the organisation, below press releases")
     smtp_connections: int = Field(default=16, ge=1, le=200, description="open to the relay at once, at most")
     smtp_pipeline: int = Field(
-        default=2,
+        default=4,
         ge=1,
         le=4,
         description="mails in hand a connection; together: the doubt after a crash",

@@ -13,7 +13,7 @@ Lines have at most 78 octets, but for a header field that holds one long address
 import re
 from binascii import b2a_qp
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -40,7 +40,7 @@ from distributor.mail.smtp import Composed
 from distributor.settings import DistributorSettings
 from shared.contracts.mail import Form, SubjectKind
 from shared.contracts.news import Audience, Locale
-from shared.ids import derived_id
+from shared.ids import derived_id, derived_ids
 from shared.translations import translations
 
 FRAMES_KEPT = 128
@@ -110,7 +110,7 @@ class Composer:
         that was a digest.
         """
         subject, revision = (earlier, 0) if isinstance(earlier, UUID) else (dispatch.content.subject_id, earlier)
-        unique = derived_id("message-id", subject, revision, dispatch.recipient_id)
+        unique = _message_ids(subject, revision)(dispatch.recipient_id)
         return f"<{unique.hex}@{self._domain}>"
 
     def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
@@ -250,6 +250,11 @@ def _link(url: str) -> tuple[bytes, bytes]:
     if len(data) > QP_LINE:
         data = SOFT_BREAK.join([data[at : at + QP_LINE] for at in range(0, len(data), QP_LINE)])
     return data, data
+
+
+@lru_cache(maxsize=256)
+def _message_ids(subject_id: UUID, revision: int) -> Callable[[object], UUID]:
+    return derived_ids("message-id", subject_id, revision)
 
 
 @lru_cache(maxsize=256)
