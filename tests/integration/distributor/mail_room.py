@@ -35,6 +35,7 @@ from shared.messaging.outbox import outbox
 DATABASES = ("sqlite", "postgresql")
 CONNECTIONS, PIPELINE = 4, 2
 LONGEST_JITTER = 1.2
+BATCH = 500
 
 MOVABLE = """
 CREATE SCHEMA travel;
@@ -89,9 +90,13 @@ class MailRoom:
     async def publish(self, addresses: Sequence[str], *, lane: Lane = Lane.NEWS) -> ItemSnapshot:
         """One item to these people."""
         item = snapshot(uuid4())
-        recipients = zip(people(len(addresses)), addresses, strict=True)
-        told = tuple(person.model_copy(update={"address": address}) for person, address in recipients)
-        await self.room.hear(batch(item, told, lane=lane))
+        for at in range(0, len(addresses), BATCH):
+            some = addresses[at : at + BATCH]
+            told = (
+                person.model_copy(update={"address": address})
+                for person, address in zip(people(len(some)), some, strict=True)
+            )
+            await self.room.hear(batch(item, tuple(told), lane=lane))
         return item
 
     async def go_on(self, by: timedelta) -> None:

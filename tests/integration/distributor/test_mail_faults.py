@@ -428,7 +428,9 @@ async def test_f42_a_mail_hung_up_on_before_its_dot_goes_out_once(
     async with mail.sending(sink.url):
         await mail.publish(everybody)
         await eventually(delivery.paused.labels(Channel.MAIL)._value.get, within=20)
-        assert set((await mail.states()).values()) <= {"planned", "leased", "deferred"}
+        # -A hangs up on a text that it leaves unread: where the reset overtakes its 550, the dot has left unanswered.
+        doubtful = {"uncertain"} if "-A" in switches else set()
+        assert set((await mail.states()).values()) <= {"planned", "leased", "deferred", *doubtful}
         sink.forget()  # -A leaves pieces of texts that it never read to their end
         sink.start()
         await mail.until("sent", everybody, passing=MINUTE)
