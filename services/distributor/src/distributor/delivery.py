@@ -60,6 +60,7 @@ PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
 REFUSED_FIRST_S, REFUSED_LONGEST_S = 30.0, 300.0
 """While it refuses everybody: somebody has to mend it, and each try makes a block worse."""
 CONTENTS_KEPT = 64
+Key = tuple[uuid.UUID, int]
 Known = tuple[Content | None, Context | None]
 UNKNOWN: Known = (None, None)
 
@@ -88,7 +89,8 @@ class DeliveryWorker:
         self._changed = asyncio.Event()
         self._look = True  # something may be due
         self._broken: BaseException | None = None
-        self._contents: OrderedDict[tuple[uuid.UUID, int], Known] = OrderedDict()
+        self._contents: OrderedDict[Key, Known] = OrderedDict()
+        self._reading: dict[Key, asyncio.Task[Content]] = {}
         mail = sender.channel is Channel.MAIL
         self._per_domain = settings.smtp_per_domain if mail else 0
         self._claimed: AtHand
@@ -108,11 +110,12 @@ class DeliveryWorker:
         try:
             await self._go_round(stop)
         finally:
-            tasks = (*self._under_way, *background)
+            tasks = (*self._under_way, *self._reading.values(), *background)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._finished.clear()
+            self._reading.clear()
             if stop.is_set():  # else this worker is started again, with the same sender
                 await self._sender.close()
             await self._journal.close()
@@ -274,6 +277,17 @@ class DeliveryWorker:
         return known
 
     async def _content(self, row: Claimed) -> Content:
+        """Read what the delivery says. Whoever asks while it is being read shares the answer."""
+        key = (row.edition_id or row.subject_id, row.revision)
+        if key not in self._reading:
+            self._reading[key] = asyncio.create_task(self._read(row))
+        try:
+            return await asyncio.shield(self._reading[key])
+        finally:
+            if key in self._reading and self._reading[key].done():
+                del self._reading[key]
+
+    async def _read(self, row: Claimed) -> Content:
         content = await load_content(self._database, row.subject_id, row.revision, row.edition_id)
         context = correlation.context_of(content.trail)
         self._contents[row.edition_id or row.subject_id, row.revision] = (content, context)
