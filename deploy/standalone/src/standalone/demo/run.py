@@ -20,7 +20,7 @@ from shared.database import Database
 from shared.settings import load
 from shared.web.pages import Pages
 from standalone import up
-from standalone.demo import accounting, loading, telling
+from standalone.demo import accounting, digest, loading, telling
 from standalone.demo.failure import Failed
 from standalone.demo.intranet import IntranetLog, intranet_router
 from standalone.demo.site import Site
@@ -119,9 +119,13 @@ async def _load_and_account(site: Site, state: DemoState, whole: up.Standalone, 
         reaches = await accounting.settled(site, items, watch)
     for item in items:
         out.print(telling.who_got_what(item, reaches[item.id]))
+    settled = all(reach.is_settled for reach in reaches.values())
     if len(fresh) < len(items):
         out.print("  Published by an earlier start; nothing was sent again.\n")
-        return all(reach.is_settled for reach in reaches.values())
+        await digest.send(site, state)
+        return settled
     checks = await accounting.checks(site, items, reaches)
+    await digest.send(site, state)
+    checks.append(await digest.check(site, state))
     out.print(telling.verdict(checks))
-    return all(reach.is_settled for reach in reaches.values()) and all(check.holds for check in checks)
+    return settled and all(check.holds for check in checks)

@@ -28,6 +28,7 @@ class DemoState:
     people_loaded: bool = False
     secrets: dict[str, str] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
+    digest_run: str = ""
     items: dict[str, PublishedItem] = field(default_factory=dict)
 
     @classmethod

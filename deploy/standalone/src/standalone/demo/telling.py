@@ -67,10 +67,14 @@ def who_got_what(item: PublishedItem, reach: Reach) -> Table:
         table.add_column(name, str(reach.answer["total"][name]), justify="right", no_wrap=True)
     table.add_column("left out", str(reach.answer["excluded"]))
     for row in reach.rows:
-        reasons = ", ".join(f"{each['count']} {each['reason'].replace('_', ' ')}" for each in row["exclusions"])
+        reasons = ", ".join(f"{each['count']} {_reason(each['reason'])}" for each in row["exclusions"])
         audience = (row["audience"] or "intranets").replace("_", " ")
         table.add_row(audience, row["channel"], *(str(row[name]) for name in columns), reasons or "-")
     return table
+
+
+def _reason(reason: str) -> str:
+    return "by digest" if reason == "frequency" else reason.replace("_", " ")
 
 
 def verdict(checks: Sequence[Check]) -> Table:
