@@ -20,9 +20,14 @@ class Process:
     def __init__(self, directory: Path, port: int) -> None:
         self._printed, self._complained = directory / "out.txt", directory / "err.txt"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUDKAVLE_")}
-        self.environment = {**inherited, "BUDKAVLE_DATA_DIR": str(directory / "data"), "BUDKAVLE_PORT": str(port)}
-        self.port = port
+        self.environment = {**inherited, "BUDKAVLE_DATA_DIR": str(directory / "data")}
+        self.move_to(port)
         self._process: asyncio.subprocess.Process | None = None
+
+    def move_to(self, port: int) -> None:
+        """Answer at another port from the next start on."""
+        self.port = port
+        self.environment["BUDKAVLE_PORT"] = str(port)
 
     @property
     def url(self) -> str:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser
 from tests.budkavle import BUDKAVLE, Process
+from tests.servers.run import claim_port
 
 import standalone
 
@@ -133,11 +134,17 @@ async def a_mail_leads_to_the_preference_page(site: httpx2.AsyncClient, mail: in
 async def test_a_demo_started_again_publishes_nothing_twice(budkavle: Process) -> None:
     await budkavle.start("demo", "--once")
     assert await budkavle.ended() == 0, budkavle.out + budkavle.err
-    first = budkavle.out
+    first, former = budkavle.out, budkavle.url
+    budkavle.move_to(claim_port())
     await budkavle.start("demo")
     await budkavle.says(READY)
     assert "nothing was sent again" in budkavle.out
     assert items_of(budkavle.out) == items_of(first)
+    assert f"Mails from before lead to {former}" in budkavle.out
+    assert former not in budkavle.out.replace(f"lead to {former}", "")
+    links = re.findall(rf"{budkavle.url}/(?:nyheter|prenumeration)/\S+", budkavle.out)
+    async with budkavle.site() as site:
+        assert [(await site.get(link)).status_code for link in links] == [200, 200, 200]
     sent = sum(int(number) for number in re.findall(r"^  all +\d+ +(\d+)", first, re.MULTILINE))
     async with budkavle.site() as site:
         webhooks = (await site.get("/demo/intranet.json")).json()["data"]

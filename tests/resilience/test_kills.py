@@ -20,6 +20,9 @@ from tests.resilience.scene import (
 )
 
 TAKEN_BY_RELAY = "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL OR published_at IS NOT NULL"
+UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+RESUMED_WITHIN_S = 5.0
+LOOKED_WITHIN_S = 1.5
 BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
 
 
@@ -30,8 +33,12 @@ async def test_content_between_commit_and_publish(scene: Scene) -> None:
         await scene.desk.publish(item)
         await eventually(lambda: scene.deployment.ask("content", TAKEN_BY_RELAY)[0][0] > taken)
         await scene.kill("content")
+    killed_at = now()
     assert scene.inboxes.count == 0
     await scene.start("content")
+    started_at = now()
+    await eventually(lambda: scene.deployment.ask("content", UNPUBLISHED)[0][0] == 0, within=20)
+    assert now() < max(killed_at + RESUMED_WITHIN_S, started_at + LOOKED_WITHIN_S)  # a busy machine starts slowly
     await scene.desk.reached(item)
     assert check_once_each(scene.inboxes.of(item), EVERYBODY) == 0
     await check_ledger(scene, item)

@@ -33,10 +33,12 @@ class Settings(BaseSettings):
     public_url: str = Field(default="http://localhost:8080", description="where readers reach the site")
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(description="newest first, comma between")
     admin_key: SecretStr | None = Field(default=None, description="accepted as the first admin key")
-    log_format: str = Field(default="json", pattern="^(json|console)$")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    host: str = "0.0.0.0"  # noqa: S104 - a container listens on all its interfaces
-    port: int = Field(default=8080, ge=0, le=65535)
+    log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console")
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
+    )
+    host: str = Field(default="0.0.0.0", description="where to listen")  # noqa: S104 - a container's all interfaces
+    port: int = Field(default=8080, ge=0, le=65535, description="where to answer HTTP")
     trusted_proxies: str = Field(default="", description="addresses whose X-Forwarded-* headers are believed")
     instance: str = Field(default="", description="name of this replica in leases and logs; drawn when empty")
 
@@ -83,10 +85,12 @@ class Settings(BaseSettings):
 class OrganisationSettings(Settings):
     """Who stands behind the pages and the mails: on both, the reader is told where to find the organisation."""
 
-    organisation: str = Field(default="Samordningsförbundet i Kalmar län", min_length=1)
+    organisation: str = Field(
+        default="Samordningsförbundet i Kalmar län", min_length=1, description="its name on pages and in mails"
+    )
     postal_address: str = Field(default="", description="in the footer of pages and mails; one line")
-    contact_email: str = ""
-    contact_phone: str = ""
+    contact_email: str = Field(default="", description="where readers can write; on pages and in mails")
+    contact_phone: str = Field(default="", description="where readers can call; on pages and in mails")
     facebook_url: str = Field(default="", description="the organisation's Facebook page")
 
     @field_validator("facebook_url")

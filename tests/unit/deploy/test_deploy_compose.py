@@ -15,6 +15,7 @@ from subscriptions.settings import SubscriptionsSettings
 
 OF_THE_DEPLOYMENT = {"SITE_ADDRESS", "EDGE_SUBNET", "IMAGE_TAG"}
 OUTSIDE_THE_SETTINGS = {"BUDKAVLE_SECRETS_DIR"}  # where the settings' secrets lie: read before them
+FILES_THAT_SETTINGS_NAME = {"dkim.pem"}  # BUDKAVLE_DKIM_KEYS=selector=/run/secrets/dkim.pem
 SETTINGS: dict[str, type[BaseSettings]] = {
     "content": ContentSettings,
     "subscriptions": SubscriptionsSettings,
@@ -63,7 +64,7 @@ def test_what_a_container_is_told_is_what_its_service_reads(name: str) -> None:
     known = names_of(SETTINGS[service]) | OUTSIDE_THE_SETTINGS
     assert set(container["environment"]) <= known
     secrets = {secret["target"] for secret in container["secrets"]}
-    assert {secret.upper() for secret in secrets} <= known
+    assert {secret.upper() for secret in secrets - FILES_THAT_SETTINGS_NAME} <= known
     assert {"budkavle_database_url", "budkavle_broker_url", "budkavle_secret_keys"} <= secrets
     own = [secret["source"] for secret in container["secrets"] if secret["target"] == "budkavle_database_url"]
     assert own == [f"{service}_database_url"]
@@ -143,3 +144,23 @@ def test_the_demo_is_not_needed_to_know_the_settings() -> None:
     """What standalone alone is told has no place in the deployment of three."""
     alone = names_of(StandaloneSettings) - names_of(*SETTINGS.values())
     assert not alone & variables()
+
+
+@pytest.mark.parametrize("name", ["serve", "work"])
+def test_bounces_and_signing_can_be_chosen_without_touching_the_file(name: str) -> None:
+    """In .env, and in files that are made empty: then neither is on."""
+    container = composed()["services"][f"distributor-{name}"]
+    secrets = {secret["target"] for secret in container["secrets"]}
+    assert {"budkavle_bounce_mailbox_url", "dkim.pem"} <= secrets
+    example, guide = (ROOT / ".env.example").read_text(), (ROOT / "deploy/README.md").read_text()
+    for setting in ("BUDKAVLE_BOUNCE_ADDRESS", "BUDKAVLE_BOUNCE_LISTEN", "BUDKAVLE_DKIM_KEYS"):
+        assert re.search(rf"(?m)^#{setting}=", example)
+        assert setting in guide
+    assert "=/run/secrets/dkim.pem" in example
+
+
+def test_the_operator_can_import_a_file_of_the_host() -> None:
+    operator = composed()["services"]["operator"]
+    assert operator["volumes"] == ["./deploy/docker/import:/import:ro"]
+    assert operator["environment"]["BUDKAVLE_PUBLIC_URL"] == "http://subscriptions-serve:8080"
+    assert "operator import /import/" in (ROOT / "deploy/README.md").read_text()

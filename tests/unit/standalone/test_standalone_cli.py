@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from shared.keys import Principal, Scope, verify
 from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.dead_letters import park
 from standalone.cli import app
+from subscriptions.csv_reading import COLUMNS, OF_AUDIENCE
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ADDRESS = "eva.ekmosse@kalmar.example"
@@ -138,6 +140,49 @@ def test_a_key_for_a_database_that_is_not_there_is_refused_in_one_line(budkavle:
     assert "budkavle migrate" in line
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dead", "list"),
+        ("dead", "show", uuid4()),
+        ("keys", "list"),
+        ("keys", "revoke", "x"),
+        ("keys", "list", "--json"),
+    ],
+)
+def test_a_wrong_directory_is_named_and_nothing_is_made_in_it(
+    budkavle: Budkavle, directory: Path, arguments: tuple[object, ...]
+) -> None:
+    for _ in range(2):
+        line = one_line(budkavle(*arguments))
+        assert str(directory) in line
+        assert "BUDKAVLE_DATA_DIR" in line
+        directory.mkdir(exist_ok=True)  # the second time it exists, and holds nothing
+    assert list(directory.iterdir()) == []
+
+
+def test_the_settings_are_listed_and_each_says_what_it_means(budkavle: Budkavle) -> None:
+    lines = budkavle("settings").stdout.splitlines()
+    told = dict(zip((line.partition("=")[0] for line in lines[::2]), lines[1::2], strict=True))
+    assert {"BUDKAVLE_DATA_DIR", "BUDKAVLE_PORT", "BUDKAVLE_SMTP_URL", "BUDKAVLE_BOUNCE_ADDRESS"} <= set(told)
+    assert [name for name, meaning in told.items() if not meaning.strip()] == []
+    assert "BUDKAVLE_PORT=8080" in lines
+    offered = set(re.findall(r"BUDKAVLE_[A-Z_]+", budkavle("up", "--help").output))
+    assert {"BUDKAVLE_DATA_DIR", "BUDKAVLE_PORT", "BUDKAVLE_SMTP_URL"} <= offered <= set(told)
+
+
+def test_the_columns_of_an_import_are_told(budkavle: Budkavle) -> None:
+    document = (Path(__file__).parents[3] / "docs/import.md").read_text(encoding="utf-8")
+    told = budkavle("import", "--help").output
+    for audience, columns in OF_AUDIENCE.items():
+        row = next(line for line in document.splitlines() if line.startswith(f"| `{audience}`"))
+        for column in columns:
+            assert f"`{column}`" in row, audience
+            assert column in told
+        for spelling in (each for column in columns for each in COLUMNS[column]):
+            assert spelling in document
+
+
 def test_dead_letters_are_listed_newest_first(budkavle: Budkavle, directory: Path) -> None:
     budkavle("migrate")
     assert budkavle("dead", "list").output == "No dead letters.\n"
@@ -221,7 +266,8 @@ def test_an_import_to_nobody_is_refused_in_one_line(budkavle: Budkavle, tmp_path
     file.write_text("email\na@b.example\n")
     arguments = ("import", file, "--audience", "public", "--url", f"http://127.0.0.1:{free_port}")
     assert "nobody answers" in one_line(budkavle(*arguments, "--key", "k"))
-    assert "no API key" in one_line(budkavle(*arguments))
+    line = one_line(budkavle(*arguments))
+    assert "no API key" in line and str(tmp_path) in line
 
 
 def test_one_database_for_three_services_is_refused(budkavle: Budkavle, monkeypatch: pytest.MonkeyPatch) -> None:

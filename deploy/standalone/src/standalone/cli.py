@@ -29,6 +29,7 @@ from shared.keys import Scope
 from shared.messaging.dead_letters import AlreadyReplayed, UnknownDeadLetter
 from shared.settings import load
 from standalone import dead_letters, importing, keys, up
+from standalone import settings as standalone_settings
 from standalone.data_directory import DataDirectory, DirectoryInUse
 from standalone.demo import run as demonstration
 from standalone.demo.failure import Failed
@@ -68,11 +69,23 @@ def main(*, show_version: Annotated[bool, typer.Option("--version", help="Print 
 
 @app.command("up")
 def up_() -> None:
-    """Run all of Budkavle in this process, with its data in one directory (BUDKAVLE_DATA_DIR)."""
+    """Run all of Budkavle in this process, with its data in one directory.
+
+    Settings come from the environment, and none is needed: BUDKAVLE_DATA_DIR (./budkavle-data), BUDKAVLE_PORT (8080),
+    BUDKAVLE_HOST (127.0.0.1), BUDKAVLE_PUBLIC_URL, BUDKAVLE_SMTP_URL (without it mail is caught and shown at /mailbox),
+    BUDKAVLE_SENDER, BUDKAVLE_ORGANISATION. `budkavle settings` lists them all.
+    """
     settings = load(StandaloneSettings)
     logging.configure(service="standalone", log_format=settings.log_format, level=settings.log_level)
     with _one_line(), up.prepared(settings) as whole:
         uvloop.run(up.serve(whole, lambda _: _announce(whole)))
+
+
+@app.command("settings")
+def settings_() -> None:
+    """List every setting with its default: what `budkavle up` reads from the environment."""
+    for setting in standalone_settings.listed():
+        typer.echo(f"{setting.name}={setting.default}\n    {setting.meaning}")
 
 
 @app.command()
@@ -159,7 +172,24 @@ def import_(
     key: Annotated[str, typer.Option(help="An API key; the administrator's when not given.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Import people from a CSV file: all of it, or nothing and a table of the faulty lines."""
+    """Import people from a CSV file: all of it, or nothing and a table of the faulty lines.
+
+    The first line names the columns, in English or Swedish. Every file needs email; name and locale (sv, en) may stand
+    beside it. Then, by audience:
+
+    newsroom: organisation (needed), municipality.
+
+    politician: organisation (needed: the council or board), municipality, mandate_from, mandate_until.
+
+    collaboration_group: group (needed), municipality.
+
+    agency_official: organisation (needed: the agency), municipality.
+
+    public: municipality.
+
+    Municipalities by name or code, several with a slash between; dates as 2026-10-15. Comma, semicolon or tab; UTF-8
+    or Windows-1252. More in docs/import.md.
+    """
     settings = load(StandaloneSettings)
     site, its_key = url or settings.origin(), key or _admin_key(settings)
     if roll and audience is not Audience.POLITICIAN:
@@ -227,22 +257,33 @@ async def _announce(whole: up.Standalone) -> None:
     typer.echo(f"Budkavle answers at {origin}")
     typer.echo(f"Everything is kept in {whole.directory.path}")
     if whole.admin_key_is_new:
-        typer.echo(f"The administrator's API key, shown this once: {whole.admin_key}")
+        typer.echo(f"The administrator's API key, kept in {whole.directory.admin_key_file}: {whole.admin_key}")
     if whole.catches_mail:
         typer.echo(f"Mail is caught, not sent: {origin}/mailbox (BUDKAVLE_SMTP_URL names a mail server)")
     sys.stdout.flush()
 
 
 def _urls(service: Which) -> dict[str, str]:
+    """The databases of what is asked for; a directory without them is a wrong one, and nothing is made in it."""
     settings = load(StandaloneSettings)
-    return {name: database_url(name, settings) for name in SERVICES if service in (Which.ALL, name)}
+    names = [name for name in SERVICES if service in (Which.ALL, name)]
+    directory = DataDirectory(settings.data_dir)
+    if any(not settings.named_database(name) and not directory.database_file(name).exists() for name in names):
+        _fail(
+            f"there is no Budkavle in {directory.path}; name its directory in BUDKAVLE_DATA_DIR, "
+            "or begin one with `budkavle up` or `budkavle migrate`"
+        )
+    return {name: database_url(name, settings) for name in names}
 
 
 def _admin_key(settings: StandaloneSettings) -> str:
     if settings.admin_key is not None:
         return settings.admin_key.get_secret_value()
     key = DataDirectory(settings.data_dir).kept_admin_key()
-    return key or _fail("no API key: give one with --key, or name the data directory in BUDKAVLE_DATA_DIR")
+    directory = settings.data_dir.absolute()
+    return key or _fail(
+        f"no API key in {directory}: give one with --key, or name the data directory in BUDKAVLE_DATA_DIR"
+    )
 
 
 def _print_import(result: importing.Result, *, as_json: bool) -> None:

@@ -25,9 +25,13 @@ class DataDirectory:
         """Make the directory, readable by its owner alone; it may exist."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def database_file(self, name: str) -> Path:
+        """The SQLite file called `name`."""
+        return self.path / f"{name}.sqlite3"
+
     def database_url(self, name: str) -> str:
         """The URL of the SQLite file called `name`."""
-        return f"sqlite:///{self.path / name}.sqlite3"
+        return f"sqlite:///{self.database_file(name)}"
 
     @property
     def broker_url(self) -> str:
@@ -38,9 +42,13 @@ class DataDirectory:
         key, _ = self._keep("secret-keys", secrets.token_hex(32))
         return key
 
+    @property
+    def admin_key_file(self) -> Path:
+        return self.path / "admin-key"
+
     def admin_key(self) -> tuple[str, bool]:
         """The administrator's API key, and whether it was made just now."""
-        return self._keep("admin-key", f"bk_admin_{secrets.token_urlsafe(32)}")
+        return self._keep(self.admin_key_file.name, f"bk_admin_{secrets.token_urlsafe(32)}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -58,7 +66,7 @@ class DataDirectory:
 
     def kept_admin_key(self) -> str | None:
         """The administrator's key, if one was made here."""
-        path = self.path / "admin-key"
+        path = self.admin_key_file
         return path.read_text(encoding="ascii").strip() if path.exists() else None
 
     def _keep(self, name: str, fresh: str) -> tuple[str, bool]:

@@ -102,12 +102,14 @@ def _first(faults: tuple[Fault, ...]) -> str:
 def _summary(answer: dict[str, Any], faults: tuple[Fault, ...]) -> str:
     if faults:
         more = answer.get("errors_left_out", 0)
-        return f"Nothing was imported: {len(faults) + more} faults" + (f", the first {len(faults)}:" if more else ":")
+        return f"Nothing was imported: {counted(len(faults) + more, 'fault')}" + (
+            f", the first {len(faults)}:" if more else ":"
+        )
     if "rolls" in answer:
         counts = ", ".join(f"{_total(answer, name)} {name}" for name in ("joining", "leaving", "changing", "staying"))
     else:
         counts = ", ".join(f"{answer[name]} {name}" for name in ("created", "updated", "unchanged"))
-    return f"{'Would be: ' if answer['dry_run'] else ''}{counts} ({answer['rows']} lines)"
+    return f"{'Would be: ' if answer['dry_run'] else ''}{counts} ({counted(answer['rows'], 'line')})"
 
 
 def _total(answer: dict[str, Any], name: str) -> int:
@@ -124,3 +126,8 @@ def differences(answer: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
                     f"{field['field']}: {field['before']} → {field['after']}" for field in person.get("fields", ())
                 )
                 yield council, what, f"{person['name']} <{person['address']}>", "; ".join(fields)
+
+
+def counted(number: int, what: str) -> str:
+    """The number with its noun: 1 line, 2 lines."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -28,7 +28,7 @@ class DistributorSettings(OrganisationSettings):
     )
     sender: str = Field(default="nyheter@budkavle.example", description="the From address")
     sender_name: str = Field(default="", description="the name beside it; the organisation's when empty")
-    reply_to: str = ""
+    reply_to: str = Field(default="", description="where answers go; the From address when empty")
     return_path: str = Field(default="", description="the envelope sender; the From address when empty")
     bounce_address: str = Field(
         default="", description="where bounces come back to, each delivery to its own sub-address; see docs/bounces.md"
@@ -51,7 +51,7 @@ class DistributorSettings(OrganisationSettings):
     )
     smtp_per_domain: int = Field(default=0, ge=0, description="mails under way to one domain at once; 0: no limit")
     smtp_rate_per_minute: int = Field(default=0, ge=0, description="mails a minute in all; 0: no limit")
-    smtp_timeout_s: float = Field(default=60, gt=0)
+    smtp_timeout_s: float = Field(default=60, gt=0, description="for the relay's answer to anything but the last dot")
     smtp_dot_timeout_s: float = Field(default=600, ge=1, description="RFC 5321, section 4.5.3.2.6: ten minutes")
     smtp_ca_file: str = Field(default="", description="PEM of the authority that signed the relay's certificate")
     smtp_ehlo_name: str = Field(

@@ -19,9 +19,9 @@ from shared.messaging.bus import Bus, BusUnavailable, Message
 log = structlog.get_logger()
 
 BATCH = 50
-LEASE = timedelta(seconds=5)
-"""Longer than a publication may take (the transports give up after 3 s), short enough that another relay takes over
-within five seconds of a death."""
+LEASE = timedelta(seconds=3.5)
+"""Longer than a publication may take (the transports give up after 3 s); with the look once a second, another relay has
+taken over within five seconds of a death."""
 POLL_S = 1.0
 PAUSE_AFTER_FAILURE_S = 1.0
 PURGE_EVERY_S = 3600.0

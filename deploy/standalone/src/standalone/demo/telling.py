@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from urllib.parse import urlsplit
 
 from rich import box
 from rich.console import Console
@@ -99,9 +100,22 @@ async def preference_link(site: Site, item: PublishedItem) -> str:
 
 def where_to_look(origin: str, items: Sequence[PublishedItem], preferences: str, admin_key: str) -> str:
     """The addresses to open, one a line and never broken, to be copied."""
-    lines = [("The site", origin), *(("An item", item.url) for item in items)]
+    lines = [("The site", origin), *(("An item", moved(item.url, origin)) for item in items)]
     lines += [("Every mail", f"{origin}/mailbox"), ("The intranets", f"{origin}/demo/intranet")]
     if preferences:
-        lines.append(("A reader's choices", preferences))
+        lines.append(("A reader's choices", moved(preferences, origin)))
     lines.append(("API key", admin_key))
-    return "\n".join(f"{what:<20}{where}" for what, where in lines)
+    told = [f"{what:<20}{where}" for what, where in lines]
+    if before := sorted({_origin(item.url) for item in items} - {origin}):
+        told.append(f"\nMails from before lead to {' and '.join(before)}, their address then.")
+    return "\n".join(told)
+
+
+def moved(url: str, origin: str) -> str:
+    """The same page where the demo answers now: an earlier start may have had another port."""
+    return origin + url.removeprefix(_origin(url))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
