@@ -1,6 +1,6 @@
 """A ledger of any size on PostgreSQL, made by the server itself in a minute a million rows or two.
 
-A tenth of the rows belong to one item (`GIANT`), the rest to items of 10,000. Every delivery was sent a year ago, but
+A tenth of the rows (of a small ledger, most) belong to one item (`GIANT`), the rest to items of 10,000. Every delivery was sent a year ago, but
 for a thousand retries of the press lane that are due tomorrow: those that a claim must not walk through.
 """
 
@@ -12,6 +12,7 @@ import psycopg
 GIANT = UUID("00000000-0000-7000-8000-000000000000")
 SMALL = 10_000
 LATER = 1_000
+LEAST = 20_000
 
 _ITEM = f"CASE WHEN n < %(giant)s THEN '{GIANT}'::uuid ELSE md5('item ' || n / {SMALL})::uuid END"
 _RECIPIENT = f"CASE WHEN n < %(giant)s THEN md5('person ' || n)::uuid ELSE md5('person ' || n %% {SMALL})::uuid END"
@@ -34,20 +35,24 @@ INSERT INTO delivery_attempts (delivery_id, number, state, code, enhanced, reply
 SELECT id, 1, state, 250, '2.0.0', '2.0.0 Ok: queued as 4XyZ12abcDEF', 'dot', 'none', 12, changed_at FROM deliveries
 """
 _ITEMS = """
-INSERT INTO items (id, newest_revision, withdrawn, progress_sequence, progress_digest)
-SELECT DISTINCT subject_id, 1, false, 0, '' FROM deliveries
+INSERT INTO items (id, newest_revision, withdrawn, followed_to, progress_sequence, progress_digest)
+SELECT DISTINCT subject_id, 1, false, '', 0, '' FROM deliveries
 """
-_CONTENTS = """
-INSERT INTO contents (subject_id, revision, subject_kind, note, heard, correlation_id, created_at)
-SELECT id, 1, 'item', '', true, '', now() - interval '1 year' FROM items
+_CONTENTS = f"""
+INSERT INTO contents (subject_id, revision, subject_kind, note, heard, correlation_id, created_at, weeding_place)
+SELECT id, 1, 'item', '', true, '', CASE WHEN id = '{GIANT}' THEN now() ELSE now() - interval '1 year' END, '' FROM items
+"""
+_TALLIES = """
+INSERT INTO tallies (subject_id, revision, channel, audience, form, state, mark, count, weeded)
+SELECT subject_id, 1, 'mail', 'public', 'news', state, '', count(*), 0 FROM deliveries GROUP BY subject_id, state
 """
 
 
 def fill(connection: psycopg.Connection[Any], rows: int) -> None:
     """Write the ledger; its indexes are taken away meanwhile, and the statistics are fresh at the end."""
     indexes = _take_away(connection)
-    connection.execute(_DELIVERIES, {"rows": rows, "giant": rows // 10})
-    for statement in (_ATTEMPTS, _ITEMS, _CONTENTS, *indexes):
+    connection.execute(_DELIVERIES, {"rows": rows, "giant": max(rows // 10, min(rows, LEAST) * 9 // 10)})
+    for statement in (_ATTEMPTS, _ITEMS, _CONTENTS, _TALLIES, *indexes):
         connection.execute(statement)
     connection.commit()
     connection.autocommit = True
