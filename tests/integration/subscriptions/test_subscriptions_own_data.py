@@ -81,6 +81,7 @@ async def test_a_fresh_link_opens_what_the_lasting_one_does_not_show(
     document = (await reader.get(f"{link}/export.json")).json()
     assert (document["address"], document["name"]) == ("anna.andersson@kalmar.example", "Anna Andersson")
     assert [role["audience"] for role in document["roles"]] == ["politician", "public"]
+    assert [role["legal_basis"] for role in document["roles"]] == ["public_task", "consent"]
     assert [row["act"] for row in document["history"]] == ["joined"]
     path, _, token = link.rpartition("/")
     lasting = page.rpartition("/")[2]

@@ -1,15 +1,19 @@
 """Public sign-up, as people, impatient people, scanners and strangers use it."""
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import html5lib
 import pytest
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import text
+from sqlalchemy import event, text
+from tests.eventually import eventually
 from tests.integration.subscriptions.conftest import NOON, Register, emitted
 
+from shared import migrations
 from shared.clock import FixedClock
 from shared.contracts.delivery import BounceKind, DeliveryBounced
 from shared.contracts.envelope import Envelope
@@ -17,8 +21,10 @@ from shared.contracts.news import Audience
 from shared.database import Database
 from shared.ids import new_id
 from shared.messaging.bus import Incoming
-from shared.service import Service
+from shared.service import HttpServer, Service
+from subscriptions.app import MIGRATIONS, build
 from subscriptions.limits import network_of
+from subscriptions.settings import SubscriptionsSettings
 from subscriptions.weeding import Weeder
 
 OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
@@ -55,9 +61,9 @@ def link(mail: Envelope) -> str:
 
 
 async def bounce(service: Service, person: str) -> None:
-    event = DeliveryBounced(delivery_id=new_id(), recipient_id=UUID(person), kind=BounceKind.HARD, status="5.1.1")
+    bounced = DeliveryBounced(delivery_id=new_id(), recipient_id=UUID(person), kind=BounceKind.HARD, status="5.1.1")
     envelope = Envelope.wrap(
-        event, event_id=new_id(), source="/budkavle/distributor", subject="d", time=NOON, correlation_id="c-1"
+        bounced, event_id=new_id(), source="/budkavle/distributor", subject="d", time=NOON, correlation_id="c-1"
     )
     await service.consumers[1].receive(Incoming(str(envelope.id), envelope.model_dump_json().encode(), 1))
 
@@ -114,6 +120,55 @@ async def test_known_and_unknown_addresses_get_the_same_answer_and_one_mail_each
     assert "/prenumeration/" in link(mails[0])
     before = (await office.get(f"/api/subscriptions/v1/subscribers/{person}")).json()
     assert before["version"] == 1
+
+
+async def test_known_and_unknown_addresses_are_the_same_work(
+    service: Service, register: Register, reader: AsyncClient
+) -> None:
+    await register.person("known@kalmar.example", {"audience": "public"})
+    await sign_up(reader, email="warm@kalmar.example")
+    asked: list[str] = []
+    event.listen(service.database.engine.sync_engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    work = []
+    for address in ("known@kalmar.example", "unknown@kalmar.example"):
+        asked.clear()
+        await sign_up(reader, email=address)
+        work.append(list(asked))
+    assert work[0] == work[1]
+    assert len(work[0]) >= 5
+
+
+@pytest.mark.parametrize(("trusted", "answers"), [("127.0.0.1", [200, 200, 429, 200]), ("", [200, 200, 429, 429])])
+async def test_the_network_is_the_readers_own_behind_a_trusted_proxy_alone(
+    trusted: str, answers: list[int], tmp_path: Path, free_port: int
+) -> None:
+    url = f"sqlite:///{tmp_path}/subscriptions.sqlite3"
+    migrations.upgrade(MIGRATIONS, url)
+    settings = SubscriptionsSettings(
+        database_url=url,
+        broker_url="embedded:unused",
+        secret_keys=("k" * 40,),
+        public_url=f"http://127.0.0.1:{free_port}",
+        host="127.0.0.1",
+        port=free_port,
+        trusted_proxies=trusted,
+        asks_per_network=2,
+    )
+    service = build(settings, FixedClock(NOON))
+    server = HttpServer(service.app, settings)
+    serving = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    # The reader writes what they like before the address that the proxy adds.
+    chains = ["6.6.6.1, 198.51.100.7", "6.6.6.2, 198.51.100.7", "6.6.6.3, 198.51.100.7", "198.51.100.8"]
+    given = []
+    async with AsyncClient(base_url=settings.public_url) as proxy:
+        for number, chain in enumerate(chains):
+            form, header = {"email": f"p{number}@kalmar.example"}, {"x-forwarded-for": chain}
+            given.append((await proxy.post("/prenumerera", data=form, headers=header)).status_code)
+    assert given == answers
+    server.should_exit = True
+    await serving
+    await service.database.dispose()
 
 
 async def test_asking_again_keeps_the_link_and_takes_the_newest_choices(

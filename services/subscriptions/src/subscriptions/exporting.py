@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
 from subscriptions import history, people, suppressions
+from subscriptions.consent import ground_of
 from subscriptions.frequencies import Frequencies, frequencies_of
 from subscriptions.history import Change
 from subscriptions.models import AddressChange, DigestEntry, SoftBounce, Subscriber, Suppression
@@ -62,7 +63,7 @@ def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
         "name": subscriber.name,
         "language": subscriber.locale,
         "since": subscriber.created_at.isoformat(),
-        "roles": [_role(role) for role in held.roles],
+        "roles": [_role(role, held.changes) for role in held.roles],
         "left_audiences": [str(audience) for audience in held.left],
         "topics": sorted(subscriber.topics),
         "municipalities": sorted(subscriber.municipalities),
@@ -80,8 +81,12 @@ def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
     }
 
 
-def _role(role: RoleRow) -> dict[str, Any]:
+def _role(role: RoleRow, changes: Sequence[Change]) -> dict[str, Any]:
+    ground = ground_of(role.audience, changes)
     return {
+        "legal_basis": str(ground.basis),
+        "legal_basis_since": _instant(ground.since),
+        "text_consented_to": ground.text,
         "audience": str(role.audience),
         "place": role.name,
         "municipalities": sorted(role.municipalities),

@@ -8,6 +8,7 @@ from datetime import datetime
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import TOPICS
 from shared.web.dates import day
+from subscriptions.consent import Basis, ground_of
 from subscriptions.exporting import Held
 from subscriptions.frequencies import EVERYTHING, Frequencies, Frequency
 from subscriptions.history import Act, Change, Source
@@ -199,13 +200,28 @@ def own_data(subscriber: Subscriber, held: Held, locale: Locale) -> OwnData:
     facts = [(wording.gettext(_("Hos oss sedan")), day(locale, subscriber.created_at))]
     if held.moving is not None:
         facts.append((wording.gettext(_("Adressbyte på gång till")), held.moving.address))
+    why = [_with_basis(role, held, wording, locale) for role in held.roles]
     return OwnData(
         address=subscriber.address,
         name=subscriber.name,
         facts=facts,
-        roles=[*(_reason(role, locale) for role in held.roles), *wording.standing(standing, held.roles)],
+        roles=[*why, *wording.standing(standing, held.roles)],
         events=[_own_event(change, held.roles, wording) for change in held.changes],
     )
+
+
+BASES = {
+    Basis.PUBLIC_TASK: _("Det är en uppgift av allmänt intresse."),
+    Basis.PRESS_REGISTER: _("Ni står i vårt register över redaktioner, som är av allmänt intresse."),
+    Basis.CONSENT: _("Du har samtyckt till det."),
+}
+
+
+def _with_basis(role: RoleRow, held: Held, wording: Wording, locale: Locale) -> str:
+    """Why, on what legal basis, and since when."""
+    ground = ground_of(role.audience, held.changes)
+    since = wording.gettext(_("Sedan {day}.")).format(day=day(locale, ground.since)) if ground.since else ""
+    return " ".join((_reason(role, locale), wording.gettext(BASES[ground.basis]), since)).strip()
 
 
 def _own_event(change: Change, roles: Sequence[RoleRow], wording: Wording) -> OwnEvent:
