@@ -18,6 +18,7 @@ MODELS = {
         "subscriptions.rolls.models",
         "subscriptions.desks.models",
         "subscriptions.tasks.models",
+        "subscriptions.groups.models",
     ),
     "distributor": ("distributor.models", "distributor.webhooks.models"),
 }

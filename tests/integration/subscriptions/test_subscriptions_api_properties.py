@@ -44,7 +44,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=str)
 def test_every_answer_is_promised(document: Any, mode: schemathesis.GenerationMode) -> None:
     operations = [found.ok() for found in document.get_all_operations()]
-    assert len(operations) == 26
+    assert len(operations) == 28
     for operation in operations:
 
         @budget(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -14,6 +14,8 @@ from subscriptions.desks import api as desks
 from subscriptions.desks.care import DeskCare
 from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
+from subscriptions.groups import api as groups
+from subscriptions.groups.weeding import GroupWeeder
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
 from subscriptions.retention import RetentionWorker
@@ -23,6 +25,8 @@ from subscriptions.settings import SubscriptionsSettings
 from subscriptions.tasks import api as tasks
 from subscriptions.web import (
     desk,
+    group,
+    group_answers,
     moving,
     new_link,
     own_data,
@@ -48,8 +52,8 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks)
-    pages = (desk, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
+    office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks, groups)
+    pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
     for part in (*office, *pages):
         app.include_router(part.router)
     return Service(
@@ -65,6 +69,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
             FanoutWorker(database, clock, links),
             DigestWorker(database, clock, links, settings.timetable),
             Weeder(database, clock),
+            GroupWeeder(database, clock),
             DeskCare(database, clock, links, settings.desk_rhythm),
             RetentionWorker(database, clock, settings.kept),
             RollWeeder(database, clock, timedelta(days=settings.mandate_kept_days)),

@@ -20,10 +20,11 @@ from shared.idempotency import idempotency_keys
 from shared.messaging.outbox import emit, outbox
 from subscriptions import address_changes
 from subscriptions.forgetting import SOURCE, forget
+from subscriptions.groups.invitations import forget_address
 from subscriptions.history import Act, Source, record
 from subscriptions.models import AddressChange, SignUp, Subscriber
 from subscriptions.stops import locked
-from subscriptions.tasks.models import Task
+from subscriptions.tasks.tasks import forget_wishes
 
 PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
 GONE = b'{"code":"gone","detail":"The subscriber that this request made has been erased."}'
@@ -36,9 +37,9 @@ async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source
     version, key = subscriber.version + 1, subscriber.address_key
     changes = await session.scalars(select(AddressChange.id).where(AddressChange.subscriber_id == subscriber_id))
     ids = {subscriber_id, *changes.all(), *await _drop_sign_up(session, key, at)}
+    ids |= {*await forget_address(session, key, at)}
+    await forget_wishes(session, subscriber_id)
     await address_changes.drop(session, [subscriber_id], at)
-    # Before the subscriber goes: what a task holds beside ids may be the person's own words.
-    await session.execute(update(Task).where(Task.subscriber_id == subscriber_id).values(details={}))
     await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
     session.expunge(subscriber)
     await record(session, subscriber_id, at, act=Act.ERASED, source=source, before={}, after={})

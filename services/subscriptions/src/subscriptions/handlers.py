@@ -14,6 +14,7 @@ from shared.messaging.consumer import Consumer, Handler, Received
 from shared.messaging.topology import SUBSCRIPTIONS_NEWS, SUBSCRIPTIONS_OUTCOMES
 from subscriptions import fanout, fanouts
 from subscriptions.desks.desks import raise_for
+from subscriptions.groups import members
 from subscriptions.history import Source
 from subscriptions.stops import UnknownSubscriber, changing
 from subscriptions.suppressions import SuppressionReason, note_soft_bounce, suppress
@@ -70,6 +71,7 @@ class Handlers:
         except UnknownSubscriber:
             return
         status = received.event.status
+        await members.raise_for(session, recipient_id, status, self._clock.now())
         if await raise_for(session, recipient_id, TaskKind.NEWSROOM_BOUNCED, status, self._clock.now()):
             log.warning("newsroom_desk_bounced", subscriber_id=str(recipient_id), status=status)
 

@@ -50,6 +50,8 @@ class Source(StrEnum):
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
     WEEDING = "weeding"
+    INVITATION = "invitation"
+    GROUP = "group"
 
 
 @dataclass(frozen=True, slots=True)

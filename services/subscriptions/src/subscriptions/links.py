@@ -14,6 +14,8 @@ from shared.tokens import Claim, InvalidToken, TokenSigner
 PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm", "undo"
 FRESH, ADDRESS, TAKE_BACK = "fresh", "address", "take_back"
 DESK = "desk"
+GROUP, MEMBERS, INVITATION = "group", "group_members", "invitation"
+GROUP_UNDO, GROUP_RETURN = "group_undo", "group_return"
 FRESH_FOR = timedelta(minutes=30)
 
 
@@ -65,10 +67,7 @@ class Links:
 
     def read_fresh(self, token: str, at: datetime) -> Claim:
         """Whose data; `InvalidToken` where it is none of ours, or half an hour has passed."""
-        claim = self._signer.verify(FRESH, token)
-        if at >= datetime.fromtimestamp(int(claim.extra, 16), UTC) + FRESH_FOR:
-            raise InvalidToken
-        return claim
+        return _still_fresh(self._signer.verify(FRESH, token), at)
 
     def confirm_address(self, change_id: UUID) -> str:
         """Leads to the page where a new address is confirmed; mailed to that address."""
@@ -96,6 +95,49 @@ class Links:
         """Which newsroom's desk; `InvalidToken` where it is none of ours."""
         return self._signer.verify(DESK, token)
 
+    def group(self, group_id: UUID, generation: int) -> str:
+        """Leads a contact person to the group's page, for as long as they are it."""
+        return f"{self._public_url}/prenumeration/grupp/{self._signer.sign(GROUP, Claim(group_id, generation))}"
+
+    def read_group(self, token: str) -> Claim:
+        """Which group."""
+        return self._signer.verify(GROUP, token)
+
+    def members(self, group_id: UUID, generation: int, at: datetime) -> str:
+        """Leads a contact person to the group's members, for half an hour from `at`."""
+        token = self._signer.sign(MEMBERS, Claim(group_id, generation, f"{int(at.timestamp()):x}"))
+        return f"{self._public_url}/prenumeration/grupp/medlemmar/{token}"
+
+    def read_members(self, token: str, at: datetime) -> Claim:
+        """Which group; `InvalidToken` where it is none of ours, or half an hour has passed."""
+        return _still_fresh(self._signer.verify(MEMBERS, token), at)
+
+    def invitation(self, invitation_id: UUID) -> str:
+        """Leads whoever is invited to the answer."""
+        return f"{self._public_url}/prenumeration/inbjudan/{self._signer.sign(INVITATION, Claim(invitation_id, 1))}"
+
+    def read_invitation(self, token: str) -> UUID:
+        """Which invitation."""
+        return self._signer.verify(INVITATION, token).subject
+
+    def undo_group_change(self, change_id: UUID, generation: int) -> str:
+        """Leads a contact person to the page where one change of the group is undone."""
+        token = self._signer.sign(GROUP_UNDO, Claim(change_id, generation))
+        return f"{self._public_url}/prenumeration/grupp/angra/{token}"
+
+    def read_group_undo(self, token: str) -> Claim:
+        """Which change, and of which contact."""
+        return self._signer.verify(GROUP_UNDO, token)
+
+    def return_to_group(self, change_id: UUID, generation: int) -> str:
+        """Leads somebody who was removed to the page where they say that they want to stay."""
+        token = self._signer.sign(GROUP_RETURN, Claim(change_id, generation))
+        return f"{self._public_url}/prenumeration/grupp/kvar/{token}"
+
+    def read_group_return(self, token: str) -> Claim:
+        """Which change, and of which of the person's generations."""
+        return self._signer.verify(GROUP_RETURN, token)
+
     def read_preferences(self, token: str) -> Claim:
         """Whose preferences; `InvalidToken` where it is none of ours."""
         return self._signer.verify(PREFERENCES, token)
@@ -107,3 +149,9 @@ class Links:
             return Departing(claim.subject, claim.generation, Audience(claim.extra) if claim.extra else None)
         except ValueError as error:
             raise InvalidToken from error
+
+
+def _still_fresh(claim: Claim, at: datetime) -> Claim:
+    if at >= datetime.fromtimestamp(int(claim.extra, 16), UTC) + FRESH_FOR:
+        raise InvalidToken
+    return claim

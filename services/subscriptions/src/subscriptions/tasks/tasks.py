@@ -31,6 +31,8 @@ class TaskKind(StrEnum):
     DESK_UNREACHABLE = "desk_unreachable"
     DESK_UNANSWERED = "desk_unanswered"
     DESK_WISH = "desk_wish"
+    GROUP_RETURN = "group_return"
+    GROUP_CONTACT_BOUNCED = "group_contact_bounced"
 
 
 class TaskState(StrEnum):
@@ -53,8 +55,8 @@ class TaskClosed(Exception):
 
 async def raise_task(
     session: AsyncSession, kind: TaskKind, about: About, at: datetime, details: Mapping[str, Any] | None = None
-) -> None:
-    """Raise it, or bring newer details to the one that is open."""
+) -> bool:
+    """Raise it, or bring newer details to the one that is open; whether it is new."""
     topic = f"{kind}:{about.organisation_id or about.group_id}:{about.subscriber_id or ''}"
     values = {
         "id": new_id(),
@@ -72,8 +74,10 @@ async def raise_task(
     if raised is None:
         newer = update(Task).where(Task.topic == topic, OPEN).values(details=dict(details or {}))
         await session.execute(newer.execution_options(synchronize_session=False))
-        return
-    log.info("task_raised", task_id=str(raised), kind=str(kind), organisation_id=str(about.organisation_id or ""))
+        return False
+    place = about.organisation_id or about.group_id
+    log.info("task_raised", task_id=str(raised), kind=str(kind), place_id=str(place))
+    return True
 
 
 async def listing(
@@ -103,3 +107,9 @@ async def close(session: AsyncSession, task_id: UUID, reason: str, at: datetime)
     if closed is None and found is not None:
         raise TaskClosed
     return found
+
+
+async def forget_wishes(session: AsyncSession, subscriber_id: UUID) -> None:
+    """Drop what tasks hold of somebody who is erased; the tasks stay."""
+    theirs = update(Task).where(Task.subscriber_id == subscriber_id).values(details={})
+    await session.execute(theirs.execution_options(synchronize_session=False))

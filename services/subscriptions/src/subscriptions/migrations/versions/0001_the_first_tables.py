@@ -431,6 +431,74 @@ def _create_care() -> None:
             postgresql_where=sa.text("closed_at IS NULL"),
             sqlite_where=sa.text("closed_at IS NULL"),
         )
+    _create_groups()
+
+
+def _create_groups() -> None:
+    """Contact persons, invitations and changes of the collaboration groups."""
+    op.create_table(
+        "group_contacts",
+        sa.Column("group_id", sa.Uuid(), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["groups.id"], name=op.f("fk_group_contacts_group_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_group_contacts_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("group_id", name=op.f("pk_group_contacts")),
+    )
+    with op.batch_alter_table("group_contacts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_group_contacts_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
+        "invitations",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("group_id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.String(length=320), nullable=True),
+        sa.Column("address_key", sa.String(length=320), nullable=True),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("locale", sa.String(length=2), nullable=False),
+        sa.Column("expires_at", Instant(timezone=True), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=True),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_invitations_group_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_invitations_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invitations")),
+        sa.UniqueConstraint("group_id", "address_key", name=op.f("uq_invitations_group_id_address_key")),
+    )
+    with op.batch_alter_table("invitations", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_invitations_address_key"), ["address_key"], unique=False)
+        batch_op.create_index(batch_op.f("ix_invitations_expires_at"), ["expires_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_invitations_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
+        "group_changes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("group_id", sa.Uuid(), nullable=False),
+        sa.Column("act", sa.String(length=20), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=True),
+        sa.Column("invitation_id", sa.Uuid(), nullable=True),
+        sa.Column("at", Instant(timezone=True), nullable=False),
+        sa.Column("undone_at", Instant(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["groups.id"], name=op.f("fk_group_changes_group_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_group_changes_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["invitation_id"], ["invitations.id"], name=op.f("fk_group_changes_invitation_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_group_changes")),
+    )
+    with op.batch_alter_table("group_changes", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_group_changes_at"), ["at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_group_changes_group_id"), ["group_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_group_changes_invitation_id"), ["invitation_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_group_changes_subscriber_id"), ["subscriber_id"], unique=False)
 
 
 def downgrade() -> None:
@@ -516,6 +584,8 @@ def downgrade() -> None:
 
 
 def _drop_care() -> None:
+    for table in ("group_changes", "invitations", "group_contacts"):
+        op.drop_table(table)
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index("uq_tasks_open")
         batch_op.drop_index(batch_op.f("ix_tasks_subscriber_id"))

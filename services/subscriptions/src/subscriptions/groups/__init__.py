@@ -1,0 +1,1 @@
+"""Collaboration groups: a contact person who invites and removes, invitations that are confirmed, and a way back."""
