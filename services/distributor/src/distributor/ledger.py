@@ -8,13 +8,28 @@ Accepting reads the item's row under a share lock and a correction writes it, so
 correction and the search for what it must retarget.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, and_, exists, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    Text,
+    and_,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import tallies
@@ -141,11 +156,21 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
 
 
 async def plant(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Write new deliveries, and count those that were not there."""
-    if rows:
-        written = insert_ignoring(session, deliveries).returning(deliveries.c.id)
-        new = set(await session.scalars(written, rows))
-        await tallies.planted(session, (row for row in rows if row["id"] in new))
+    """Write new deliveries, all with the same columns, and count those that were not there."""
+    if not rows:
+        return
+    if session.get_bind().dialect.name == "sqlite":  # nobody else writes meanwhile
+        known = select(deliveries.c.id).where(deliveries.c.id.in_([row["id"] for row in rows]))
+        new = {row["id"] for row in rows}.difference(await session.scalars(known))
+        await session.execute(insert_ignoring(session, deliveries), rows)
+    else:
+        # One parameter: five hundred rows as parameters of their own take psycopg ten times as long.
+        columns = [deliveries.c[name] for name in rows[0]]
+        told = cast(literal(json.dumps(rows, default=str), Text), JSONB)
+        written = func.jsonb_populate_recordset(literal_column("NULL::deliveries"), told).table_valued(*columns)
+        statement = insert_ignoring(session, deliveries).from_select(list(rows[0]), select(written))
+        new = set(await session.scalars(statement.returning(deliveries.c.id)))
+    await tallies.planted(session, (row for row in rows if row["id"] in new))
 
 
 async def accept_endpoints(
