@@ -20,6 +20,7 @@ from shared.service import Service
 from subscriptions.desks.care import DeskCare
 from subscriptions.groups.weeding import GroupWeeder
 from subscriptions.models import Base
+from subscriptions.suppressions import standing
 
 V1 = "/api/subscriptions/v1"
 OWN = {"sec-fetch-site": "same-origin"}
@@ -233,6 +234,27 @@ async def test_nobody_is_lost_in_silence(team: Team, service: Service, register:
     assert (shown["state"], shown["left_audiences"]) == ("active", ["public"])
     assert (await team.office.delete(f"{V1}/subscribers/{cia}")).status_code == 204
     assert await team.members() == {EVA, BO}
+
+
+async def test_a_yes_ends_what_the_mailbox_caused_and_a_contact_person_ends_nothing(
+    team: Team, service: Service, register: Register, office: AsyncClient
+) -> None:
+    dan = await register.person("dan@kalmar.example")
+    hard = DeliveryBounced(delivery_id=new_id(), recipient_id=UUID(dan), kind=BounceKind.HARD, status="5.1.1")
+    await bring(service, hard)
+    await team.invite("dan@kalmar.example")
+    yes = (await team.newest("dan@kalmar.example"))["action_url"]
+    for reasons in ([], ["hard_bounce"]):
+        await team.post(yes, answer="yes")
+        async with service.database.reading() as session:
+            assert await standing(session, UUID(dan)) == set(reasons)
+        assert (await office.get(f"{V1}/subscribers/{dan}")).json()["state"] == ("suppressed" if reasons else "active")
+        await bring(service, hard.model_copy(update={"delivery_id": new_id()}))
+    await register.change(team.bo, unsubscribed=True)
+    await team.post(await team.fresh(), remove=team.bo)
+    await team.post((await team.newest(EVA))["action_url"])
+    assert BO in await team.members()
+    assert (await office.get(f"{V1}/subscribers/{team.bo}")).json()["state"] == "unsubscribed"
 
 
 async def everything(database: Database) -> dict[str, list[Any]]:

@@ -15,14 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.contracts.news import Audience
 from shared.database import upsert
 from shared.ids import new_id
-from subscriptions import people
+from subscriptions import people, suppressions
 from subscriptions.groups.letters import FAREWELL, TOLD, WELCOME, YOUR_PAGE, tell_contact, tell_member
 from subscriptions.groups.models import GroupAct, GroupChange, GroupContact
 from subscriptions.history import Source
 from subscriptions.links import Links
 from subscriptions.models import Group, Role, Subscriber
 from subscriptions.people import role_id
-from subscriptions.stops import changing
+from subscriptions.stops import Person, changing
+from subscriptions.suppressions import BY_MAILBOX
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
 
 IN_GROUP = Audience.COLLABORATION_GROUP
@@ -78,24 +79,30 @@ async def count(session: AsyncSession, group_id: UUID) -> int:
 
 
 async def add(session: AsyncSession, links: Links, group: Group, member_id: UUID, at: datetime, source: Source) -> bool:
-    """Put somebody into the group and tell them; whether they were not in it. Nothing else that they had left or
-    ended comes back with it.
+    """Put somebody into the group and tell them; whether they were not in it.
+
+    Who accepts an invitation begins again for this group alone, and has shown that the address takes mail. Who is put
+    back by the contact person stays as they were: nobody else ends what a person has left or ended.
     """
     async with changing(session, member_id, at, source) as person:
         values = people.role_values(member_id, IN_GROUP, group.id)
         is_new = await session.get(Role, values["id"]) is None
         await people.put_roles(session, [values])
         person.touched = is_new
-        if person.subscriber.unsubscribed_at is not None:
-            person.left |= await people.audiences_of(session, member_id)
-            person.subscriber.unsubscribed_at = None
-        if source is Source.INVITATION:  # whoever answers has shown that the address takes mail
-            person.subscriber.suppressed_at = None
-        person.left.discard(IN_GROUP)
+        if is_new and source is Source.INVITATION:
+            await _begin_again(session, person, at)
     if is_new:
         preferences = links.preferences(member_id, person.subscriber.generation)
         await tell_member(session, links, person.subscriber, WELCOME, preferences, group, at)
     return is_new
+
+
+async def _begin_again(session: AsyncSession, person: Person, at: datetime) -> None:
+    if person.subscriber.unsubscribed_at is not None:
+        person.left |= await people.audiences_of(session, person.subscriber.id)
+        person.subscriber.unsubscribed_at = None
+    person.left.discard(IN_GROUP)
+    await suppressions.lift(session, person.subscriber, BY_MAILBOX, Source.INVITATION, at)
 
 
 async def remove(session: AsyncSession, links: Links, group: Group, member_id: UUID, at: datetime) -> None:
