@@ -12,7 +12,7 @@ import psycopg
 GIANT = UUID("00000000-0000-7000-8000-000000000000")
 SMALL = 10_000
 LATER = 1_000
-LEAST = 20_000
+LEAST = 10_000
 
 _ITEM = f"CASE WHEN n < %(giant)s THEN '{GIANT}'::uuid ELSE md5('item ' || n / {SMALL})::uuid END"
 _RECIPIENT = f"CASE WHEN n < %(giant)s THEN md5('person ' || n)::uuid ELSE md5('person ' || n %% {SMALL})::uuid END"
@@ -51,7 +51,7 @@ SELECT subject_id, 1, 'mail', 'public', 'news', state, '', count(*), 0 FROM deli
 def fill(connection: psycopg.Connection[Any], rows: int) -> None:
     """Write the ledger; its indexes are taken away meanwhile, and the statistics are fresh at the end."""
     indexes = _take_away(connection)
-    connection.execute(_DELIVERIES, {"rows": rows, "giant": max(rows // 10, min(rows, LEAST) * 9 // 10)})
+    connection.execute(_DELIVERIES, {"rows": rows, "giant": max(rows // 10, min(rows, LEAST) // 2)})
     for statement in (_ATTEMPTS, _ITEMS, _CONTENTS, _TALLIES, *indexes):
         connection.execute(statement)
     connection.commit()
