@@ -201,6 +201,21 @@ async def test_whoever_was_suppressed_comes_back_by_confirming(
     assert [event.data["recipient_id"] for event in erased] == [mail.data["recipients"][0]["recipient_id"]]
 
 
+async def test_the_office_s_stop_outlives_a_confirmed_sign_up(
+    register: Register, reader: AsyncClient, office: AsyncClient, database: Database
+) -> None:
+    person = await register.person("anna@kalmar.example", {"audience": "public"})
+    await office.post(
+        f"/api/subscriptions/v1/subscribers/{person}/suppressions", json={"note": "Ringde och bad om det."}
+    )
+    await sign_up(reader, email="anna@kalmar.example")
+    answer = await reader.post(link((await emitted(database, "mail.requested"))[-1]), headers=OWN)
+    check_page(answer.text)
+    assert "Kontakta oss om du vill få dem igen" in answer.text
+    assert "Nästa mejl kommer" not in answer.text
+    assert (await subscribers(office))[0]["state"] == "suppressed"
+
+
 async def test_what_nobody_confirms_disappears_after_seven_days(
     service: Service, reader: AsyncClient, office: AsyncClient, database: Database, clock: FixedClock
 ) -> None:

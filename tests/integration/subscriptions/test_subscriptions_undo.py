@@ -165,6 +165,13 @@ def ticked(field: Any) -> bool:
     return field.get("name") is not None and field.get("value") != ""
 
 
+def the_summary_leads_somewhere(html: str) -> None:
+    tree = html5lib.parse(html, namespaceHTMLElements=False)
+    links = tree.findall(".//*[@class='error-summary']//a")
+    assert links
+    assert all(tree.find(f".//*[@id='{a.get('href').removeprefix('#')}']") is not None for a in links)
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_scanner_that_presses_everything_in_every_mail_ends_and_leaves_a_way_back(
     page: str, out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
@@ -184,6 +191,7 @@ async def test_a_scanner_that_presses_everything_in_every_mail_ends_and_leaves_a
     refused = await reader.post(page, data={**SAVED, "topics": ["results"]}, headers=OWN)
     assert refused.status_code == 429
     assert "fler än 20 gånger" in refused.text
+    the_summary_leads_somewhere(refused.text)
     answer = await office.get(f"/api/subscriptions/v1/subscribers/{politician}")
     assert answer.status_code == 200  # nothing is erased
     assert "Senaste ändringar" in (await reader.get(page)).text

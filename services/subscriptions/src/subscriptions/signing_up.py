@@ -30,7 +30,7 @@ from subscriptions.mailing import Addressee, Words, request_mail
 from subscriptions.models import SignUp, Subscriber
 from subscriptions.receipts import confirming
 from subscriptions.subscribing import values_of
-from subscriptions.suppressions import BY_OTHERS
+from subscriptions.suppressions import BY_MAILBOX
 
 KEPT = timedelta(days=7)
 
@@ -101,8 +101,9 @@ async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Sign
 async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: datetime, text_shown: str) -> Subscriber:
     """Make the sign-up a subscription, once; `UnknownSignUp` where there is none (any more).
 
-    Where the address belongs to somebody by now, they join the public audience and keep their own choices. Whoever was
-    suppressed has just shown that the address takes mail. `text_shown` is what they consent to.
+    Where the address belongs to somebody by now, they join the public audience and keep their own choices. Whoever
+    bounced has just shown that the address takes mail; what the office stopped stays stopped. `text_shown` is what they
+    consent to.
     """
     wanted = await _take(session, sign_up_id, at)
     if wanted is None:
@@ -125,7 +126,7 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
         person.touched = True
         person.left.discard(Audience.PUBLIC)
         person.subscriber.unsubscribed_at = None
-        await suppressions.lift(session, person.subscriber, BY_OTHERS, Source.SIGN_UP, at)
+        await suppressions.lift(session, person.subscriber, BY_MAILBOX, Source.SIGN_UP, at)
     return person.subscriber
 
 

@@ -51,4 +51,4 @@ def refusal(request: Request, error: TooOften, field: str = "email") -> FormErro
     """The limit by name and when to try again, beside `field`."""
     words = request.app.state.pages.gettext(reader_language(request).locale, REACHED[error.limit.counted])
     time = error.until.astimezone(STOCKHOLM).strftime("%H.%M")
-    return FormError("email", words.format(most=error.limit.most, time=time))
+    return FormError(field, words.format(most=error.limit.most, time=time))

@@ -65,7 +65,7 @@ async def save(request: Request, token: str) -> Response:
             found = await visitor(request, session, token)
             done, errors = await _apply(request, session, found, form)
     except TooOften as error:
-        done, errors = "", [refusal(request, error, "main")]
+        done, errors = "", [refusal(request, error, "innehall")]
     except (DeadLink, UnknownSubscriber):
         return dead_link(request)
     if not errors:

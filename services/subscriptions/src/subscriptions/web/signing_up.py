@@ -77,7 +77,7 @@ async def look(request: Request, token: str) -> Response:
     except (InvalidToken, UnknownSignUp):
         return _expired(request)
     if waiting is None:
-        return _page(request, "confirmed.html", preferences="")
+        return _page(request, "confirmed.html", preferences="", is_stopped=False)
     return _page(request, "confirm.html", chosen=_words(request, waiting), consent=_consent(request))
 
 
@@ -95,7 +95,12 @@ async def confirm(request: Request, token: str) -> Response:
         return _expired(request)
     # Once the address has been changed, the mailbox that got this link may be somebody else's.
     link = state.links.preferences(subscriber.id, subscriber.generation) if subscriber.generation == 1 else ""
-    return _page(request, "confirmed.html", preferences=link.removeprefix(state.settings.public_url))
+    return _page(
+        request,
+        "confirmed.html",
+        preferences=link.removeprefix(state.settings.public_url),
+        is_stopped=subscriber.suppressed_at is not None,
+    )
 
 
 def _typed(form: FormData) -> Typed:

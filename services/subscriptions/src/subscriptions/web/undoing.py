@@ -39,7 +39,7 @@ async def act(request: Request, token: str) -> Response:
     except (InvalidToken, UnknownSubscriber):
         return dead_link(request)
     except TooOften as error:
-        return await _answer(request, token, [refusal(request, error, "main")], 429)
+        return await _answer(request, token, [refusal(request, error, "innehall")], 429)
     except AlreadyUndone:
         pass
     return await _answer(request, token)

@@ -62,7 +62,7 @@ async def act(request: Request, token: str) -> Response:
     except DeadLink:
         return dead_link(request)
     except TooOften as error:
-        return _page(request, leaver, "left", errors=[refusal(request, error, "main")], status=429)
+        return _page(request, leaver, "left", errors=[refusal(request, error, "innehall")], status=429)
     except UnknownSubscriber:
         pass  # erased this very moment: there is nobody to write to
     if action not in ("leave", "come_back"):
