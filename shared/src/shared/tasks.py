@@ -1,7 +1,8 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and pausing until there is something to do or the end has come."""
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 PATIENCE_S = 6.0
@@ -23,3 +24,10 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=patience_s)
         patience_s = SAY_AGAIN_S
     await asyncio.gather(*ended, return_exceptions=True)
+
+
+async def pause(event: asyncio.Event, seconds: float) -> None:
+    """Return when `event` is set, after `seconds` at the latest. Unlike `asyncio.wait_for` it loses no cancellation."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -3,7 +3,7 @@
 import asyncio
 
 from shared import tasks
-from shared.tasks import end
+from shared.tasks import end, pause
 
 
 async def test_a_lost_cancellation_is_said_again(monkeypatch) -> None:
@@ -23,3 +23,21 @@ async def test_a_lost_cancellation_is_said_again(monkeypatch) -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(end([task]), 5)
     assert task.cancelled()
+
+
+async def test_a_pause_ends_with_its_event_or_its_time() -> None:
+    event = asyncio.Event()
+    await pause(event, 0.01)
+    assert not event.is_set()
+    event.set()
+    await asyncio.wait_for(pause(event, 3600), 5)
+
+
+async def test_a_pause_loses_no_cancellation_that_comes_with_its_event() -> None:
+    event = asyncio.Event()
+    pausing = asyncio.create_task(pause(event, 3600))
+    await asyncio.sleep(0)
+    event.set()
+    pausing.cancel()
+    await asyncio.wait([pausing])
+    assert pausing.cancelled()

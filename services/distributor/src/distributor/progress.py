@@ -25,6 +25,7 @@ from shared.clock import Clock
 from shared.contracts.delivery import DeliveryCount, DeliveryProgress, ExclusionCount
 from shared.database import Database, instant
 from shared.messaging.outbox import emit
+from shared.tasks import pause
 
 POLL_S = 0.25
 PAUSE_S = 1.0
@@ -45,7 +46,7 @@ class ProgressWorker:
         """Tell until `stop`."""
         while not stop.is_set():
             if not await self.step():
-                await _pause(stop, POLL_S)
+                await pause(stop, POLL_S)
 
     async def step(self) -> bool:
         """Tell of the next item that changed; False at the end of a round through them."""
@@ -132,10 +133,3 @@ def _delivery_count(row: Row[Any]) -> DeliveryCount:
 def _digest(counts: tuple[Any, ...], left_out: tuple[Any, ...]) -> str:
     told = [count.model_dump(mode="json") for count in (*counts, *left_out)]
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -18,6 +18,7 @@ from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
 from shared.database import Database
+from shared.tasks import pause
 
 log = structlog.get_logger()
 
@@ -52,13 +53,13 @@ class RecoveryWorker:
             await self._tidy()
             await self._look_for_stuck()
             self._swept_at = time.monotonic()
-            await _pause(stop, SWEEP_EVERY_S)
+            await pause(stop, SWEEP_EVERY_S)
 
     async def _let_others_renew(self, stop: asyncio.Event) -> None:
         """When the database comes back, senders with mail on its way out shall not be taken for dead."""
         if self._swept_at is not None and time.monotonic() - self._swept_at > UNSEEING_S:
             await self._database.ping()
-            await _pause(stop, leases.RENEW_EVERY_S + 1)
+            await pause(stop, leases.RENEW_EVERY_S + 1)
 
     async def take_over(self) -> int:
         """Free one chunk of what dead senders held; returns how many."""
@@ -85,10 +86,3 @@ class RecoveryWorker:
         if stuck and not self._stuck:
             log.error("deliveries_stuck", waited_s=int(waited.total_seconds()), reason="no sender is running")
         self._stuck = stuck
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -20,6 +20,7 @@ from distributor.weeding import FORGET, WEED, Rule, Start
 from shared.clock import Clock
 from shared.database import Database, instant
 from shared.messaging import dead_letters
+from shared.tasks import pause
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class RetentionWorker:
             if waited >= RUN_EVERY_S:
                 await self.weed(stop)
                 waited = 0.0
-            await _pause(stop, LOOK_EVERY_S)
+            await pause(stop, LOOK_EVERY_S)
             waited += LOOK_EVERY_S
 
     async def settle_erasures(self) -> None:
@@ -86,7 +87,7 @@ class RetentionWorker:
                 break
             dropped += step.dropped
             after = step.passed or after
-            await _pause(stop, BREATH_S if step.dropped else 0.0)
+            await pause(stop, BREATH_S if step.dropped else 0.0)
         return dropped
 
     async def _all(self, chunk: Chunk, stop: asyncio.Event) -> int:
@@ -97,12 +98,5 @@ class RetentionWorker:
             dropped += gone
             if gone < weeding.CHUNK:
                 break
-            await _pause(stop, BREATH_S)
+            await pause(stop, BREATH_S)
         return dropped
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -36,6 +36,7 @@ from shared.correlation import Correlation, correlated
 from shared.database import Database, is_transient
 from shared.ids import derived_id
 from shared.messaging.outbox import emit
+from shared.tasks import pause
 from subscriptions import digest_rows as rows
 from subscriptions import people
 from subscriptions.digests import Carrying, Digest, Reader, digest_for, exclusion, why
@@ -76,7 +77,7 @@ class DigestWorker:
         while not stop.is_set():
             await self.begin_due()
             if not await self.advance():
-                await _pause(stop)
+                await pause(stop, POLL_S)
 
     async def begin_due(self) -> None:
         """Begin the run of the last slot, unless it has been."""
@@ -207,10 +208,3 @@ class DigestWorker:
         async with self._database.transaction() as session:
             failures = await rows.put_off(session, run_id, self._clock.now())
         log.error("digest_page_failed", run_id=str(run_id), failures=failures, exc_info=error)
-
-
-async def _pause(stop: asyncio.Event) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), POLL_S)
-    except TimeoutError:
-        return

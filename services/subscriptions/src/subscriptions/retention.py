@@ -9,7 +9,6 @@ Each round is one short transaction; a round that dies is done again.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.clock import Clock
 from shared.contracts.news import Audience
 from shared.database import Database
+from shared.tasks import pause
 from subscriptions.consent import BASIS_OF, Basis
 from subscriptions.erasing import erase
 from subscriptions.history import Act, Source
@@ -69,8 +69,7 @@ class RetentionWorker:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.weed():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), ROUND_S)
+                await pause(stop, ROUND_S)
 
     async def weed(self) -> bool:
         """One round; whether there may be more to end at once."""

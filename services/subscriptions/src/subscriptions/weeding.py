@@ -6,7 +6,6 @@ done again: the next one finds what is left. What goes is logged as a count, nev
 """
 
 import asyncio
-import contextlib
 from datetime import datetime
 
 import structlog
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
 from shared.database import Database
+from shared.tasks import pause
 from subscriptions import address_changes
 from subscriptions.forgetting import forget
 from subscriptions.limits import HOUR
@@ -39,8 +39,7 @@ class Weeder:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.weed():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), ROUND_S)
+                await pause(stop, ROUND_S)
 
     async def weed(self) -> bool:
         """One round; whether there may be more to remove at once."""

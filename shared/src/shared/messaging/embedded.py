@@ -42,7 +42,7 @@ from shared.clock import Clock, SystemClock
 from shared.database import EPOCH, Database, Instant
 from shared.messaging.bus import DIRECT, Ack, BusUnavailable, Incoming, Message, Receive, Unroutable, answered
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue, matches
-from shared.tasks import end
+from shared.tasks import end, pause
 
 log = structlog.get_logger()
 
@@ -179,7 +179,7 @@ class EmbeddedBus:
             try:
                 due_in_s = await self._due_in(queue)
                 if due_in_s > 0:
-                    await _wait(wake, due_in_s)
+                    await pause(wake, due_in_s)
                     continue
                 for row in await self._lease(queue):
                     if self._draining:  # the rest is given back when the bus closes
@@ -306,11 +306,6 @@ def _safe_together(head: list[tuple[int, int]]) -> list[int]:
         return [head[0][0]]
     suspect = next((place for place, (_, deaths) in enumerate(head) if deaths), len(head))
     return [row_id for row_id, _ in head[:suspect]]
-
-
-async def _wait(wake: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(wake.wait(), seconds)
 
 
 def _lock_file(path: Path) -> int:

@@ -5,7 +5,6 @@ that. It wakes on every commit of its own process and looks once a second for wh
 """
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -15,6 +14,7 @@ from shared.clock import Clock
 from shared.database import Database
 from shared.messaging import outbox
 from shared.messaging.bus import Bus, BusUnavailable, Message
+from shared.tasks import pause
 
 log = structlog.get_logger()
 
@@ -63,9 +63,9 @@ class Relay:
                 purged_at = asyncio.get_running_loop().time()
                 await self._purge_safely()
             if carried is None or self._failing:
-                await _set_within(self._stopping, PAUSE_AFTER_FAILURE_S)
+                await pause(self._stopping, PAUSE_AFTER_FAILURE_S)
             elif carried == 0 and not self._stopping.is_set():
-                await _set_within(self._wake, POLL_S)
+                await pause(self._wake, POLL_S)
 
     async def carry(self) -> int:
         """Publish one batch; returns how many rows were claimed. Raises where the database does not answer.
@@ -126,8 +126,3 @@ class Relay:
                 await outbox.purge(session, self._clock.now() - self._retention)
         except Exception as error:  # noqa: BLE001
             log.warning("outbox_purge_failed", error=type(error).__name__)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)

@@ -20,6 +20,7 @@ import structlog
 from distributor.bounces.applying import NotYet, Result
 from distributor.bounces.intake import MOST_OCTETS, Intake
 from distributor.bounces.mime import MOST_BYTES
+from shared.tasks import pause
 
 log = structlog.get_logger()
 
@@ -69,7 +70,7 @@ class MailboxWorker:
                 log.warning("bounce_mailbox_unreachable", error=type(error).__name__)
                 full = False
             if not full:
-                await _pause(stop, self._poll_every_s)
+                await pause(stop, self._poll_every_s)
 
     async def visit(self, stop: asyncio.Event) -> int:
         """Take in what waits; returns how many mails were looked at."""
@@ -228,11 +229,4 @@ def _unless_gone() -> Iterator[None]:
     try:
         yield
     except (OSError, imaplib.IMAP4.error, poplib.error_proto):
-        return
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
         return

@@ -25,6 +25,7 @@ from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectK
 from shared.contracts.news import Locale
 from shared.database import Database
 from shared.ids import derived_id
+from shared.tasks import pause
 
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ class EndpointCareWorker:
         while not stop.is_set():
             while await self.step():
                 pass
-            await _pause(stop, LOOK_EVERY_S)
+            await pause(stop, LOOK_EVERY_S)
 
     async def step(self) -> bool:
         """Look once; False when there was nothing to do."""
@@ -170,10 +171,3 @@ def _occasion(row: Row[Any]) -> Occasion:
     if row.state == EndpointState.DISABLED:
         return Occasion.DISABLED
     return Occasion.FAILING if row.failures else Occasion.RECOVERED
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -6,7 +6,6 @@ leaves the desk as it was. A newsroom that is new gets its desk here.
 """
 
 import asyncio
-import contextlib
 from datetime import datetime
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from shared.clock import Clock
 from shared.contracts.mail import Form
 from shared.contracts.news import Locale
 from shared.database import Database
+from shared.tasks import pause
 from subscriptions.desks import desks
 from subscriptions.desks.desks import NEWSROOM, Rhythm
 from subscriptions.desks.models import Desk, Step
@@ -60,8 +60,7 @@ class DeskCare:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.advance():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), ROUND_S)
+                await pause(stop, ROUND_S)
 
     async def advance(self) -> bool:
         """One step for one desk, or for new newsrooms; whether there was any."""

@@ -4,7 +4,6 @@ Each round is one short transaction; a row is deleted once, so any number of wor
 """
 
 import asyncio
-import contextlib
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
 from shared.database import Database
+from shared.tasks import pause
 from subscriptions.forgetting import forget
 from subscriptions.groups.models import GroupChange, Invitation
 
@@ -35,8 +35,7 @@ class GroupWeeder:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.weed():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), ROUND_S)
+                await pause(stop, ROUND_S)
 
     async def weed(self) -> bool:
         """One round; whether there may be more to remove at once."""

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.clock import Clock
 from shared.contracts.news import Audience
 from shared.database import Database
+from shared.tasks import pause
 from shared.web.dates import STOCKHOLM
 from subscriptions.erasing import erase
 from subscriptions.history import Source
@@ -43,8 +44,7 @@ class RollWeeder:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.weed():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), ROUND_S)
+                await pause(stop, ROUND_S)
 
     async def weed(self) -> bool:
         """One round; whether there may be more to remove at once."""
