@@ -6,7 +6,7 @@ mail server named, mail is caught and shown at `/mailbox`; it never goes out int
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.types import ASGIApp
 
+from distributor import recovery
 from shared.clock import Clock, SystemClock
 from shared.database import Database
 from shared.http import create_app
@@ -131,6 +132,7 @@ async def _serve(whole: Standalone, stopped: asyncio.Event) -> None:
     app = one_origin(services, _beside(whole, database, store))
     try:
         await create_tables(database)
+        await _succeed(services)
         if catcher:
             await catcher.start()
         await run(services, app, whole.settings, serve=True, work=True, stopped=stopped)
@@ -138,6 +140,13 @@ async def _serve(whole: Standalone, stopped: asyncio.Event) -> None:
         if catcher:
             await catcher.stop()
         await database.dispose()
+
+
+async def _succeed(services: Sequence[Service]) -> None:
+    """The directory's lock says that nobody else sends from its files; a named database may have other senders."""
+    for service in services:
+        if service.name == "distributor" and service.database.is_sqlite:
+            await recovery.succeed(service.database)
 
 
 def _services(whole: Standalone, catcher: MailCatcher | None) -> list[Service]:

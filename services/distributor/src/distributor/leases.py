@@ -211,6 +211,11 @@ async def take_over(
     return rows
 
 
+async def forget_all(session: AsyncSession) -> None:
+    """Every lease is a dead sender's: for a process that has the database to itself and has not begun to send."""
+    await session.execute(delete(sender_leases))
+
+
 async def forget_dead(session: AsyncSession, database: Database) -> None:
     """Drop the leases of senders that are long gone and hold nothing."""
     gone = sender_leases.c.held_until < database.now()
