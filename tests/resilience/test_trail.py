@@ -17,7 +17,7 @@ def refusing() -> Iterator[SmtpServer]:
     """A mail server that does not know one of the newsrooms, and wants another to wait."""
     with SmtpServer() as server:
         server.on("RCPT", "550 5.1.1 No such user desk3@tidning.example", address=NEWSROOMS[3])
-        server.on("RCPT", "451 4.7.1 Greylisted", address=NEWSROOMS[4], times=1)
+        server.on("RCPT", "450 4.2.1 Busy", address=NEWSROOMS[4], times=1)
         yield server
 
 

@@ -58,12 +58,13 @@ ATTEMPT_HEADER = "x-budkavle-attempt"
 
 class RabbitMQBus:
     """The bus on a RabbitMQ. A `?namespace=x` in the URL puts `x.` before every name, so that installations can
-    share a broker. `retry_pace` stretches the waits before a retry; tests make them short.
+    share a broker; `?heartbeat=8` is in seconds. `retry_pace` stretches the waits before a retry, for tests.
     """
 
     def __init__(self, url: str, *, queues: Sequence[Queue] = QUEUES, retry_pace: float = 1.0) -> None:
         parsed = URL(url)
-        self._url = str(parsed.without_query_params("namespace").update_query(heartbeat=HEARTBEAT_S))
+        query = {"heartbeat": str(HEARTBEAT_S), **parsed.without_query_params("namespace").query}
+        self._url = str(parsed.with_query(query))
         self.topology = Topology(parsed.query.get("namespace"), queues, retry_pace)
         self._publisher = _Publisher(self.topology, self._renew)
         self._consuming = Link(self._url, "consuming")
