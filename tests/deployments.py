@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx2
 import psycopg
+from sqlalchemy import make_url
 
 from tests.servers.origin import Origin
 from tests.servers.postgres import create_database, drop_database, plain, shared_postgres_url
@@ -65,6 +66,13 @@ class Replica:
     def kill(self) -> None:
         self._process.kill()
 
+    def pause(self) -> None:
+        """SIGSTOP: a garbage collection, a machine that is moved, a debugger."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        self._process.resume()
+
     def end(self) -> None:
         """SIGTERM, and time to finish what is in hand."""
         self._process.end(signal.SIGTERM, within=25)
@@ -83,6 +91,7 @@ class Deployment:
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.kind}-", dir=run_directory()))
         self.mail_link = TcpProxy()
+        self.intranet_link = TcpProxy()
         self.replicas: dict[str, list[Replica]] = {}
         self._settings = dict(settings or {})
 
@@ -99,6 +108,7 @@ class Deployment:
     def open(self) -> None:
         """Migrate, then start every replica."""
         self.mail_link.start()
+        self.intranet_link.start()
         self._open()
         self.standing.append(self)
 
@@ -111,6 +121,7 @@ class Deployment:
                 replica.kill()
         self._close()
         self.mail_link.stop()
+        self.intranet_link.stop()
 
     def start(self, service: str) -> None:
         """Start what of the service does not run."""
@@ -121,6 +132,15 @@ class Deployment:
         for replica in self._of(service):
             replica.kill()
 
+    def killer(self, service: str) -> Callable[[], None]:
+        """SIGKILL without waiting for the end, for moments that must not pass meanwhile. `start` needs a `kill` first."""
+
+        def kill() -> None:
+            for pid in self.pids(service):
+                os.kill(pid, signal.SIGKILL)
+
+        return kill
+
     def end(self, service: str) -> None:
         """SIGTERM to every replica of the service; returns when they have ended."""
         _all_at_once([replica.end for replica in self._of(service)])
@@ -130,6 +150,10 @@ class Deployment:
 
     def every_replica(self) -> list[Replica]:
         return [replica for service in dict.fromkeys(self.replicas) for replica in self.replicas[service]]
+
+    def links(self) -> list[TcpProxy]:
+        """Every proxy, between whomsoever."""
+        return [self.mail_link, self.intranet_link]
 
     def logs(self) -> dict[str, str]:
         """What every process has said so far."""
@@ -207,13 +231,18 @@ class Distributed(Deployment):
         modes: Sequence[str] = ("run",),
         settings: Mapping[str, str] | None = None,
         linked: Sequence[str] = (),
+        database_server: str = "",
     ) -> None:
-        """The services named in `linked` reach the broker through a proxy, `broker_links[service]`."""
+        """The services named in `linked` reach broker and database through proxies, `broker_links[service]` and
+        `database_links[service]`. The databases are made on the run's server unless another is named.
+        """
         super().__init__(settings)
+        self._database_server = database_server or shared_postgres_url()
         broker = httpx2.URL(amqp_url)
         self.namespace = f"t{secrets.token_hex(6)}"
         self.amqp_url = str(broker.copy_merge_params({"namespace": self.namespace}))
         self.broker_links = {service: TcpProxy(broker.port or 5672) for service in linked}
+        self.database_links = {service: TcpProxy(make_url(self._database_server).port or 5432) for service in linked}
         self.origin = Origin()
         self._modes = modes
         self._databases: dict[str, str] = {}
@@ -228,10 +257,9 @@ class Distributed(Deployment):
 
     def _open(self) -> None:
         self.origin.start()
-        for link in self.broker_links.values():
+        for link in self._own_links():
             link.start()
-        server = shared_postgres_url()
-        self._databases = {service: create_database(server) for service in SERVICES}
+        self._databases = {service: create_database(self._database_server) for service in SERVICES}
         _all_at_once([lambda service=service: self._migrate(service) for service in SERVICES])
         for service in SERVICES:
             self.replicas[service] = [
@@ -246,10 +274,16 @@ class Distributed(Deployment):
 
     def _close(self) -> None:
         self.origin.stop()
-        for link in self.broker_links.values():
+        for link in self._own_links():
             link.stop()
         for url in self._databases.values():
-            drop_database(url, shared_postgres_url())
+            drop_database(url, self._database_server)
+
+    def links(self) -> list[TcpProxy]:
+        return [*super().links(), *self._own_links()]
+
+    def _own_links(self) -> list[TcpProxy]:
+        return [*self.broker_links.values(), *self.database_links.values()]
 
     def _replica(self, service: str, mode: str, number: int) -> Replica:
         command = [sys.executable, "-m", service, mode]
@@ -263,10 +297,12 @@ class Distributed(Deployment):
         assert done.returncode == 0, f"{service} migrate: {done.stderr[-3000:]}"
 
     def environment(self, service: str) -> dict[str, str]:
-        broker = httpx2.URL(self.amqp_url)
+        broker, database = httpx2.URL(self.amqp_url), make_url(self._databases[service])
         if service in self.broker_links:
             broker = broker.copy_with(host="127.0.0.1", port=self.broker_links[service].port)
-        return self._environment(DATABASE_URL=self._databases[service], BROKER_URL=str(broker))
+            database = database.set(host="127.0.0.1", port=self.database_links[service].port)
+        url = database.render_as_string(hide_password=False)
+        return self._environment(DATABASE_URL=url, BROKER_URL=str(broker))
 
 
 class Standalone(Deployment):

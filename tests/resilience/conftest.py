@@ -1,39 +1,59 @@
-"""One deployment of each kind for all tests of a file: they kill it again and again, and it must go on."""
+"""One deployment of each kind for all tests of a worker: they kill it again and again, and it must go on."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests import failing
 from tests.deployments import Deployment, Distributed, Standalone
 from tests.desk import Desk
-from tests.failing import pytest_runtest_makereport
 from tests.inboxes import Inboxes
-from tests.resilience.scene import SETTINGS, Scene, populate
-from tests.servers.rabbitmq import shared_amqp_url
+from tests.resilience.house import Home, House
+from tests.resilience.scene import Scene
 from tests.servers.receiver import HttpReceiver
 
-__all__ = ["pytest_runtest_makereport"]
+HERE = Path(__file__).parent
+house = House()
 
 
-@pytest.fixture(scope="module")
-def intranet() -> Iterator[HttpReceiver]:
-    with HttpReceiver() as receiver:
-        yield receiver
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield from failing.pytest_runtest_makereport(item, call)
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
-@pytest.fixture(scope="module", params=[Distributed.kind, Standalone.kind])
-def deployment(request: pytest.FixtureRequest, intranet: HttpReceiver) -> Iterator[Deployment]:
-    made: Deployment = (
-        Distributed(shared_amqp_url(), settings=SETTINGS, linked=("content", "subscriptions"))
-        if request.param == Distributed.kind
-        else Standalone(settings=SETTINGS)
-    )
-    try:
-        made.open()
-        populate(made, intranet)
-        yield made
-    finally:
-        made.close()
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Nobody of this room comes next, or a failure has left who knows what."""
+    if nextitem is None or HERE not in nextitem.path.parents or item.stash.get(FAILED, False):
+        house.close()
+
+
+@pytest.fixture(params=[Distributed.kind, Standalone.kind])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Both deployments, unless a module asks for one of them."""
+    return str(request.param)
+
+
+@pytest.fixture
+def home(kind: str) -> Home:
+    return house.home(kind)
+
+
+@pytest.fixture
+def deployment(home: Home) -> Deployment:
+    return home.deployment
+
+
+@pytest.fixture
+def intranet(home: Home) -> HttpReceiver:
+    return home.intranet
 
 
 @pytest.fixture
@@ -53,11 +73,10 @@ def new_inboxes(tmp_path: Path) -> Iterator[Callable[..., Inboxes]]:
 
 
 @pytest.fixture
-async def scene(
-    deployment: Deployment, intranet: HttpReceiver, new_inboxes: Callable[..., Inboxes]
-) -> AsyncIterator[Scene]:
+async def scene(home: Home, new_inboxes: Callable[..., Inboxes]) -> AsyncIterator[Scene]:
     """Everything runs; the mail goes to a fresh sink."""
-    for service in deployment.replicas:
-        deployment.start(service)
-    async with deployment.client() as api:
-        yield Scene(deployment, Desk(api), new_inboxes(deployment), intranet)
+    async with home.deployment.client() as api:
+        inboxes = new_inboxes(home.deployment)
+        yield Scene(home.deployment, Desk(api), inboxes, home.intranet, home.broker, home.database)
+    for link in home.deployment.links():
+        link.mend()

@@ -6,18 +6,23 @@ The balance is drawn from what the mail server saw, never from what the product 
 import asyncio
 import csv
 import io
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx2
 from tests.deployments import ADMIN_KEY, WINDOW_OF_DOUBT, Deployment, Distributed, Standalone
 from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
+from tests.resilience.moments import Moment
+from tests.resilience.oracle import Balance, Copy, Oracle
+from tests.servers.postgres import PrivatePostgres
 from tests.servers.proxy import TcpProxy
+from tests.servers.rabbitmq import PrivateRabbitMQ
 from tests.servers.receiver import HttpReceiver
 
 BODY_MARK = "Hela texten"
@@ -33,6 +38,9 @@ NEWSROOMS = [f"desk{number}@tidning.example" for number in range(10)]
 POLITICIANS = [f"ledamot{number}@fullmaktige.example" for number in range(40)]
 PUBLIC = [f"folk{number}@folk.example" for number in range(1150)]
 EVERYBODY = frozenset((*NEWSROOMS, *POLITICIANS, *PUBLIC))  # in five batches
+FEW: Json = {**FIELDS, "audiences": ["newsroom"]}
+"""For the ten newsrooms and the intranet, in one batch: where the number of receivers shows nothing more."""
+HOOK = "/hook"
 SETTINGS = {"RETRY_SCALE": "0.1"}
 TAKES_EFFECT_S = 2.0
 RESENT_WITHIN_S = 60.0
@@ -46,12 +54,61 @@ class Scene:
     desk: Desk
     inboxes: Inboxes
     intranet: HttpReceiver
+    broker: PrivateRabbitMQ | None = None
+    database: PrivatePostgres | None = None
+    oracle: Oracle = field(default_factory=Oracle)
     kills: int = 0
 
     async def publish(self) -> str:
         item = await self.desk.draft(FIELDS)
         await self.desk.publish(item)
+        self.oracle.accepted(item, EVERYBODY, frozenset({HOOK}))
         return item
+
+    async def publish_to_few(self) -> str:
+        item = await self.desk.draft(FEW)
+        await self.desk.publish(item)
+        self.oracle.accepted(item, frozenset(NEWSROOMS), frozenset({HOOK}))
+        return item
+
+    def when(self, service: str, moment: Moment, act: Callable[[], None]) -> threading.Event:
+        """Do it at the moment; the event is set once it is done."""
+        link, direction = self.link(service, moment.link), moment.direction
+        return link.when(moment.pattern, act, direction=direction, nth=moment.nth, after=moment.after)
+
+    def kill_when(self, service: str, moment: Moment) -> threading.Event:
+        """SIGKILL the service at a moment on its own link, with what it was saying; `revive` it afterwards."""
+        kill, link = self.deployment.killer(service), self.link(service, moment.link)
+
+        def act() -> None:
+            kill()
+            link.drop()
+
+        return self.when(service, moment, act)
+
+    async def revive(self, service: str, died: threading.Event, within: float = 20) -> None:
+        """Wait for the death that `kill_when` promised, and start the service again."""
+        await eventually(died.is_set, within=within)
+        await self.kill(service)
+        await self.start(service)
+
+    def link(self, service: str, name: str) -> TcpProxy:
+        """The proxy between the service and what `name` says."""
+        if name in ("mail", "intranet"):
+            return self.deployment.mail_link if name == "mail" else self.deployment.intranet_link
+        assert isinstance(self.deployment, Distributed)
+        return (self.deployment.broker_links if name == "broker" else self.deployment.database_links)[service]
+
+    async def check_sound(self, *, kills: int = 0, within: float = 60) -> Counter[str]:
+        """The standard that every fault must leave: all that was accepted has arrived as it should, the ledger agrees with
+        the receivers, and nothing is left lying about. `kills` are the deaths of senders that may have left doubts.
+        """
+        self.oracle.kills = kills
+        for item in self.oracle.mails:
+            await self.desk.reached(item, within=within)
+            await check_ledger(self, item)
+        await check_settled(self)
+        return self.oracle.check(self.inboxes.mails, self.intranet.requests)
 
     async def kill(self, service: str) -> None:
         self.kills += 1
@@ -99,14 +156,9 @@ def check_once_each(mails: Sequence[Mail], expected: frozenset[str], *, kills: i
 
     Gives the number of repeats.
     """
-    copies: dict[str, list[Mail]] = {}
-    for mail in mails:
-        copies.setdefault(mail.to, []).append(mail)
-    assert set(copies) == expected, _difference(set(copies), expected)
-    repeats = sum(len(same) - 1 for same in copies.values())
-    assert repeats <= kills * WINDOW_OF_DOUBT
-    assert all(len({(mail.message_id, mail.sha256) for mail in same}) == 1 for same in copies.values())
-    return repeats
+    balance = Balance.of(map(Copy.of_mail, mails), expected)
+    balance.check(repeats=kills * WINDOW_OF_DOUBT)
+    return balance.repeats
 
 
 async def check_ledger(scene: Scene, item: str) -> None:
@@ -130,6 +182,20 @@ def _raise(left: dict[str, int]) -> bool:
     raise AssertionError(left)
 
 
+async def asked(desk: Desk, *services: str) -> None:
+    """Every API call of these services is answered with a 2xx."""
+    if "content" in services:
+        await desk.call("GET", "/api/content/v1/items")
+    if "subscriptions" in services:
+        people = await desk.call("GET", f"{SUBSCRIPTIONS}/subscribers", params={"limit": "1"})
+        await desk.change_subscriber(people["data"][0]["id"], {"name": "Ny"})
+        preview = {"audiences": ["public"]}
+        await desk.call("POST", f"{SUBSCRIPTIONS}/audience-preview", json=preview)
+    if "distributor" in services:
+        await desk.call("GET", f"{DISTRIBUTOR}/deliveries", params={"limit": "1"})
+        await desk.call("GET", f"{DISTRIBUTOR}/endpoints")
+
+
 def check_nobody_after(mails: Sequence[Mail], revision: int, took_effect_at: float) -> None:
     """Nobody gets the faulty revision once the correction or withdrawal has taken effect."""
     late = [mail.to for mail in mails if mail.revision == revision and mail.dot_at > took_effect_at + TAKES_EFFECT_S]
@@ -142,6 +208,7 @@ def now() -> float:
 
 def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
     """Bring the people and one endpoint in."""
+    deployment.intranet_link.lead_to(intranet.port)
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     with httpx2.Client(base_url=deployment.url, headers=headers, timeout=60) as api:
         for audience in ("newsroom", "politician", "public"):
@@ -152,8 +219,8 @@ def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
             "name": "Intranätet",
             "organisation": "Kommunen",
             "contact_email": "webb@kommun.example",
-            "url": intranet.url("/hook"),
-            "audiences": ["public"],
+            "url": f"http://127.0.0.1:{deployment.intranet_link.port}{HOOK}",
+            "audiences": ["newsroom", "public"],
         }
         assert api.post(f"{DISTRIBUTOR}/endpoints", json=endpoint).status_code == 201
 
@@ -170,8 +237,3 @@ def people_file(audience: str) -> bytes:
     writer.writerow(columns)
     writer.writerows((address, "Länet")[: len(columns)] for address in addresses)
     return text.getvalue().encode()
-
-
-def _difference(found: set[str], expected: frozenset[str]) -> str:
-    lost, unexpected = expected - found, found - expected
-    return f"{len(lost)} lost {sorted(lost)[:5]}, {len(unexpected)} unexpected {sorted(unexpected)[:5]}"

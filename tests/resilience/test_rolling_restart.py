@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.deployments import SERVICES, Deployment, Distributed, Replica
+from tests.deployments import SERVICES, Distributed, Replica
 from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS
 from tests.inboxes import Inboxes
+from tests.resilience.house import Home
 from tests.resilience.scene import (
     EVERYBODY,
     FIELDS,
@@ -34,14 +35,16 @@ CALLS = (
 
 
 @pytest.fixture(scope="module")
-def deployment(intranet: HttpReceiver) -> Iterator[Deployment]:
-    made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
-    try:
-        made.open()
-        populate(made, intranet)
-        yield made
-    finally:
-        made.close()
+def home() -> Iterator[Home]:
+    """Several replicas of each service."""
+    with HttpReceiver() as intranet:
+        made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
+        try:
+            made.open()
+            populate(made, intranet)
+            yield Home(made, intranet)
+        finally:
+            made.close()
 
 
 async def test_no_mail_twice_and_no_call_fails(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy between two servers of a test: cuts, holds and changes direction, at once or when certain bytes pass.
+"""A TCP proxy between two servers of a test: cuts, holds, slows and changes direction, at once or when certain bytes pass.
 
     with TcpProxy(broker_port) as link:
         passed = link.when(b"\\x0enews.published", link.hold)   # before these bytes are forwarded
@@ -6,12 +6,15 @@
         passed.wait(10)
         link.release()
 
-`port` stands from the start, so that a service can be told of it. It runs in a thread of its own; every method may be
+What came before those bytes has been forwarded by then, and nothing of what comes behind them (but for a pattern that
+lies across two reads: its beginning has gone). `port` stands from the start, so that a service can be told of it. It runs in a thread of its own; every method may be
 called from any thread.
 """
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +25,9 @@ from tests.servers.thread import ThreadedServer
 
 Direction = Literal["there", "back"]
 CHUNK = 65_536
+LONGEST_PATTERN = 256
+NO_FAREWELL = struct.pack("ii", 1, 0)
+"""Lingering for no time: the socket is closed by a reset, and what was on its way is gone."""
 
 
 @dataclass
@@ -32,8 +38,42 @@ class _Watch:
     act: Callable[[], None]
     direction: Direction
     nth: int
+    after: bool
     seen: int = 0
     passed: threading.Event = field(default_factory=threading.Event)
+
+    def place_in(self, before: bytes, data: bytes) -> int | None:
+        """Where in `data` it strikes, if it does; `before` is the end of what came earlier."""
+        if self.seen >= self.nth:
+            return None
+        overlap = before[-(len(self.pattern) - 1) :] if len(self.pattern) > 1 else b""
+        whole, start = overlap + data, -1
+        while self.seen < self.nth:
+            start = whole.find(self.pattern, start + 1)
+            if start == -1:
+                return None
+            self.seen += 1
+        return max(start - len(overlap) + len(self.pattern) * self.after, 0)
+
+
+@dataclass(eq=False)
+class _Connection:
+    """Both ends of one connection, and how much it has carried."""
+
+    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+    carried: int = 0
+
+    def end(self) -> None:
+        """What has been forwarded arrives."""
+        for writer in self.writers:
+            writer.transport.abort()
+
+    def reset(self) -> None:
+        """What has been forwarded and not been read is gone too."""
+        for writer in self.writers:
+            with contextlib.suppress(OSError):  # it may have been closed already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_FAREWELL)
+            writer.transport.abort()
 
 
 class TcpProxy(ThreadedServer):
@@ -44,7 +84,11 @@ class TcpProxy(ThreadedServer):
         self.port = claim_port()
         self.target = target
         self._listener: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self.delay_s = 0.0
+        """Each read waits so long before it goes on: latency, and a slow line."""
+        self.cut_after: int | None = None
+        """Connections are reset when they have carried so many octets, in both directions together."""
+        self._connections: set[_Connection] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._watches: list[_Watch] = []
@@ -59,7 +103,11 @@ class TcpProxy(ThreadedServer):
 
     def cut(self) -> None:
         """Reset all connections. New ones are taken as ever."""
-        self._call(self._abort_all)
+        self._call(self._reset_all)
+
+    def drop(self) -> None:
+        """End all connections as those of a process that died: nothing more is forwarded, what was arrives."""
+        self._call(self._end_all)
 
     def close(self) -> None:
         """As if the server behind had ended: connections are reset, new ones too, until `lead_to`."""
@@ -71,12 +119,26 @@ class TcpProxy(ThreadedServer):
         self.target = target
         self.cut()
 
+    def mend(self) -> None:
+        """An ordinary line again: nothing held, slowed, cut or watched for; connections are new where it was not one."""
+        self._watches = []
+        if self.delay_s or self.cut_after is not None or not self._flowing.is_set():
+            self.delay_s, self.cut_after = 0.0, None
+            self.cut()  # first, so that nothing that was held gets through
+            self.release()
+
     def when(
-        self, pattern: bytes, act: Callable[[], None], *, direction: Direction = "there", nth: int = 1
+        self,
+        pattern: bytes,
+        act: Callable[[], None],
+        *,
+        direction: Direction = "there",
+        nth: int = 1,
+        after: bool = False,
     ) -> threading.Event:
-        """Before these bytes pass for the n-th time from now, do this once. `act` must not block."""
-        watch = _Watch(pattern, act, direction, nth)
-        self._watches.append(watch)
+        """Before (or `after`) these bytes pass for the n-th time from now, do this once. `act` must not block."""
+        watch = _Watch(pattern, act, direction, nth, after)
+        self._watches = [*(known for known in self._watches if not known.passed.is_set()), watch]
         return watch.passed
 
     def _call(self, act: Callable[[], object]) -> None:
@@ -90,9 +152,13 @@ class TcpProxy(ThreadedServer):
 
         self._run(acted())
 
-    def _abort_all(self) -> None:
-        for writer in list(self._writers):
-            writer.transport.abort()
+    def _reset_all(self) -> None:
+        for connection in list(self._connections):
+            connection.reset()
+
+    def _end_all(self) -> None:
+        for connection in list(self._connections):
+            connection.end()
 
     async def _open(self) -> None:
         self._listener = await asyncio.start_server(self._connected, self.host, self.port, backlog=512)
@@ -100,7 +166,7 @@ class TcpProxy(ThreadedServer):
     async def _close(self) -> None:
         assert self._listener is not None
         self._listener.close()
-        self._abort_all()
+        self._reset_all()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Cancelled only when the proxy stops; asyncio.streams would complain of that for each connection.
@@ -109,34 +175,49 @@ class TcpProxy(ThreadedServer):
             if self.target is None:
                 raise ConnectionRefusedError
             far_reader, far_writer = await asyncio.open_connection(self.host, self.target)
-            ends = {writer, far_writer}
-            self._writers |= ends
+            connection = _Connection((writer, far_writer))
+            self._connections.add(connection)
             try:
-                await asyncio.gather(self._pipe(reader, far_writer, "there"), self._pipe(far_reader, writer, "back"))
+                await asyncio.gather(
+                    self._pipe(connection, reader, far_writer, "there"),
+                    self._pipe(connection, far_reader, writer, "back"),
+                )
             finally:
-                self._writers -= ends
+                self._connections.discard(connection)
                 far_writer.transport.abort()
         writer.transport.abort()
 
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+    async def _pipe(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
+    ) -> None:
         before = b""
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
-                before = self._look(before, data, direction)
-                await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                done = 0
+                for place, watch in self._struck(before, data, direction):
+                    await self._forward(connection, writer, data[done:place])
+                    done = place
+                    watch.act()
+                    watch.passed.set()
+                await self._forward(connection, writer, data[done:])
+                before = (before + data)[-LONGEST_PATTERN:]
             writer.write_eof()
 
-    def _look(self, before: bytes, data: bytes, direction: Direction) -> bytes:
-        """Act on what the chunk holds; returns the end of it, in which a pattern may begin."""
-        longest = max((len(watch.pattern) for watch in self._watches), default=1) - 1
-        for watch in self._watches:
-            if watch.direction != direction or watch.passed.is_set():
-                continue
-            overlap = before[-(len(watch.pattern) - 1) :] if len(watch.pattern) > 1 else b""
-            watch.seen += (overlap + data).count(watch.pattern)
-            if watch.seen >= watch.nth:
-                watch.act()
-                watch.passed.set()
-        return (before + data)[-longest:] if longest else b""
+    async def _forward(self, connection: _Connection, writer: asyncio.StreamWriter, data: bytes) -> None:
+        await self._flowing.wait()
+        room = len(data) if self.cut_after is None else max(self.cut_after - connection.carried, 0)
+        connection.carried += len(data)
+        if writer.transport.is_closing():
+            raise ConnectionResetError
+        writer.write(data[:room])
+        await writer.drain()
+        if room < len(data):
+            connection.reset()
+
+    def _struck(self, before: bytes, data: bytes, direction: Direction) -> list[tuple[int, _Watch]]:
+        """The watches that strike within `data`, with their places, in order."""
+        waiting = [watch for watch in self._watches if watch.direction == direction and not watch.passed.is_set()]
+        places = [(watch.place_in(before, data), watch) for watch in waiting]
+        return sorted(((place, watch) for place, watch in places if place is not None), key=lambda found: found[0])

@@ -7,6 +7,7 @@ Cold start takes about 5 s, a restart after a kill 3-7 s. All calls block: in an
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -160,8 +161,8 @@ class PrivateRabbitMQ:
         """
         deadline = time.monotonic() + within
         registers = f"data/budkavle-{self.port}@localhost/quorum/*/names.dets"
-        name = f"%2F_{queue}".encode()  # in the default virtual host
-        while not any(name in register.read_bytes() for register in self.directory.glob(registers)):
+        name = re.compile(re.escape(f"%2F_{queue}".encode()) + rb"(?!\.dead)")  # in the default virtual host
+        while not any(name.search(register.read_bytes()) for register in self.directory.glob(registers)):
             if time.monotonic() > deadline:
                 raise ServerFailed(f"the queue {queue} was not registered in {within:g} s")
             time.sleep(0.05)

@@ -1,4 +1,5 @@
-"""Killed at each step: nothing lost, nobody unexpected, repeats bounded and alike, the ledger equal to what was seen."""
+"""What the death of a process does, by the numbers of docs/reliability.md (F1–F11): nothing lost, nobody unexpected,
+repeats bounded and alike, the ledger equal to what was seen."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ SUCCEEDED_WITHIN_S = 8.0
 BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
 
 
-async def test_content_between_commit_and_publish(scene: Scene) -> None:
+async def test_f3_content_dies_between_commit_and_publication(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     with scene.bus_stopped("content"):
         taken = scene.deployment.ask("content", TAKEN_BY_RELAY)[0][0]
@@ -46,7 +47,7 @@ async def test_content_between_commit_and_publish(scene: Scene) -> None:
     await check_settled(scene)
 
 
-async def test_subscriptions_in_the_middle_of_a_fan_out(scene: Scene) -> None:
+async def test_f4_subscriptions_dies_in_the_middle_of_a_fan_out(scene: Scene) -> None:
     if isinstance(scene.deployment, Standalone):
         item = await _killed_while_planning(scene)
     else:
@@ -73,7 +74,7 @@ async def _killed_while_planning(scene: Scene) -> str:
     return item
 
 
-async def test_distributor_between_accept_and_send(scene: Scene) -> None:
+async def test_f5_distributor_dies_between_accept_and_send(scene: Scene) -> None:
     scene.deployment.mail_link.close()
     item = await scene.publish()
     await scene.until_planned(item)
@@ -87,7 +88,7 @@ async def test_distributor_between_accept_and_send(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_distributor_in_the_middle_of_a_drain(
+async def test_f6_distributor_dies_with_a_mail_in_doubt(
     scene: Scene, new_inboxes: Callable[..., Inboxes], tmp_path: Path, moment: Literal["before", "after"]
 ) -> None:
     """Killed by the mail server itself, between the final dot and its 250 or just after the 250."""

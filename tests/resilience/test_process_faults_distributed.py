@@ -1,0 +1,74 @@
+"""F1–F11 where each service is a process of its own: killed at the byte, by the proxies on its links."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from tests.deployments import SERVICES, Distributed
+from tests.desk import CONTENT, Json
+from tests.inboxes import Inboxes
+from tests.resilience.moments import AFTER_COMMIT, BEFORE_COMMIT, Moment
+from tests.resilience.scene import FEW, HOOK, NEWSROOMS, Scene
+
+REPLAYED = "Idempotent-Replayed"
+HERE_AGAIN_WITHIN_S = 60.0
+
+
+@pytest.fixture
+def kind() -> str:
+    return Distributed.kind
+
+
+@pytest.mark.parametrize("moment", [BEFORE_COMMIT, AFTER_COMMIT], ids=["f1-before_the_commit", "f2-before_the_answer"])
+@pytest.mark.parametrize("act", ["draft", "publish"])
+async def test_content_dies_and_the_editor_asks_again(scene: Scene, moment: Moment, act: str) -> None:
+    """With the same Idempotency-Key: it is done once, whether or not the first request had come to its commit."""
+    path, body = f"{CONTENT}/items", {**FEW, "title": f"Nytt {secrets.token_hex(4)}"}
+    if act == "publish":
+        path, body = f"{CONTENT}/items/{await scene.desk.draft(body)}/publish", {}
+    died = scene.kill_when("content", moment)
+    first = await _post(scene, path, body)
+    assert first.status_code in (502, 503)
+    await scene.revive("content", died)
+    again, thrice = await _post(scene, path, body), await _post(scene, path, body)
+    assert again.is_success
+    assert (REPLAYED in again.headers, REPLAYED in thrice.headers) == (moment is AFTER_COMMIT, True)
+    assert again.json() == thrice.json()
+    item = again.json()["id"]
+    if act == "draft":
+        assert [row["id"] for row in await _titled(scene, body["title"])] == [item]
+        await scene.desk.publish(item)
+    told = f"SELECT count(*) FROM outbox WHERE convert_from(body, 'UTF8') LIKE '%{item}%'"
+    assert scene.deployment.ask("content", told)[0][0] == 1
+    scene.oracle.accepted(item, frozenset(NEWSROOMS), frozenset({HOOK}))
+    totals = await scene.check_sound()
+    assert totals["repeats"] == 0
+
+
+async def _post(scene: Scene, path: str, body: Json) -> httpx2.Response:
+    return await scene.desk.api.post(path, json=body, headers={"Idempotency-Key": f"nyckel-{path}-{body.get('title')}"})
+
+
+async def _titled(scene: Scene, title: str) -> list[Json]:
+    return [row for row in await scene.desk.all_pages(f"{CONTENT}/items") if row["title"] == title]
+
+
+async def test_f8_power_cut(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    """Every service, the broker and the database at once, in the middle of a drain; they come back in any order."""
+    assert scene.broker is not None
+    assert scene.database is not None
+    scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.005")
+    await scene.publish()
+    await scene.until_received(20)
+    for service in SERVICES:
+        await scene.kill(service)
+    await asyncio.gather(asyncio.to_thread(scene.broker.kill), asyncio.to_thread(scene.database.kill))
+    await asyncio.to_thread(scene.database.start)
+    for service in SERVICES:  # before their broker
+        await scene.start(service)
+    await asyncio.to_thread(scene.broker.start)
+    began = asyncio.get_running_loop().time()
+    await scene.check_sound(kills=1, within=90)
+    assert asyncio.get_running_loop().time() - began < HERE_AGAIN_WITHIN_S
