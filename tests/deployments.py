@@ -296,6 +296,16 @@ class Distributed(Deployment):
         )
         assert done.returncode == 0, f"{service} migrate: {done.stderr[-3000:]}"
 
+    def budkavle(self, *arguments: str) -> str:
+        """The operator's command line, beside the services; what it printed."""
+        named = {f"{service.upper()}_DATABASE_URL": url for service, url in self._databases.items()}
+        command = [str(Path(sys.executable).with_name("budkavle")), *arguments]
+        done = subprocess.run(
+            command, env=self._environment(**named), cwd=self.directory, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"budkavle {' '.join(arguments)}: {done.stderr[-3000:]}"
+        return done.stdout
+
     def environment(self, service: str) -> dict[str, str]:
         broker, database = httpx2.URL(self.amqp_url), make_url(self._databases[service])
         if service in self.broker_links:

@@ -44,6 +44,7 @@ HOOK = "/hook"
 SETTINGS = {"RETRY_SCALE": "0.1"}
 TAKES_EFFECT_S = 2.0
 RESENT_WITHIN_S = 60.0
+UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 
 
 @dataclass

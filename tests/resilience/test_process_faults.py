@@ -13,6 +13,7 @@ from tests.resilience.scene import (
     EVERYBODY,
     FIELDS,
     RESENT_WITHIN_S,
+    UNPUBLISHED,
     Scene,
     check_ledger,
     check_once_each,
@@ -21,7 +22,6 @@ from tests.resilience.scene import (
 )
 
 TAKEN_BY_RELAY = "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL OR published_at IS NOT NULL"
-UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 RESUMED_WITHIN_S = 5.0
 LOOKED_WITHIN_S = 1.5
 SUCCEEDED_WITHIN_S = 8.0

@@ -172,6 +172,11 @@ class PrivateRabbitMQ:
         self._broker.kill()
         self._epmd.kill()
 
+    def wipe(self) -> None:
+        """Take all that a killed broker had written away."""
+        assert not self.running
+        shutil.rmtree(self.directory / "data")
+
     def stop(self) -> None:
         """An orderly end, as at a planned restart."""
         if self._broker.running:

@@ -1,12 +1,13 @@
 """What stops and resumes mail, and what the distributor is told of it."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
-from tests.integration.subscriptions.conftest import NOON, Register, emitted
+from tests.integration.subscriptions.conftest import Register, emitted
 
 from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained, fingerprint
 from shared.contracts.envelope import Envelope, Event
@@ -21,9 +22,10 @@ async def reader_id(register: Register) -> str:
     return await register.person("u@kalmar.example", {"audience": "public"})
 
 
-async def bring(service: Service, event: Event) -> None:
+async def bring(service: Service, event: Event, *, of: datetime | None = None) -> None:
+    time = of or service.clock.now()
     envelope = Envelope.wrap(
-        event, event_id=new_id(), source="/budkavle/distributor", subject="d", time=NOON, correlation_id="c-1"
+        event, event_id=new_id(), source="/budkavle/distributor", subject="d", time=time, correlation_id="c-1"
     )
     answer = await service.consumers[1].receive(Incoming(str(envelope.id), envelope.model_dump_json().encode(), 1))
     assert isinstance(answer, Ack)

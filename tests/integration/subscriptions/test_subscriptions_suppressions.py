@@ -1,6 +1,6 @@
 """Suppressions: each with its reason and a way back, honoured when people are matched, shown in the history."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +29,12 @@ class Witness:
         self._path = f"/api/subscriptions/v1/subscribers/{key}"
         self.page = service.app.state.links.preferences(UUID(key), 1)
 
-    async def bounce(self, kind: BounceKind, **told: Any) -> None:
+    async def bounce(self, kind: BounceKind, *, of: datetime | None = None, **told: Any) -> None:
         values = {"delivery_id": new_id(), "recipient_id": UUID(self.key), "kind": kind, "status": "5.1.1"}
-        await bring(self._service, DeliveryBounced(**values | told))
+        await bring(self._service, DeliveryBounced(**values | told), of=of)
 
-    async def complain(self) -> None:
-        await bring(self._service, DeliveryComplained(delivery_id=new_id(), recipient_id=UUID(self.key)))
+    async def complain(self, *, of: datetime | None = None) -> None:
+        await bring(self._service, DeliveryComplained(delivery_id=new_id(), recipient_id=UUID(self.key)), of=of)
 
     async def state(self) -> str:
         return str((await self._office.get(self._path)).json()["state"])
@@ -84,6 +84,25 @@ async def test_a_hard_bounce_stops_and_the_reader_starts_again(
     assert "Vi skickar mejl till din adress igen." in await witness.sees()
     await witness.bounce(BounceKind.HARD)
     assert [row[0] for row in await witness.suppressions()] == ["hard_bounce"] * 2
+
+
+async def test_what_was_lifted_is_not_brought_back_by_an_event_that_comes_again(
+    witness: Witness, clock: FixedClock
+) -> None:
+    before = clock.now()
+    await witness.bounce(BounceKind.HARD)
+    clock.advance(timedelta(hours=1))
+    await witness.says("mailbox_works")
+    await witness.bounce(BounceKind.HARD, of=before)
+    assert await witness.state() == "active"
+    of_the_complaint = clock.now()
+    await witness.complain()
+    clock.advance(timedelta(hours=1))
+    await witness.says("begin_again")
+    await witness.complain(of=of_the_complaint)
+    assert await witness.state() == "active"
+    await witness.bounce(BounceKind.HARD)
+    assert await witness.state() == "suppressed"
 
 
 async def test_soft_bounces_on_five_days_within_two_months_are_one_too_many(

@@ -5,18 +5,22 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
+from shared.contracts.mail import RecipientErased
 from shared.database import Database
 from shared.keys import Principal, Scope, verify
 from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.dead_letters import park
+from shared.messaging.outbox import emit
+from shared.messaging.outbox import outbox as table
 from standalone.cli import app
 from subscriptions.csv_reading import COLUMNS, OF_AUDIENCE
 
@@ -233,6 +237,45 @@ def test_a_dead_letter_goes_back_to_its_queue_once(budkavle: Budkavle, directory
     assert "replayed before" in one_line(budkavle("dead", "replay", key))
     assert len(outbox(directory)) == 1
     assert str(key) not in budkavle("dead", "list").output
+
+
+def emitted(directory: Path, published: datetime | None, service: str = "content") -> None:
+    async def put() -> None:
+        database = Database(f"sqlite:///{directory / service}.sqlite3")
+        async with database.transaction() as session:
+            event = RecipientErased(recipient_id=uuid4(), version=1)
+            key = await emit(session, event, source=service, subject="x", at=NOW)
+            done = update(table).where(table.c.id == key)
+            await session.execute(done.values(published_at=published, attempts=3))
+        await database.dispose()
+
+    asyncio.run(put())
+
+
+def waiting(directory: Path, service: str = "content") -> int:
+    connection = sqlite3.connect(directory / f"{service}.sqlite3")
+    try:
+        return int(connection.execute("SELECT count(*) FROM outbox WHERE published_at IS NULL").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_f17_what_was_published_since_an_instant_goes_out_again(budkavle: Budkavle, directory: Path) -> None:
+    budkavle("migrate")
+    for minutes in (0, 10, 20):
+        emitted(directory, NOW + timedelta(minutes=minutes))
+    emitted(directory, None)
+    emitted(directory, NOW, "distributor")
+    told = budkavle("republish", "--since", "2026-11-22T13:10").output  # in Stockholm, an hour ahead
+    assert (
+        told
+        == "content: 2 events go out again\nsubscriptions: 0 events go out again\ndistributor: 0 events go out again\n"
+    )
+    assert (waiting(directory), waiting(directory, "distributor")) == (3, 0)
+    told = budkavle("republish", "--since", "2026-11-22T12:00:00Z", "--service", "distributor").output
+    assert told == "distributor: 1 event goes out again\n"
+    assert "is no instant" in one_line(budkavle("republish", "--since", "yesterday"))
+    assert "still to come" in one_line(budkavle("republish", "--since", "2999-01-01"))
 
 
 def test_a_mended_body_goes_in_its_place(budkavle: Budkavle, directory: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from shared.contracts.news import Audience
 from shared.keys import Scope
 from shared.messaging.dead_letters import AlreadyReplayed, UnknownDeadLetter
 from shared.settings import load
-from standalone import dead_letters, importing, keys, up
+from standalone import dead_letters, importing, keys, republishing, up
 from standalone import settings as standalone_settings
 from standalone.data_directory import DataDirectory, DirectoryInUse
 from standalone.demo import run as demonstration
@@ -252,6 +252,22 @@ def replay_dead(
     typer.echo(f"{letter} goes back to {queue}")
 
 
+@app.command("republish")
+def republish_(
+    since: Annotated[str, typer.Option(help="An instant, such as 2026-11-23T08:30; Swedish time without an offset.")],
+    service: Service = Which.ALL,
+) -> None:
+    """Publish again what was published since an instant, when the broker has lost its data.
+
+    Nobody gets anything twice: every event keeps its id, and what was handled is known. The last day's events are kept.
+    """
+    clock = SystemClock()
+    with _one_line():
+        counts = asyncio.run(republishing.republish(_urls(service), republishing.instant(since, clock), clock))
+    for name, count in counts.items():
+        typer.echo(f"{name}: {count} {'event goes' if count == 1 else 'events go'} out again")
+
+
 async def _announce(whole: up.Standalone) -> None:
     origin = whole.settings.origin()
     typer.echo(f"Budkavle answers at {origin}")
@@ -326,6 +342,7 @@ FORESEEN = (
     up.PortInUse,
     up.NotStarted,
     dead_letters.UnfitBody,
+    republishing.UnfitInstant,
     importing.Refused,
     Failed,
     OSError,

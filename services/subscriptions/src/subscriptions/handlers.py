@@ -17,7 +17,7 @@ from subscriptions.desks.desks import raise_for
 from subscriptions.groups import members
 from subscriptions.history import Source
 from subscriptions.stops import UnknownSubscriber, changing
-from subscriptions.suppressions import SuppressionReason, note_soft_bounce, suppress
+from subscriptions.suppressions import SuppressionReason, lifted_after, note_soft_bounce, suppress
 from subscriptions.tasks.tasks import TaskKind
 
 log = structlog.get_logger()
@@ -65,6 +65,8 @@ class Handlers:
             async with changing(session, recipient_id, now, Source.BOUNCE) as person:
                 if not received.event.is_of(person.subscriber.address):
                     return
+                if await lifted_after(session, recipient_id, why, received.envelope.time):
+                    return
                 if not hard and not await note_soft_bounce(session, recipient_id, received.event.delivery_id, now):
                     return
                 await suppress(session, person.subscriber, why, Source.BOUNCE, now, received.event.status)
@@ -80,6 +82,8 @@ class Handlers:
         now, recipient_id = self._clock.now(), received.event.recipient_id
         try:
             async with changing(session, recipient_id, now, Source.COMPLAINT) as person:
+                if await lifted_after(session, recipient_id, SuppressionReason.COMPLAINT, received.envelope.time):
+                    return
                 await suppress(session, person.subscriber, SuppressionReason.COMPLAINT, Source.COMPLAINT, now)
         except UnknownSubscriber:
             return

@@ -79,6 +79,14 @@ async def lift(
         subscriber.suppressed_at = None
 
 
+async def lifted_after(session: AsyncSession, subscriber_id: UUID, why: SuppressionReason, at: datetime) -> bool:
+    """Whether a suppression for this reason has been lifted since `at`: what was told then has been dealt with. Events
+    come again, by hours where the broker's loss is mended.
+    """
+    mine = (Suppression.subscriber_id == subscriber_id, Suppression.reason == str(why), Suppression.lifted_at > at)
+    return bool(await session.scalar(select(exists().where(*mine))))
+
+
 async def lift_what_ended(
     session: AsyncSession, subscriber: Subscriber, before: Any, source: Source, at: datetime
 ) -> None:

@@ -68,6 +68,8 @@ IN_ORDER = (outbox.c.created_at, outbox.c.id)
 PATIENT_ATTEMPTS = 4
 """So often an unroutable event is offered without a pause: the transport puts a lost queue back in the meantime."""
 REFUSED_PAUSE = timedelta(seconds=30)
+KEPT = timedelta(hours=24)
+"""How long after its publication an event can be published again."""
 
 
 async def emit(
@@ -188,6 +190,17 @@ def _free(database: Database) -> ColumnElement[bool]:
 async def _in(session: AsyncSession, database: Database, wait: timedelta) -> datetime:
     now: datetime = (await session.execute(select(database.now()))).scalar_one()
     return now + wait
+
+
+async def republish(session: AsyncSession, since: datetime) -> int:
+    """Have everything that was published at `since` or later published once more, under the ids that it had; returns
+    how many events that is. For a broker that has lost its data: who got an event before knows it again.
+    """
+    again = update(outbox).where(outbox.c.published_at >= since)
+    result: CursorResult[Any] = await session.execute(  # type: ignore[assignment]
+        again.values(published_at=None, leased_until=None, attempts=0)
+    )
+    return result.rowcount
 
 
 async def purge(session: AsyncSession, before: datetime) -> int:

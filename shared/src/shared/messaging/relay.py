@@ -36,7 +36,7 @@ class Relay:
     """Publishes one service's outbox."""
 
     def __init__(
-        self, service: str, database: Database, bus: Bus, clock: Clock, *, retention: timedelta = timedelta(hours=24)
+        self, service: str, database: Database, bus: Bus, clock: Clock, *, retention: timedelta = outbox.KEPT
     ) -> None:
         self._service = service
         self._database = database
