@@ -10,6 +10,7 @@ from tests import eventually as waiting
 from tests.servers import chromium as browsers
 from tests.servers import run
 from tests.servers.certificates import CertificateAuthority
+from tests.servers.migrated import migrated_postgres
 from tests.servers.postgres import PrivatePostgres, create_database, drop_database, shared_postgres_url
 from tests.servers.rabbitmq import PrivateRabbitMQ, shared_amqp_url
 from tests.servers.receiver import HttpReceiver
@@ -35,12 +36,12 @@ def amqp_url() -> str:
 
 @pytest.fixture
 def postgres_database() -> Iterator[Callable[[], str]]:
-    """Call it for the SQLAlchemy URL of a new, empty PostgreSQL database; each call gives another."""
+    """Call it for the SQLAlchemy URL of a new PostgreSQL database, empty or (`service`) migrated; each call another."""
     server = shared_postgres_url()
     created: list[str] = []
 
-    def create() -> str:
-        created.append(create_database(server))
+    def create(service: str = "") -> str:
+        created.append(migrated_postgres(service, server) if service else create_database(server))
         return created[-1]
 
     yield create

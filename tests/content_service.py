@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 from sqlalchemy import text
 
-from content.app import MIGRATIONS, build
+from content.app import build
 from content.settings import ContentSettings
-from shared import keys, migrations
+from shared import keys
 from shared.clock import FixedClock
 from shared.keys import Scope
 from shared.service import Service
@@ -74,8 +74,7 @@ class Content:
 
 @asynccontextmanager
 async def running_content(database_url: str) -> AsyncIterator[Content]:
-    """The service on a fresh database, migrated."""
-    migrations.upgrade(MIGRATIONS, database_url)
+    """The service on a fresh, migrated database."""
     settings = ContentSettings(
         database_url=database_url,
         broker_url="embedded:unused",

@@ -12,13 +12,12 @@ from sqlalchemy import update
 from tests.accessible import barriers
 from tests.eventually import eventually
 from tests.integration.distributor.webhook_room import HookRoom, opened
+from tests.servers.migrated import migrated_sqlite
 from tests.servers.receiver import Answer, HttpReceiver
 
-import distributor
 from distributor.app import build
 from distributor.webhooks.links import EndpointLinks
 from distributor.webhooks.models import Endpoint
-from shared.migrations import upgrade
 from shared.service import HttpServer
 from shared.tokens import TokenSigner
 from shared.web.static import static_files
@@ -31,8 +30,7 @@ LONG_NAME = "Insidan-för-medarbetare-i-Kalmar-kommun-och-kommunalförbunden"
 @pytest.fixture
 async def hooks(tmp_path: Path, free_port: int) -> AsyncIterator[tuple[HookRoom, str]]:
     """A distributor on a real port, and where it is."""
-    url, origin = f"sqlite:///{tmp_path}/distributor.sqlite3", f"http://127.0.0.1:{free_port}"
-    upgrade(Path(distributor.__file__).parent / "migrations", url)
+    url, origin = migrated_sqlite("distributor", tmp_path), f"http://127.0.0.1:{free_port}"
     async with opened(url, public_url=origin, host="127.0.0.1", port=free_port) as room, _served(room):
         yield room, origin
 

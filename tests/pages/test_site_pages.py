@@ -8,6 +8,7 @@ from itertools import pairwise
 import html5lib
 import pytest
 from tests.content_service import Content, running_content
+from tests.servers.migrated import migrated_sqlite
 
 CONTACT = {"name": "Anna Ek", "role": "förbundschef", "phone": "0480-123 45", "email": "anna@forbundet.example"}
 PRESS = {
@@ -33,7 +34,7 @@ REPORT = {
 
 @pytest.fixture
 async def content(tmp_path):
-    async with running_content(f"sqlite:///{tmp_path / 'content.sqlite3'}") as content:
+    async with running_content(migrated_sqlite("content", tmp_path)) as content:
         yield content
 
 

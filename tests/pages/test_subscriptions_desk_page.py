@@ -11,8 +11,8 @@ import pytest
 from playwright.async_api import Browser
 from sqlalchemy import select
 from tests.pages.test_endpoint_page import SIZES, Visitor
+from tests.servers.migrated import migrated_sqlite
 
-from shared import migrations
 from shared.clock import FixedClock
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
@@ -20,7 +20,7 @@ from shared.service import HttpServer, Service
 from shared.web.static import static_files
 from subscriptions import people
 from subscriptions.addresses import parse
-from subscriptions.app import MIGRATIONS, build
+from subscriptions.app import build
 from subscriptions.desks.desks import name_desk
 from subscriptions.models import OrganisationKind
 from subscriptions.settings import SubscriptionsSettings
@@ -34,8 +34,7 @@ LONG_NAME = "Barometern-Oskarshamns-Tidningens gemensamma nyhetsredaktion"
 @pytest.fixture
 async def service(tmp_path: Path, free_port: int) -> AsyncIterator[Service]:
     """The service on a real port."""
-    url = f"sqlite:///{tmp_path}/subscriptions.sqlite3"
-    migrations.upgrade(MIGRATIONS, url)
+    url = migrated_sqlite("subscriptions", tmp_path)
     settings = SubscriptionsSettings(
         database_url=url,
         broker_url="embedded:unused",

@@ -10,15 +10,15 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser
 from sqlalchemy import insert
+from tests.servers.migrated import migrated_sqlite
 
-from shared import migrations
 from shared.clock import FixedClock
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
 from shared.service import HttpServer, Service
 from shared.web.static import static_files
 from subscriptions.addresses import parse
-from subscriptions.app import MIGRATIONS, build
+from subscriptions.app import build
 from subscriptions.models import Group, Organisation, Role, Subscriber
 from subscriptions.people import role_values
 from subscriptions.settings import SubscriptionsSettings
@@ -31,8 +31,7 @@ SIZES = [(1280, 900), (360, 740)]
 @pytest.fixture
 async def site(tmp_path: Path, free_port: int) -> AsyncIterator[tuple[Service, UUID]]:
     """The service on a real port, with one person who is much involved."""
-    url = f"sqlite:///{tmp_path}/subscriptions.sqlite3"
-    migrations.upgrade(MIGRATIONS, url)
+    url = migrated_sqlite("subscriptions", tmp_path)
     settings = SubscriptionsSettings(
         database_url=url,
         broker_url="embedded:unused",

@@ -104,10 +104,11 @@ def _answers(url: str) -> bool:
     return False
 
 
-def create_database(server_url: str) -> str:
-    """A new, empty database; gives its SQLAlchemy URL."""
+def create_database(server_url: str, template: str = "template1") -> str:
+    """A new database, empty or the copy of another; gives its SQLAlchemy URL."""
     name = f"t{secrets.token_hex(6)}"
-    _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    copied = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    _execute(server_url, copied.format(sql.Identifier(name), sql.Identifier(template)))
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 

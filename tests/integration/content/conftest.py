@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from tests.content_service import Content, running_content
+from tests.servers.migrated import migrated_sqlite
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgres_database")()
-        return url
-    return f"sqlite:///{tmp_path / 'content.sqlite3'}"
+        return str(request.getfixturevalue("postgres_database")("content"))
+    return migrated_sqlite("content", tmp_path)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from tests.content_service import Content, running_content
+from tests.servers.migrated import migrated_sqlite
 
 EXAMPLES = 25
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -56,7 +57,7 @@ async def _some_items(content: Content) -> str:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_request_makes_the_service_fall(tmp_path, free_port, mode):
-    with served(f"sqlite:///{tmp_path / 'content.sqlite3'}", free_port) as told:
+    with served(migrated_sqlite("content", tmp_path), free_port) as told:
         schema = schemathesis.openapi.from_dict(told["document"])
         operations = [result.ok() for result in schema.get_all_operations()]
         assert len(operations) >= 9

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import delete, select, text, update
+from tests.servers.migrated import migrated_sqlite
 
-import distributor
 from distributor.channels import Dispatch, Outcome, Sender
 from distributor.delivery import DeliveryWorker
 from distributor.follow_ups import FollowUpWorker
@@ -31,21 +31,16 @@ from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Local
 from shared.database import Database
 from shared.ids import new_id
 from shared.messaging.consumer import Received
-from shared.migrations import upgrade
 
 CLOCK = SystemClock()
-MIGRATIONS = Path(distributor.__file__).parent / "migrations"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A migrated database of the distributor."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/distributor.sqlite3"
-    else:
-        url = request.getfixturevalue("postgres_database")()
-    upgrade(MIGRATIONS, url)
-    yield url
+        return migrated_sqlite("distributor", tmp_path)
+    return str(request.getfixturevalue("postgres_database")("distributor"))
 
 
 Measured = Callable[[str, object], None]

@@ -14,10 +14,10 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests.servers.migrated import migrated_sqlite
 
-from distributor.app import MIGRATIONS, build
+from distributor.app import build
 from distributor.settings import DistributorSettings
-from shared.migrations import upgrade
 
 ADMIN = "a" * 40
 EXAMPLES = int(os.environ.get("BUDKAVLE_TEST_EXAMPLES", "20"))
@@ -32,8 +32,7 @@ PATHS = "^/api/distributor/v1/endpoints"
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    url = f"sqlite:///{tmp_path_factory.mktemp('endpoints')}/distributor.sqlite3"
-    upgrade(MIGRATIONS, url)
+    url = migrated_sqlite("distributor", tmp_path_factory.mktemp("endpoints"))
     settings = DistributorSettings(database_url=url, broker_url="embedded:x", secret_keys="k" * 40, admin_key=ADMIN)
     service = build(settings)
     yield schemathesis.openapi.from_asgi("/api/distributor/openapi.json", service.app).include(path_regex=PATHS)

@@ -1,6 +1,6 @@
 """The service on a migrated database, SQLite and PostgreSQL in turn, with a clock that stands still."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import select, update
+from tests.servers.migrated import migrated_sqlite
 
-from shared import migrations
 from shared.clock import FixedClock
 from shared.contracts.envelope import Envelope
 from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Locale
@@ -19,7 +19,7 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.messaging.outbox import outbox
 from shared.service import Service
-from subscriptions.app import MIGRATIONS, build
+from subscriptions.app import build
 from subscriptions.fanout import FanoutWorker
 from subscriptions.settings import SubscriptionsSettings
 
@@ -30,9 +30,8 @@ ADMIN = "admin-key-of-the-tests"
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/subscriptions.sqlite3"
-    create: Callable[[], str] = request.getfixturevalue("postgres_database")
-    return create()
+        return migrated_sqlite("subscriptions", tmp_path)
+    return str(request.getfixturevalue("postgres_database")("subscriptions"))
 
 
 @pytest.fixture
@@ -42,7 +41,6 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 async def service(database_url: str, clock: FixedClock) -> AsyncIterator[Service]:
-    migrations.upgrade(MIGRATIONS, database_url)
     settings = SubscriptionsSettings(
         database_url=database_url,
         broker_url="embedded:unused",

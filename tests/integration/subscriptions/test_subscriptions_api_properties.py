@@ -14,9 +14,9 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests.servers.migrated import migrated_sqlite
 
-from shared.migrations import upgrade
-from subscriptions.app import MIGRATIONS, build
+from subscriptions.app import build
 from subscriptions.settings import SubscriptionsSettings
 
 ADMIN = "a" * 40
@@ -31,8 +31,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    url = f"sqlite:///{tmp_path_factory.mktemp('subscriptions')}/subscriptions.sqlite3"
-    upgrade(MIGRATIONS, url)
+    url = migrated_sqlite("subscriptions", tmp_path_factory.mktemp("subscriptions"))
     settings = SubscriptionsSettings(
         database_url=url, broker_url="embedded:x", secret_keys=("k" * 40,), admin_key=ADMIN
     )

@@ -12,8 +12,8 @@ from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import event, text
 from tests.eventually import eventually
 from tests.integration.subscriptions.conftest import NOON, Register, emitted
+from tests.servers.migrated import migrated_sqlite
 
-from shared import migrations
 from shared.clock import FixedClock
 from shared.contracts.delivery import BounceKind, DeliveryBounced
 from shared.contracts.envelope import Envelope
@@ -22,7 +22,7 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.messaging.bus import Incoming
 from shared.service import HttpServer, Service
-from subscriptions.app import MIGRATIONS, build
+from subscriptions.app import build
 from subscriptions.limits import network_of
 from subscriptions.settings import SubscriptionsSettings
 from subscriptions.weeding import Weeder
@@ -142,8 +142,7 @@ async def test_known_and_unknown_addresses_are_the_same_work(
 async def test_the_network_is_the_readers_own_behind_a_trusted_proxy_alone(
     trusted: str, answers: list[int], tmp_path: Path, free_port: int
 ) -> None:
-    url = f"sqlite:///{tmp_path}/subscriptions.sqlite3"
-    migrations.upgrade(MIGRATIONS, url)
+    url = migrated_sqlite("subscriptions", tmp_path)
     settings = SubscriptionsSettings(
         database_url=url,
         broker_url="embedded:unused",
