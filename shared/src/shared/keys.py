@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy import Column, RowMapping, String, Table, select, update
+from sqlalchemy import Column, Row, RowMapping, String, Table, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, plumbing
@@ -32,6 +32,10 @@ api_keys = Table(
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
 )
+
+
+FROM_SETTINGS = "admin"
+"""The id of the key that stands in the settings; it has no row."""
 
 
 class Scope(StrEnum):
@@ -89,11 +93,20 @@ async def verify(session: AsyncSession, key: str, at: datetime) -> Principal | N
         return None
     row = (await session.execute(select(api_keys).where(api_keys.c.id == key_id))).first()
     stored = row.secret_sha256 if row else "0" * 64
-    if not hmac.compare_digest(stored, _digest(secret)) or row is None:
+    if not hmac.compare_digest(stored, _digest(secret)):
         return None
-    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at):
+    return _principal(row, at)
+
+
+async def standing(session: AsyncSession, key_id: str, at: datetime) -> Principal | None:
+    """What the key with this id may do now; `None` where it is revoked, expired or was never ours."""
+    return _principal((await session.execute(select(api_keys).where(api_keys.c.id == key_id))).first(), at)
+
+
+def _principal(row: Row[Any] | None, at: datetime) -> Principal | None:
+    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at):
         return None
-    return Principal(key_id, frozenset(Scope(scope) for scope in row.scopes.split()))
+    return Principal(row.id, frozenset(Scope(scope) for scope in row.scopes.split()))
 
 
 bearer = HTTPBearer(auto_error=False, description="an API key: `bk_…`")
@@ -104,7 +117,7 @@ def require(scope: Scope) -> object:
     """A dependency that lets a request through when its key has `scope`; it yields the `Principal`."""
 
     async def authorise(request: Request, credentials: Credentials) -> Principal:
-        principal = await _authenticate(request, credentials.credentials if credentials else "")
+        principal = await authenticate(request, credentials.credentials if credentials else "")
         if principal is None:
             raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
         if not principal.may(scope):
@@ -114,11 +127,12 @@ def require(scope: Scope) -> object:
     return Depends(authorise)
 
 
-async def _authenticate(request: Request, key: str) -> Principal | None:
+async def authenticate(request: Request, key: str) -> Principal | None:
+    """The caller behind `key`, which may be the administrator's of the settings."""
     state = request.app.state
     admin = state.settings.admin_key
     if admin is not None and key and hmac.compare_digest(key.encode(), admin.get_secret_value().encode()):
-        return Principal("admin", frozenset({Scope.ADMIN}))
+        return Principal(FROM_SETTINGS, frozenset({Scope.ADMIN}))
     if not key:
         return None
     async with state.database.reading() as session:

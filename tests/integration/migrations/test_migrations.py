@@ -19,6 +19,7 @@ MODELS = {
         "subscriptions.desks.models",
         "subscriptions.tasks.models",
         "subscriptions.groups.models",
+        "subscriptions.office.models",
     ),
     "distributor": ("distributor.models", "distributor.webhooks.models"),
 }

@@ -35,8 +35,8 @@ from subscriptions.schemas import (
     SubscriberIn,
     SubscriberOut,
     SubscriberPatch,
-    SubscriberState,
 )
+from subscriptions.states import state_of
 
 router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 IfMatch = Annotated[str | None, Header(description="the ETag that you read")]
@@ -230,7 +230,7 @@ def _subscriber(
         address=row.address,
         name=row.name,
         locale=Locale(row.locale),
-        state=_state(row, now),
+        state=state_of(row, now),
         roles=[_role(role) for role in roles],
         topics=sorted(row.topics),
         municipalities=sorted(row.municipalities),
@@ -240,15 +240,6 @@ def _subscriber(
         version=row.version,
         created_at=row.created_at,
     )
-
-
-def _state(row: Subscriber, now: datetime) -> SubscriberState:
-    if row.suppressed_at is not None:
-        return SubscriberState.SUPPRESSED
-    if row.unsubscribed_at is not None:
-        return SubscriberState.UNSUBSCRIBED
-    paused = row.paused_until is not None and row.paused_until > now
-    return SubscriberState.PAUSED if paused else SubscriberState.ACTIVE
 
 
 def _role(row: RoleRow) -> RoleOut:

@@ -35,11 +35,13 @@ from subscriptions.web import (
     undoing,
     unsubscribing,
 )
+from subscriptions.web.office import door
+from subscriptions.web.office import people as office_people
 from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
 MIGRATIONS = HERE / "migrations"
-PATHS = ("/prenumeration", "/avregistrera", "/prenumerera", "/api/subscriptions")
+PATHS = ("/prenumeration", "/avregistrera", "/prenumerera", "/kansli", "/api/subscriptions")
 
 
 def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Service:
@@ -52,9 +54,11 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
+    door.install_door(app)
     office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
-    for part in (*office, *pages):
+    rooms = (door, office_people)
+    for part in (*office, *pages, *rooms):
         app.include_router(part.router)
     return Service(
         name="subscriptions",
@@ -68,7 +72,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         workers=[
             FanoutWorker(database, clock, links),
             DigestWorker(database, clock, links, settings.timetable),
-            Weeder(database, clock),
+            Weeder(database, clock, settings.office_lasting),
             GroupWeeder(database, clock),
             DeskCare(database, clock, links, settings.desk_rhythm),
             RetentionWorker(database, clock, settings.kept),

@@ -28,6 +28,7 @@ class Counted(StrEnum):
     ADDRESS = "address"
     NETWORK = "network"
     PERSON = "person"
+    SIGN_IN = "sign_in"
 
 
 @dataclass(frozen=True, slots=True)

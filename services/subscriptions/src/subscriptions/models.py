@@ -102,6 +102,14 @@ class Subscriber(Base):
     created_at: Mapped[datetime]
 
 
+for _name, _since in (
+    ("ix_subscribers_suppressed", Subscriber.suppressed_at),
+    ("ix_subscribers_unsubscribed", Subscriber.unsubscribed_at),
+    ("ix_subscribers_paused", Subscriber.paused_until),
+):
+    Index(_name, Subscriber.id, postgresql_where=_since.is_not(None), sqlite_where=_since.is_not(None))
+
+
 class Organisation(Base):
     """A newsroom, a council or board, or an agency. A newsroom covers `municipalities`; none means the whole county."""
 

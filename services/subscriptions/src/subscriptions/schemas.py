@@ -1,7 +1,6 @@
 """The words of the API: what callers send, and what they get."""
 
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from subscriptions.consent import Basis
 from subscriptions.frequencies import EVERYTHING_NAMED, Frequency
 from subscriptions.history import Act, Source
 from subscriptions.models import NAME_LENGTH, FanoutState, OrganisationKind
+from subscriptions.states import SubscriberState
 from subscriptions.suppressions import SuppressionReason
 
 
@@ -110,15 +110,6 @@ class SubscriberPatch(RequestModel):
     left_audiences: list[Audience] | None = Field(default=None, max_length=5)
     paused_until: Pause | None = None
     unsubscribed: bool | None = None
-
-
-class SubscriberState(StrEnum):
-    """Whether mail flows, by the most final thing that stops it."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    UNSUBSCRIBED = "unsubscribed"
-    SUPPRESSED = "suppressed"
 
 
 class RoleOut(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import Field
 from shared.settings import OrganisationSettings
 from subscriptions.desks.desks import Rhythm
 from subscriptions.limits import Counted, Limit
+from subscriptions.office.sessions import Lasting
 from subscriptions.retention import Kept
 from subscriptions.slots import Timetable, Weekday
 
@@ -17,6 +18,9 @@ class SubscriptionsSettings(OrganisationSettings):
     asks_per_address: int = Field(default=5, ge=1, description="mails to one address that may be asked for in an hour")
     asks_per_network: int = Field(default=60, ge=1, description="such mails asked for from one network in an hour")
     changes_per_person: int = Field(default=20, ge=1, description="changes to one subscription by links in an hour")
+    sign_ins_per_network: int = Field(default=30, ge=1, description="tries to sign in from one network in an hour")
+    office_idle_minutes: int = Field(default=60, ge=1, description="minutes until an idle sign-in to /kansli ends")
+    office_longest_hours: int = Field(default=12, ge=1, description="hours that a sign-in to /kansli lasts at most")
     mandate_kept_days: int = Field(default=90, ge=0, description="days that a former representative is remembered")
     consent_kept_days: int = Field(default=365, ge=0, description="days that a member of the public who left is kept")
     press_register_kept_days: int = Field(default=730, ge=0, description="days that a dead desk address is kept")
@@ -38,6 +42,10 @@ class SubscriptionsSettings(OrganisationSettings):
     desk_answer_days: int = Field(default=21, ge=1, description="days until it is reminded, and until a task is raised")
 
     @property
+    def office_lasting(self) -> Lasting:
+        return Lasting(timedelta(minutes=self.office_idle_minutes), timedelta(hours=self.office_longest_hours))
+
+    @property
     def desk_rhythm(self) -> Rhythm:
         return Rhythm(timedelta(days=self.desk_question_days), timedelta(days=self.desk_answer_days))
 
@@ -57,6 +65,10 @@ class SubscriptionsSettings(OrganisationSettings):
     @property
     def network_limit(self) -> Limit:
         return Limit(Counted.NETWORK, self.asks_per_network)
+
+    @property
+    def sign_in_limit(self) -> Limit:
+        return Limit(Counted.SIGN_IN, self.sign_ins_per_network)
 
     @property
     def person_limit(self) -> Limit:

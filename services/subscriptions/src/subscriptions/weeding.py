@@ -1,5 +1,5 @@
-"""Removes what is not needed any more: sign-ups that nobody confirmed, changes of address that had their week, and
-counts of hours that are over.
+"""Removes what is not needed any more: sign-ups that nobody confirmed, changes of address that had their week, counts
+of hours that are over, and sessions of the office that have ended.
 
 Each round is one short transaction; any number of replicas may run, since a row is deleted once. A round that dies is
 done again: the next one finds what is left. What goes is logged as a count, never by name.
@@ -19,6 +19,8 @@ from subscriptions import address_changes
 from subscriptions.forgetting import forget
 from subscriptions.limits import HOUR
 from subscriptions.models import SignUp, Tally
+from subscriptions.office import sessions
+from subscriptions.office.sessions import Lasting
 from subscriptions.signing_up import KEPT
 
 log = structlog.get_logger()
@@ -32,9 +34,10 @@ class Weeder:
 
     name = "weeding"
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, lasting: Lasting) -> None:
         self._database = database
         self._clock = clock
+        self._lasting = lasting
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -45,11 +48,12 @@ class Weeder:
         """One round; whether there may be more to remove at once."""
         now = self._clock.now()
         async with self._database.reading() as session:
-            if not await _has_weeds(session, now):
+            if not await _has_weeds(session, self._lasting, now):
                 return False
         async with self._database.transaction() as session:
             await session.execute(delete(Tally).where(Tally.hour <= now - HOUR))
             expired = await _drop_sign_ups(session, now)
+            await sessions.weed(session, self._lasting, now)
             moved = await address_changes.expired(session, now, limit=AT_A_TIME)
             await address_changes.drop(session, moved, now)
         if expired:
@@ -57,10 +61,10 @@ class Weeder:
         return AT_A_TIME in (expired, len(moved))
 
 
-async def _has_weeds(session: AsyncSession, now: datetime) -> bool:
+async def _has_weeds(session: AsyncSession, lasting: Lasting, now: datetime) -> bool:
     over = exists().where(Tally.hour <= now - HOUR)
     expired = exists().where(SignUp.asked_at <= now - KEPT)
-    if await session.scalar(select(over | expired)):
+    if await session.scalar(select(over | expired | exists().where(sessions.over(lasting, now)))):
         return True
     return bool(await address_changes.expired(session, now, limit=1))
 

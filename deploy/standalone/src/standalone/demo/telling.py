@@ -104,7 +104,7 @@ def where_to_look(origin: str, items: Sequence[PublishedItem], preferences: str,
     lines += [("Every mail", f"{origin}/mailbox"), ("The intranets", f"{origin}/demo/intranet")]
     if preferences:
         lines.append(("A reader's choices", moved(preferences, origin)))
-    lines.append(("API key", admin_key))
+    lines += [("The office", f"{origin}/kansli  (sign in with the API key)"), ("API key", admin_key)]
     told = [f"{what:<20}{where}" for what, where in lines]
     if before := sorted({_origin(item.url) for item in items} - {origin}):
         told.append(f"\nMails from before lead to {' and '.join(before)}, their address then.")

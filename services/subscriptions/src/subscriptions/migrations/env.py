@@ -6,6 +6,7 @@ from shared.migrations import run
 from subscriptions.desks import models as desks  # noqa: F401
 from subscriptions.groups import models as groups  # noqa: F401
 from subscriptions.models import Base
+from subscriptions.office import models as office  # noqa: F401
 from subscriptions.rolls import models as rolls  # noqa: F401
 from subscriptions.tasks import models as tasks  # noqa: F401
 

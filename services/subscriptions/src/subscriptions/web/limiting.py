@@ -30,6 +30,10 @@ REACHED = {
         "Prenumerationen har ändrats fler än {most} gånger den senaste timmen. Du kan avsluta den, "
         "men annat går att ändra först efter klockan {time}."
     ),
+    Counted.SIGN_IN: _(
+        "Det har gjorts fler än {most} försök att logga in från ditt nätverk den senaste timmen. "
+        "Försök igen efter klockan {time}."
+    ),
 }
 
 

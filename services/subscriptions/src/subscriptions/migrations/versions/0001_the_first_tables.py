@@ -67,6 +67,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
     )
     op.create_table(
+        "office_sessions",
+        sa.Column("token_sha256", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=16), nullable=False),
+        sa.Column("key_mark", sa.String(length=32), nullable=False),
+        sa.Column("opened_at", Instant(timezone=True), nullable=False),
+        sa.Column("seen_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_office_sessions")),
+    )
+    op.create_table(
         "organisations",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
@@ -123,6 +132,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_subscribers")),
         sa.UniqueConstraint("address_key", name=op.f("uq_subscribers_address_key")),
     )
+    for name, since in (
+        ("ix_subscribers_suppressed", "suppressed_at"),
+        ("ix_subscribers_unsubscribed", "unsubscribed_at"),
+        ("ix_subscribers_paused", "paused_until"),
+    ):
+        has = sa.text(f"{since} IS NOT NULL")
+        op.create_index(name, "subscribers", ["id"], postgresql_where=has, sqlite_where=has)
+
     op.create_table(
         "address_changes",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -584,7 +601,7 @@ def downgrade() -> None:
 
 
 def _drop_care() -> None:
-    for table in ("group_changes", "invitations", "group_contacts"):
+    for table in ("office_sessions", "group_changes", "invitations", "group_contacts"):
         op.drop_table(table)
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index("uq_tasks_open")

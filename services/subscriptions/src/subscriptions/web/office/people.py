@@ -1,0 +1,203 @@
+"""`/kansli/personer`: who is in the register. Found by audience, municipality and state; GET changes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared import paging
+from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
+from shared.contracts.vocabulary import MUNICIPALITIES
+from shared.http import Reading
+from shared.web.dates import day
+from shared.web.pages import href, reader_language
+from subscriptions import people
+from subscriptions.consent import ground_of
+from subscriptions.exporting import Held, held_about
+from subscriptions.models import Subscriber, Suppression
+from subscriptions.office import finding
+from subscriptions.office.finding import Wanted
+from subscriptions.people import RoleRow
+from subscriptions.states import SubscriberState, state_of
+from subscriptions.suppressions import SuppressionReason
+from subscriptions.web.fields import Choice
+from subscriptions.web.office.door import HOME, SignedIn, now, page
+from subscriptions.web.office.wording import (
+    ACTS,
+    AUDIENCES,
+    BASES,
+    SOURCES,
+    STATES,
+    STOPS,
+    OfficeWording,
+    in_a_row,
+)
+from subscriptions.wording import LANGUAGES
+
+router = APIRouter(include_in_schema=False)
+
+PATH = f"{HOME}/personer"
+SHOWN = 50
+CHANGES_SHOWN = 20
+
+
+def _(text: str) -> str:
+    """Mark a text for the catalogue; it is translated where it is shown."""
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One person of the list."""
+
+    id: UUID
+    name: str
+    address: str
+    roles: str
+    state: str
+    flows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRole:
+    """Why somebody is in the register."""
+
+    words: str
+    basis: str
+    since: str
+    has_left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A suppression in words."""
+
+    reason: str
+    note: str
+    since: datetime
+    lifted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the history in words."""
+
+    at: datetime
+    act: str
+    sentences: Sequence[str]
+
+
+@router.api_route(PATH, methods=["GET", "HEAD"])
+async def listing(request: Request, office: SignedIn, session: Reading) -> Response:
+    asked = {name: request.query_params.get(name, "") for name in ("malgrupp", "kommun", "lage")}
+    wanted, wording, at = _wanted(asked), OfficeWording(reader_language(request).locale), now(request)
+    found = await finding.find(session, wanted, _place(request), SHOWN, at)
+    further = {**asked, "efter": paging.encode(found.after)} if found.after else {}
+    return page(
+        request,
+        office,
+        "people.html",
+        people=await _lines(session, found.people, wording, at),
+        is_first="efter" not in request.query_params,
+        is_filtered=any(asked.values()),
+        following=href(reader_language(request), PATH, **{k: v for k, v in further.items() if v}) if further else "",
+        audiences=_choices(asked["malgrupp"], ((str(key), wording.gettext(AUDIENCES[key])) for key in STRONGEST_FIRST)),
+        municipalities=_choices(asked["kommun"], sorted(MUNICIPALITIES.items(), key=lambda entry: entry[1])),
+        states=_choices(asked["lage"], ((str(key), wording.gettext(word)) for key, word in STATES.items())),
+    )
+
+
+@router.api_route(PATH + "/{subscriber_id}", methods=["GET", "HEAD"])
+async def show(request: Request, office: SignedIn, session: Reading, subscriber_id: UUID) -> Response:
+    row = await people.subscriber(session, subscriber_id)
+    if row is None:
+        return gone(request, office)
+    held = await held_about(session, subscriber_id)
+    return page(request, office, "person.html", **_person(row, held, reader_language(request).locale, now(request)))
+
+
+def gone(request: Request, office: SignedIn) -> Response:
+    """There is nobody (any more) behind the id."""
+    return page(request, office, "gone.html", status=404)
+
+
+def _wanted(asked: dict[str, str]) -> Wanted:
+    """What is asked for; a word that is none of ours asks for nothing."""
+    audience, state = asked["malgrupp"], asked["lage"]
+    return Wanted(
+        audience=Audience(audience) if audience in tuple(Audience) else None,
+        municipality=asked["kommun"] if asked["kommun"] in MUNICIPALITIES else "",
+        state=SubscriberState(state) if state in tuple(SubscriberState) else None,
+    )
+
+
+def _place(request: Request) -> UUID | None:
+    return paging.decode(request.query_params.get("efter"))
+
+
+def _choices(chosen: str, entries: Any) -> list[Choice]:
+    return [Choice(value, label, value == chosen) for value, label in entries]
+
+
+async def _lines(session: AsyncSession, rows: Sequence[Subscriber], wording: OfficeWording, at: datetime) -> list[Line]:
+    roles = await people.roles_of(session, [row.id for row in rows])
+    return [_line(row, roles[row.id], wording, at) for row in rows]
+
+
+def _line(row: Subscriber, roles: Sequence[RoleRow], wording: OfficeWording, at: datetime) -> Line:
+    state = state_of(row, at)
+    told = in_a_row(": ".join(part for part in (wording.audience(role.audience), role.name) if part) for role in roles)
+    return Line(row.id, row.name, row.address, told, wording.gettext(STATES[state]), state is SubscriberState.ACTIVE)
+
+
+def _person(row: Subscriber, held: Held, locale: Locale, at: datetime) -> dict[str, Any]:
+    wording, state = OfficeWording(locale), state_of(row, at)
+    return {
+        "person": _line(row, held.roles, wording, at),
+        "state": state,
+        "facts": _facts(row, held, wording, locale),
+        "roles": [_role(role, held, wording, locale) for role in held.roles],
+        "stops": [_stop(stop, wording) for stop in held.suppressions],
+        "events": [
+            Event(
+                change.at,
+                f"{wording.gettext(ACTS[change.act])} {wording.gettext(SOURCES[change.source])}",
+                wording.changed(change.after),
+            )
+            for change in held.changes[:CHANGES_SHOWN]
+        ],
+        "more_events": max(len(held.changes) - CHANGES_SHOWN, 0),
+    }
+
+
+def _facts(row: Subscriber, held: Held, wording: OfficeWording, locale: Locale) -> list[tuple[str, str]]:
+    chosen = [
+        (_("Adress"), row.address),
+        (_("Namn"), row.name),
+        (_("Språk"), LANGUAGES[Locale(row.locale)]),
+        (_("Ämnen"), wording.topics(row.topics)),
+        (_("Kommuner"), wording.municipalities(row.municipalities)),
+        (_("Hur ofta"), wording.frequencies(held.frequencies)),
+        (_("Pausat till"), day(locale, row.paused_until) if row.paused_until else ""),
+        (_("Adressbyte på gång till"), held.moving.address if held.moving else ""),
+        (_("I registret sedan"), day(locale, row.created_at)),
+    ]
+    return [(wording.gettext(label), value) for label, value in chosen if value]
+
+
+def _role(role: RoleRow, held: Held, wording: OfficeWording, locale: Locale) -> HeldRole:
+    ground = ground_of(role.audience, held.changes)
+    return HeldRole(
+        wording.role(role),
+        wording.gettext(BASES[ground.basis]),
+        day(locale, ground.since) if ground.since else "",
+        role.audience in held.left,
+    )
+
+
+def _stop(row: Suppression, wording: OfficeWording) -> Stop:
+    return Stop(wording.gettext(STOPS[SuppressionReason(row.reason)]), row.note, row.suppressed_at, row.lifted_at)
