@@ -77,6 +77,6 @@ async def scene(home: Home, new_inboxes: Callable[..., Inboxes]) -> AsyncIterato
     """Everything runs; the mail goes to a fresh sink."""
     async with home.deployment.client() as api:
         inboxes = new_inboxes(home.deployment)
-        yield Scene(home.deployment, Desk(api), inboxes, home.intranet, home.broker, home.database)
+        yield Scene(home.deployment, Desk(api), inboxes, home.intranet, home.broker, home.database, home.hook_secret)
     for link in home.deployment.links():
         link.mend()

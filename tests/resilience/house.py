@@ -25,6 +25,7 @@ class Home:
     intranet: HttpReceiver
     broker: PrivateRabbitMQ | None = None
     database: PrivatePostgres | None = None
+    hook_secret: str = ""
 
     def make_whole(self) -> None:
         """Whatever the test before stopped runs again."""
@@ -56,7 +57,7 @@ class House:
         home = make()
         self._open.callback(home.deployment.close)
         home.deployment.open()
-        populate(home.deployment, home.intranet)
+        home.hook_secret = populate(home.deployment, home.intranet)
         if home.broker is not None and isinstance(home.deployment, Distributed):
             for queue in QUEUES:
                 home.broker.await_registered(f"{home.deployment.namespace}.{queue.name}")

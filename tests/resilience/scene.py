@@ -57,6 +57,7 @@ class Scene:
     intranet: HttpReceiver
     broker: PrivateRabbitMQ | None = None
     database: PrivatePostgres | None = None
+    hook_secret: str = ""
     oracle: Oracle = field(default_factory=Oracle)
     kills: int = 0
 
@@ -207,8 +208,8 @@ def now() -> float:
     return time.time()
 
 
-def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
-    """Bring the people and one endpoint in."""
+def populate(deployment: Deployment, intranet: HttpReceiver) -> str:
+    """Bring the people and one endpoint in; gives the endpoint's secret."""
     deployment.intranet_link.lead_to(intranet.port)
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     with httpx2.Client(base_url=deployment.url, headers=headers, timeout=60) as api:
@@ -223,7 +224,9 @@ def populate(deployment: Deployment, intranet: HttpReceiver) -> None:
             "url": f"http://127.0.0.1:{deployment.intranet_link.port}{HOOK}",
             "audiences": ["newsroom", "public"],
         }
-        assert api.post(f"{DISTRIBUTOR}/endpoints", json=endpoint).status_code == 201
+        answer = api.post(f"{DISTRIBUTOR}/endpoints", json=endpoint)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["secret"])
 
 
 def people_file(audience: str) -> bytes:

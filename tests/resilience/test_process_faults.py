@@ -1,17 +1,21 @@
 """What the death of a process does, by the numbers of docs/reliability.md (F1–F11): nothing lost, nobody unexpected,
 repeats bounded and alike, the ledger equal to what was seen."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.deployments import Standalone
+from standardwebhooks import Webhook
+from tests.deployments import Distributed, Standalone
 from tests.eventually import eventually
 from tests.inboxes import Inboxes
+from tests.resilience.moments import BEFORE_ANSWER, IN_TEXT, ON_DATA, ON_MAIL, ON_RCPT, Moment
 from tests.resilience.scene import (
     EVERYBODY,
     FIELDS,
+    NEWSROOMS,
     RESENT_WITHIN_S,
     UNPUBLISHED,
     Scene,
@@ -25,6 +29,10 @@ TAKEN_BY_RELAY = "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL OR 
 RESUMED_WITHIN_S = 5.0
 LOOKED_WITHIN_S = 1.5
 SUCCEEDED_WITHIN_S = 8.0
+TAKEN_OVER_WITHIN_S = 30.0
+IN_SOAK_ON_BOTH = pytest.mark.parametrize(
+    "kind", [Standalone.kind, pytest.param(Distributed.kind, marks=pytest.mark.soak)]
+)
 BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
 
 
@@ -111,3 +119,42 @@ async def test_f6_distributor_dies_with_a_mail_in_doubt(
         assert max(mail.dot_at for mail in mails) - started_at < SUCCEEDED_WITHIN_S
     await check_ledger(scene, item)
     await check_settled(scene)
+
+
+@IN_SOAK_ON_BOTH
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(IN_TEXT, id="amid_the_text"),
+        pytest.param(ON_MAIL, id="at_mail", marks=pytest.mark.soak),
+        pytest.param(ON_RCPT, id="at_rcpt", marks=pytest.mark.soak),
+        pytest.param(ON_DATA, id="at_data", marks=pytest.mark.soak),
+    ],
+)
+async def test_f5_the_distributor_dies_before_a_dot(scene: Scene, moment: Moment) -> None:
+    """The first mail of all never came to its dot, so nobody gets anything twice."""
+    died = scene.kill_when("distributor", moment)
+    await scene.publish_to_few()
+    await scene.revive("distributor", died)
+    began = time.monotonic()
+    await scene.until_received(len(NEWSROOMS), within=TAKEN_OVER_WITHIN_S + 10)
+    assert time.monotonic() - began < TAKEN_OVER_WITHIN_S
+    totals = await scene.check_sound()
+    assert totals["repeats"] == 0
+
+
+@IN_SOAK_ON_BOTH
+async def test_f7_the_distributor_dies_with_a_webhook_answered(scene: Scene) -> None:
+    """The intranet gets it again: the same id and body, signed anew, at a new time."""
+    already = len(scene.intranet.requests)
+    died = scene.kill_when("distributor", BEFORE_ANSWER)
+    await scene.publish_to_few()
+    await scene.revive("distributor", died)
+    await scene.check_sound(kills=1)
+    first, second = scene.intranet.requests[already:]
+    assert first.header("webhook-id") == second.header("webhook-id")
+    assert first.body == second.body
+    assert int(first.header("webhook-timestamp") or 0) < int(second.header("webhook-timestamp") or 0)
+    secret = Webhook(scene.hook_secret)
+    for request in (first, second):
+        secret.verify(request.body, request.header_map)

@@ -2,18 +2,28 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 
 import httpx2
 import pytest
 from tests.deployments import SERVICES, Distributed
 from tests.desk import CONTENT, Json
+from tests.eventually import eventually
 from tests.inboxes import Inboxes
-from tests.resilience.moments import AFTER_COMMIT, BEFORE_COMMIT, Moment
-from tests.resilience.scene import FEW, HOOK, NEWSROOMS, Scene
+from tests.resilience.moments import (
+    AFTER_COMMIT,
+    BEFORE_COMMIT,
+    BEFORE_CONFIRM,
+    BEFORE_PUBLISH,
+    Moment,
+)
+from tests.resilience.scene import FEW, HOOK, NEWSROOMS, UNPUBLISHED, Scene
+from tests.resilience.tap import tapped
 
 REPLAYED = "Idempotent-Replayed"
 HERE_AGAIN_WITHIN_S = 60.0
+RESUMED_WITHIN_S = 5.0
 
 
 @pytest.fixture
@@ -21,8 +31,15 @@ def kind() -> str:
     return Distributed.kind
 
 
-@pytest.mark.parametrize("moment", [BEFORE_COMMIT, AFTER_COMMIT], ids=["f1-before_the_commit", "f2-before_the_answer"])
-@pytest.mark.parametrize("act", ["draft", "publish"])
+@pytest.mark.parametrize(
+    ("moment", "act"),
+    [
+        pytest.param(BEFORE_COMMIT, "draft", id="f1-draft"),
+        pytest.param(AFTER_COMMIT, "publish", id="f2-publish"),
+        pytest.param(BEFORE_COMMIT, "publish", id="f1-publish", marks=pytest.mark.soak),
+        pytest.param(AFTER_COMMIT, "draft", id="f2-draft", marks=pytest.mark.soak),
+    ],
+)
 async def test_content_dies_and_the_editor_asks_again(scene: Scene, moment: Moment, act: str) -> None:
     """With the same Idempotency-Key: it is done once, whether or not the first request had come to its commit."""
     path, body = f"{CONTENT}/items", {**FEW, "title": f"Nytt {secrets.token_hex(4)}"}
@@ -53,6 +70,32 @@ async def _post(scene: Scene, path: str, body: Json) -> httpx2.Response:
 
 async def _titled(scene: Scene, title: str) -> list[Json]:
     return [row for row in await scene.desk.all_pages(f"{CONTENT}/items") if row["title"] == title]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(BEFORE_CONFIRM, id="before_the_confirm"),
+        pytest.param(
+            BEFORE_COMMIT.of(4), id="before_the_mark"
+        ),  # the draft's, the publication's, the claim's, the mark's
+        pytest.param(BEFORE_PUBLISH, id="before_the_publication", marks=pytest.mark.soak),
+    ],
+)
+async def test_f3_the_relay_dies(scene: Scene, moment: Moment) -> None:
+    """The event comes once more, the same to the byte under the same id, and nobody gets a second mail."""
+    assert isinstance(scene.deployment, Distributed)
+    async with tapped(scene.deployment, "news") as tap:
+        died = scene.kill_when("content", moment)
+        await scene.publish_to_few()
+        await scene.revive("content", died)
+        began = time.monotonic()
+        await eventually(lambda: scene.deployment.ask("content", UNPUBLISHED)[0][0] == 0, within=20)
+        assert time.monotonic() - began < RESUMED_WITHIN_S
+        totals = await scene.check_sound()
+        assert len({key for key, _ in tap.heard}) == 1
+        assert tap.repeats == (moment != BEFORE_PUBLISH)
+    assert totals["repeats"] == 0
 
 
 async def test_f8_power_cut(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:

@@ -47,7 +47,7 @@ def home() -> Iterator[Home]:
             made.close()
 
 
-async def test_no_mail_twice_and_no_call_fails(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+async def test_f9_no_mail_twice_and_no_call_fails(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.05")  # the drain lasts as long as the rolling
     first = await scene.publish()
     await scene.until_received(20)

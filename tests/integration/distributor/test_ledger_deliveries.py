@@ -298,7 +298,7 @@ async def test_a_setting_holds_what_is_in_doubt(room: Room) -> None:
     assert (row.state, row.next_attempt_at) == ("uncertain", None)
 
 
-async def test_a_zombie_changes_nothing(room: Room) -> None:
+async def test_f10_a_zombie_changes_nothing(room: Room) -> None:
     await room.hear(batch(snapshot(uuid4()), people(1)))
     zombie = MemorySender(slots=1)
     zombie.hold.clear()

@@ -114,7 +114,7 @@ def gauge(name: str) -> float | None:
     return REGISTRY.get_sample_value(name, {"service": "tests"})
 
 
-async def test_a_killed_broker_fails_publications_at_once_and_all_goes_on_after_its_return(
+async def test_f12_a_killed_broker_fails_publications_at_once_and_all_goes_on_after_its_return(
     bus: RabbitMQBus, service: Service, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector()
@@ -136,7 +136,7 @@ async def test_a_killed_broker_fails_publications_at_once_and_all_goes_on_after_
     await eventually(lambda: gauge("budkavle_broker_blocked") == 0)
 
 
-async def test_after_a_restart_each_queue_has_one_consumer_and_no_channel_is_left_over(
+async def test_f12_after_a_restart_each_queue_has_one_consumer_and_no_channel_is_left_over(
     bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector()
@@ -163,7 +163,7 @@ async def _channels(broker: PrivateRabbitMQ) -> int:
     return len([line for line in listed.splitlines() if line.startswith("<")])
 
 
-async def test_a_message_in_hand_when_the_broker_dies_comes_again_and_is_answered_once_more(
+async def test_f12_a_message_in_hand_when_the_broker_dies_comes_again_and_is_answered_once_more(
     bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     release = asyncio.Event()
@@ -183,7 +183,7 @@ async def test_a_message_in_hand_when_the_broker_dies_comes_again_and_is_answere
     assert seen.ids == ["a", "a", "b"]
 
 
-async def test_a_hung_broker_is_noticed_and_the_relay_lives_on(
+async def test_f13_a_hung_broker_is_noticed_and_the_relay_lives_on(
     bus: RabbitMQBus, service: Service, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector()
@@ -213,7 +213,7 @@ async def watchful(url: str) -> AsyncIterator[RabbitMQBus]:
     await opened.close()
 
 
-async def test_a_consumer_on_a_hung_connection_comes_back_by_its_heartbeat(
+async def test_f13_a_consumer_on_a_hung_connection_comes_back_by_its_heartbeat(
     watchful: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     bus, seen = watchful, Collector()
@@ -232,7 +232,7 @@ async def test_a_consumer_on_a_hung_connection_comes_back_by_its_heartbeat(
     assert [task.done() for task in consumers] == [False]
 
 
-async def test_closing_does_not_wait_for_a_hung_broker(bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ) -> None:
+async def test_f13_closing_does_not_wait_for_a_hung_broker(bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ) -> None:
     await bus.consume(FIRST, Collector())
     await published(bus, news("a"))
     private_rabbitmq.pause()
@@ -245,7 +245,7 @@ async def test_closing_does_not_wait_for_a_hung_broker(bus: RabbitMQBus, private
     await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("bus ")])
 
 
-async def test_under_a_memory_alarm_publications_end_in_time_and_everything_arrives_afterwards(
+async def test_f15_under_a_memory_alarm_publications_end_in_time_and_everything_arrives_afterwards(
     bus: RabbitMQBus, service: Service, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector()
@@ -267,7 +267,7 @@ async def test_under_a_memory_alarm_publications_end_in_time_and_everything_arri
     assert max(seen.ids.count(key) for key in keys) <= 2
 
 
-async def test_a_retry_that_the_broker_will_not_take_is_kept_in_hand(
+async def test_f15_a_retry_that_the_broker_will_not_take_is_kept_in_hand(
     bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector(lambda incoming: Retry(1) if incoming.attempt == 1 else Ack())
@@ -288,7 +288,7 @@ async def test_a_retry_that_the_broker_will_not_take_is_kept_in_hand(
 
 
 @pytest.mark.parametrize("what", ["queue", "exchange", "binding"])
-async def test_what_somebody_deleted_is_put_back_and_the_event_arrives(
+async def test_f16_what_somebody_deleted_is_put_back_and_the_event_arrives(
     bus: RabbitMQBus, service: Service, private_rabbitmq: PrivateRabbitMQ, what: str
 ) -> None:
     seen, prefix = Collector(), bus.topology.prefix

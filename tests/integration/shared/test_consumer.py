@@ -141,7 +141,7 @@ async def test_a_fault_that_is_not_the_messages_own_waits_without_counting(
     assert await parked(database) == []
 
 
-async def test_a_handler_that_hangs_is_stopped_and_the_database_is_free_again(database: Database) -> None:
+async def test_f18_a_handler_that_hangs_is_stopped_and_the_database_is_free_again(database: Database) -> None:
     async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:
         await emit_and(session, received, None)
         await asyncio.Event().wait()
