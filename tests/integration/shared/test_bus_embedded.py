@@ -134,6 +134,21 @@ async def test_a_planned_end_is_no_death(path: Path, opened: Callable[..., Embed
         assert rows.fetchall() == [("a", 0, 0), ("b", 0, 0)]
 
 
+@pytest.mark.parametrize(("size", "in_hand"), [(400_000, 2), (2_000_000, 1)])
+async def test_no_more_than_a_megabyte_is_in_hand_but_one_message_at_least(
+    path: Path, opened: Callable[..., EmbeddedBus], size: int, in_hand: int
+) -> None:
+    bus = opened()
+    await bus.start()
+    await published(bus, *(news(f"large {number}", body=b"x" * size) for number in range(4)))
+    seen = Collector(hang)
+    await bus.consume(FIRST, seen)
+    await eventually(lambda: seen.seen)
+    with closing(sqlite3.connect(path)) as connection:
+        (leased,) = connection.execute("SELECT count(*) FROM queued_messages WHERE leased").fetchone()
+    assert leased == in_hand
+
+
 async def test_it_knows_how_much_each_queue_holds(opened: Callable[..., EmbeddedBus]) -> None:
     bus = opened()
     await bus.start()

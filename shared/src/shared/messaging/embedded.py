@@ -13,10 +13,12 @@ process again and again drags no neighbour along, and is given up after as many 
 import asyncio
 import fcntl
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,10 @@ from shared.tasks import end, pause
 log = structlog.get_logger()
 
 BATCH = 50
-"""Messages leased at once. Few, because their bodies are held in memory and a crash hands them out once more."""
+"""Messages leased at once. Few, because a crash hands them out once more."""
+
+BATCH_BYTES = 1_000_000
+"""Their bodies together, for they are held in memory: three batches of 500 recipients, say. One at least is leased."""
 
 POLL_S = 1.0
 """The longest that a message whose wait is over lies unnoticed."""
@@ -199,8 +204,9 @@ class EmbeddedBus:
     async def _lease(self, queue: Queue) -> list[RowMapping]:
         mine = (queued.c.queue == queue.name, ~queued.c.leased, queued.c.due_at <= self._clock.now())
         async with self._database.transaction() as session:
-            head = select(queued.c.id, queued.c.deaths).where(*mine).order_by(queued.c.id).limit(BATCH)
-            ids = _safe_together([(row.id, row.deaths) for row in await session.execute(head)])
+            head = select(queued.c.id, queued.c.deaths, func.length(queued.c.body).label("size"))
+            found = await session.execute(head.where(*mine).order_by(queued.c.id).limit(BATCH))
+            ids = _safe_together(_within(BATCH_BYTES, found.all()))
             leased = update(queued).where(queued.c.id.in_(ids)).values(leased=True).returning(queued)
             rows = list((await session.execute(leased)).mappings()) if ids else []
         return sorted(rows, key=lambda row: int(row["id"]))
@@ -300,12 +306,17 @@ async def _record(session: AsyncSession, done: list[int], again: dict[int, _Agai
         await session.execute(row.values(leased=False, deaths=0, attempt=waiting.attempt, due_at=waiting.due_at))
 
 
-def _safe_together(head: list[tuple[int, int]]) -> list[int]:
+def _within(limit: int, head: Sequence[Any]) -> Sequence[Any]:
+    """The first of `head`, and of those behind it as many as are not larger than `limit` together."""
+    together = list(accumulate(row.size for row in head))
+    return head[: max(bisect_right(together, limit), 1)]
+
+
+def _safe_together(head: Sequence[Any]) -> list[int]:
     """The ids to lease: up to the first that a process has died of, and that one alone."""
-    if head and head[0][1]:
-        return [head[0][0]]
-    suspect = next((place for place, (_, deaths) in enumerate(head) if deaths), len(head))
-    return [row_id for row_id, _ in head[:suspect]]
+    if head and head[0].deaths:
+        return [head[0].id]
+    return [row.id for row in takewhile(lambda row: not row.deaths, head)]
 
 
 def _lock_file(path: Path) -> int:
