@@ -36,6 +36,11 @@ class Seen:
         [href] = {e.get("href") for e in self.tree.iter("a") if " ".join("".join(e.itertext()).split()) == words}
         return str(href)
 
+    def field(self, name: str) -> str:
+        """What one input holds."""
+        [held] = [e.get("value", "") for e in self.tree.iter("input") if e.get("name") == name]
+        return str(held)
+
     def fields(self) -> dict[str, str]:
         """What the text fields hold."""
         return {

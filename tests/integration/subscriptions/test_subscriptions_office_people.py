@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import event, insert
@@ -15,7 +16,8 @@ from shared.service import Service
 from subscriptions.addresses import Address
 from subscriptions.models import Role, Subscriber
 from subscriptions.office import finding
-from subscriptions.office.finding import Wanted
+from subscriptions.office.finding import Place, Wanted
+from subscriptions.office.indexing import Indexer
 from subscriptions.people import role_values
 from subscriptions.states import SubscriberState
 from subscriptions.subscribing import values_of
@@ -60,6 +62,65 @@ async def test_people_are_found_by_audience_municipality_and_state(clerk: Clerk,
         assert page.entries() == found, query
     assert "Ingen passar det du sökte efter." in (await clerk.look(f"{PEOPLE}?lage=suppressed")).text
     assert "Redaktion: Barometern" in (await clerk.look(f"{PEOPLE}?malgrupp=newsroom")).text
+
+
+async def indexed(service: Service) -> None:
+    [indexer] = [worker for worker in service.workers if isinstance(worker, Indexer)]
+    while await indexer.advance():
+        pass
+
+
+async def test_people_are_found_by_words(clerk: Clerk, register: Register, service: Service) -> None:
+    paper = await register.organisation("newsroom", "Barometern-OT", "0880")
+    desk = {"audience": "newsroom", "organisation_id": paper}
+    anna = await register.person("anna.andersson@barometern.example", desk, name="Anna-Karin Åström")
+    await register.person("annika@kalmar.example", {"audience": "public"}, name="Annika Anna Berg")
+    await register.person("red@blåbär.example", desk)
+    await indexed(service)
+    everybody = ["red@xn--blbr-noae.example", "Annika Anna Berg", "Anna-Karin Åström"]
+    for typed, found in {
+        "anna": ["Anna-Karin Åström", "Annika Anna Berg"],
+        "ANN": ["Anna-Karin Åström", "Annika Anna Berg"],
+        "anna berg": ["Annika Anna Berg"],
+        "berg kalm": ["Annika Anna Berg"],
+        "anna.andersson@barometern.example": ["Anna-Karin Åström"],
+        "anna-karin": ["Anna-Karin Åström"],
+        "åström": ["Anna-Karin Åström"],
+        "a\u030astro\u0308m": ["Anna-Karin Åström"],
+        "astrom": [],
+        "blåbär": ["red@xn--blbr-noae.example"],
+        "red@xn--blbr-noae.example": ["red@xn--blbr-noae.example"],
+        "nna": [],
+        "%": everybody,
+        "_": everybody,
+        "  ": everybody,
+        "'; DROP TABLE subscribers; --": [],
+        "\U0010ffff": everybody,
+    }.items():
+        page = await clerk.look(f"{PEOPLE}?{urlencode({'sok': typed})}")
+        assert page.entries() == found, typed
+        assert page.field("sok") == (typed.strip() if typed.isprintable() else "")
+    assert (await clerk.look(f"{PEOPLE}?sok=anna&malgrupp=public")).entries() == ["Annika Anna Berg"]
+    assert (await clerk.look(f"{PEOPLE}?sok=anna&kommun=0880")).entries() == ["Anna-Karin Åström"]
+    page = await clerk.look((await clerk.look(f"{PEOPLE}?sok=meter")).link("Barometern-OT"))
+    assert page.entries() == ["red@xn--blbr-noae.example", "Anna-Karin Åström"]
+    assert "Bara de som hör till Barometern-OT." in page.text
+    await register.change(anna, name="Anna Ny", address="nya@kalmar.example")
+    await indexed(service)
+    assert (await clerk.look(f"{PEOPLE}?sok=andersson")).entries() == []
+    assert (await clerk.look(f"{PEOPLE}?sok=ny")).entries() == ["Anna Ny"]
+    await register.office.delete(f"/api/subscriptions/v1/subscribers/{anna}")
+    assert (await clerk.look(f"{PEOPLE}?sok=ny")).entries() == []
+
+
+async def test_a_search_goes_on_where_it_ended(clerk: Clerk, service: Service) -> None:
+    await fill(service, 60)
+    await indexed(service)
+    page = await clerk.look(f"{PEOPLE}?sok=person&malgrupp=public&lang=sv")
+    seen = page.entries()
+    page = await clerk.look(page.link("Visa fler"))
+    assert sorted(seen + page.entries()) == sorted(f"Person {number}" for number in range(60))
+    assert len((await clerk.look(page.link("Från början"))).entries()) == 50
 
 
 async def test_a_person_is_shown_with_basis_stops_and_history(clerk: Clerk, register: Register) -> None:
@@ -145,6 +206,7 @@ async def test_a_page_walks_only_so_far(service: Service, monkeypatch: pytest.Mo
 async def test_postgresql_walks_along_indexes(service: Service) -> None:
     """No statement of a search reads a table whole: each is explained as it was sent."""
     await fill(service, 10)
+    await indexed(service)
     asked: list[tuple[str, Any]] = []
     engine = service.database.engine.sync_engine
 
@@ -152,14 +214,16 @@ async def test_postgresql_walks_along_indexes(service: Service) -> None:
         asked.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
+    await indexed(service)
     for wanted in (
         Wanted(municipality="0880"),
+        Wanted(words=("per", "kalm"), state=SubscriberState.ACTIVE),
         Wanted(audience=Audience.PUBLIC, state=SubscriberState.ACTIVE),
         Wanted(organisation_id=new_id()),
         Wanted(group_id=new_id(), audience=Audience.COLLABORATION_GROUP),
         *(Wanted(state=state) for state in SubscriberState),
     ):
-        for after in (None, new_id()):
+        for after in (None, Place(new_id(), "perso")):
             async with service.database.reading() as session:
                 await finding.find(session, wanted, after, 2, NOON)
     event.remove(engine, "before_cursor_execute", note)

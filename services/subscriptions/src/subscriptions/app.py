@@ -18,6 +18,7 @@ from subscriptions.groups import api as groups
 from subscriptions.groups.weeding import GroupWeeder
 from subscriptions.handlers import Handlers
 from subscriptions.links import Links
+from subscriptions.office.indexing import Indexer
 from subscriptions.retention import RetentionWorker
 from subscriptions.rolls import api as rolls
 from subscriptions.rolls.weeding import RollWeeder
@@ -72,6 +73,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         workers=[
             FanoutWorker(database, clock, links),
             DigestWorker(database, clock, links, settings.timetable),
+            Indexer(database),
             Weeder(database, clock, settings.office_lasting),
             GroupWeeder(database, clock),
             DeskCare(database, clock, links, settings.desk_rhythm),

@@ -20,6 +20,7 @@ from shared.database import NAMING, Instant
 
 ADDRESS_LENGTH = 320
 NAME_LENGTH = 200
+UNINDEXED = "ix_subscribers_unindexed"
 
 
 @lru_cache(maxsize=10_000)
@@ -81,7 +82,7 @@ class Subscriber(Base):
 
     `address_key` is the address as a mailbox is told apart (case folded, domain in ASCII). `generation` is in every
     link; raising it ends the old ones. `version` grows with every change: it is the ETag, and the version of the
-    stops that are told.
+    stops that are told. `indexed_version` is the version whose words the office's search knows (`office.indexing`).
     """
 
     __tablename__ = "subscribers"
@@ -95,6 +96,7 @@ class Subscriber(Base):
     municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
     generation: Mapped[int] = mapped_column(default=1)
     version: Mapped[int] = mapped_column(default=1)
+    indexed_version: Mapped[int] = mapped_column(default=0, server_default="0")
     paused_until: Mapped[datetime | None]
     unsubscribed_at: Mapped[datetime | None]
     suppressed_at: Mapped[datetime | None]
@@ -108,6 +110,10 @@ for _name, _since in (
     ("ix_subscribers_paused", Subscriber.paused_until),
 ):
     Index(_name, Subscriber.id, postgresql_where=_since.is_not(None), sqlite_where=_since.is_not(None))
+
+
+_unindexed = Subscriber.indexed_version < Subscriber.version
+Index(UNINDEXED, Subscriber.id, postgresql_where=_unindexed, sqlite_where=_unindexed)
 
 
 class Organisation(Base):

@@ -2,35 +2,42 @@
 
 A page walks along one index in its order, some hundred entries at a time, and asks of those entries whether they fit
 the rest of what is wanted. The walk is the narrowest of those that are wanted (who is in a place, in a state, in an
-audience), else all people, the newest first. What a page may walk is bounded: where little of it fits, the page ends
-early and says where the next one goes on. No statement depends on how a planner guesses: each reads a stretch of one
-index, or rows by their keys.
+audience, has a word that begins so), else all people, the newest first; by words, people come in the order of the
+words. What a page may walk is bounded: where little of it fits, the page ends early and says where the next one goes
+on. No statement depends on how a planner guesses: each reads a stretch of one index, or rows by their keys.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, Uuid, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from shared.contracts.news import Audience
 from subscriptions.models import Group, Organisation, Role, Subscriber, rank_of
+from subscriptions.office.models import SearchWord, Word
+from subscriptions.people import name_key
 from subscriptions.states import SubscriberState, in_state
 
-STEPS = (100, *[800] * 25)
+STEPS = (100, *[800] * 12)
 """How many entries are walked at a time: few where much fits, at most these where little does. Their keys stay below
 the 999 parameters that an old SQLite takes."""
 NARROW = 2_000
 """Walks are compared by their length up to this: it costs a millisecond to count so far."""
+LAST = "\U0010ffff"
+"""No word has a character after this one."""
+MOST_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Who is looked for: whoever fits all that is given."""
+    """Who is looked for: whoever fits all that is given. `words` are beginnings of words (`words.asked_for`)."""
 
+    words: tuple[str, ...] = ()
     audience: Audience | None = None
     municipality: str = ""
     state: SubscriberState | None = None
@@ -39,46 +46,99 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One page, and after whom the next one begins; `None` on the last."""
+class Place:
+    """Where a page ended: after this person, and by words after this word."""
 
-    people: Sequence[Subscriber]
-    after: UUID | None
+    subscriber_id: UUID
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """A stretch of an index: the ids of people, in falling order."""
+class Found:
+    """One page, and after which place the next one begins; `None` on the last."""
 
-    ids: Select[UUID]
+    people: Sequence[Subscriber]
+    after: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class ByPerson:
+    """A walk along an index of ids, the newest first."""
+
+    ids: Select[Any]
     key: InstrumentedAttribute[UUID]
 
-    def step(self, after: UUID | None, length: int) -> Select[UUID]:
-        further = self.ids if after is None else self.ids.where(self.key < after)
+    def step(self, after: Place | None, length: int) -> Select[Any]:
+        further = self.ids if after is None else self.ids.where(self.key < after.subscriber_id)
         return further.order_by(self.key.desc()).limit(length)
 
 
-async def find(session: AsyncSession, wanted: Wanted, after: UUID | None, limit: int, at: datetime) -> Found:
-    """The next `limit` people who fit, the newest first."""
+@dataclass(frozen=True, slots=True)
+class ByWord:
+    """A walk along the words that begin alike. Who has several of them stands at the first."""
+
+    begins: str
+
+    @property
+    def ids(self) -> Any:
+        earlier = aliased(SearchWord)
+        mine = and_(earlier.subscriber_id == SearchWord.subscriber_id, earlier.word < SearchWord.word)
+        first = ~exists().where(mine, earlier.word >= self.begins)
+        return select(SearchWord.subscriber_id, SearchWord.word).where(_begins(self.begins), first)
+
+    def step(self, after: Place | None, length: int) -> Any:
+        further, key = self.ids, tuple_(SearchWord.word, SearchWord.subscriber_id)
+        if after is not None:
+            further = further.where(key > tuple_(literal(after.word, Word), literal(after.subscriber_id, Uuid())))
+        return further.order_by(SearchWord.word, SearchWord.subscriber_id).limit(length)
+
+
+Walk = ByPerson | ByWord
+
+
+async def find(session: AsyncSession, wanted: Wanted, after: Place | None, limit: int, at: datetime) -> Found:
+    """The next `limit` people who fit."""
     walk = await _narrowest(session, wanted, at)
     fits = _conditions(wanted, at)
     people: list[Subscriber] = []
+    places: list[Place] = []
     for length in STEPS:
-        ids = (await session.scalars(walk.step(after, length))).all()
-        rows = await session.scalars(select(Subscriber).where(Subscriber.id.in_(ids), *fits))
-        people += sorted(rows.all(), key=lambda row: row.id, reverse=True)
+        entries = [Place(*entry) for entry in await session.execute(walk.step(after, length))]
+        rows = await _rows(session, entries, fits)
+        reached = [entry for entry in entries if entry.subscriber_id in rows]
+        places += reached
+        people += [rows[entry.subscriber_id] for entry in reached]
         if len(people) > limit:
-            return Found(people[:limit], people[limit - 1].id)
-        if len(ids) < length:
+            return Found(people[:limit], places[limit - 1])
+        if len(entries) < length:
             return Found(people, None)
-        after = ids[-1]
+        after = entries[-1]
     return Found(people, after)
+
+
+async def places_named(session: AsyncSession, typed: str) -> Sequence[Organisation | Group]:
+    """The organisations and groups whose name holds what was typed, the first few; there are some hundred in all."""
+    part = name_key(typed)
+    organisations = select(Organisation).where(Organisation.name_key.contains(part, autoescape=True))
+    groups = select(Group).where(Group.name_key.contains(part, autoescape=True))
+    found = [
+        *await session.scalars(organisations.order_by(Organisation.name_key).limit(MOST_PLACES)),
+        *await session.scalars(groups.order_by(Group.name_key).limit(MOST_PLACES)),
+    ]
+    return found[:MOST_PLACES]
+
+
+async def _rows(
+    session: AsyncSession, entries: Sequence[Place], fits: Sequence[ColumnElement[bool]]
+) -> dict[UUID, Subscriber]:
+    ids = [entry.subscriber_id for entry in entries]
+    return {row.id: row for row in await session.scalars(select(Subscriber).where(Subscriber.id.in_(ids), *fits))}
 
 
 async def _narrowest(session: AsyncSession, wanted: Wanted, at: datetime) -> Walk:
     walks = list(_walks(wanted, at))
     if len(walks) < 2:
-        return walks[0] if walks else Walk(select(Subscriber.id), Subscriber.id)
+        return walks[0] if walks else ByPerson(select(Subscriber.id), Subscriber.id)
     lengths = [await _length(session, walk) for walk in walks]
     return walks[lengths.index(min(lengths))]
 
@@ -89,21 +149,22 @@ async def _length(session: AsyncSession, walk: Walk) -> int:
 
 def _walks(wanted: Wanted, at: datetime) -> Sequence[Walk]:
     held = select(Role.subscriber_id).distinct()
-    walks = []
+    walks: list[Walk] = [ByWord(word) for word in wanted.words]
     if wanted.organisation_id is not None:
-        walks.append(Walk(held.where(Role.organisation_id == wanted.organisation_id), Role.subscriber_id))
+        walks.append(ByPerson(held.where(Role.organisation_id == wanted.organisation_id), Role.subscriber_id))
     if wanted.group_id is not None:
-        walks.append(Walk(held.where(Role.group_id == wanted.group_id), Role.subscriber_id))
+        walks.append(ByPerson(held.where(Role.group_id == wanted.group_id), Role.subscriber_id))
     if wanted.state not in (None, SubscriberState.ACTIVE):
-        walks.append(Walk(select(Subscriber.id).where(in_state(wanted.state, at)), Subscriber.id))
+        walks.append(ByPerson(select(Subscriber.id).where(in_state(wanted.state, at)), Subscriber.id))
     if wanted.audience is not None:
-        walks.append(Walk(held.where(Role.audience_rank == rank_of(wanted.audience)), Role.subscriber_id))
+        walks.append(ByPerson(held.where(Role.audience_rank == rank_of(wanted.audience)), Role.subscriber_id))
     return walks
 
 
 def _conditions(wanted: Wanted, at: datetime) -> list[ColumnElement[bool]]:
     mine = Role.subscriber_id == Subscriber.id
-    fits: list[ColumnElement[bool]] = []
+    known = SearchWord.subscriber_id == Subscriber.id
+    fits: list[ColumnElement[bool]] = [exists().where(known, _begins(word)) for word in wanted.words]
     if wanted.organisation_id is not None:
         fits.append(exists().where(mine, Role.organisation_id == wanted.organisation_id))
     if wanted.group_id is not None:
@@ -130,3 +191,7 @@ def _in_municipality(code: str) -> ColumnElement[bool]:
         .where(Role.subscriber_id == Subscriber.id, or_(*named))
     )
     return or_(Subscriber.municipalities.like(f"%|{code}|%"), held.exists())
+
+
+def _begins(word: str) -> ColumnElement[bool]:
+    return and_(SearchWord.word >= word, SearchWord.word < word + LAST)

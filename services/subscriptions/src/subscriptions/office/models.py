@@ -1,8 +1,9 @@
-"""The table of who is signed in."""
+"""The tables of who is signed in, and of the words that people are found by."""
 
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from subscriptions.models import Base
@@ -21,3 +22,18 @@ class OfficeSession(Base):
     key_mark: Mapped[str] = mapped_column(String(32), default="")
     opened_at: Mapped[datetime]
     seen_at: Mapped[datetime]
+
+
+WORD_LENGTH = 64
+Word = String(WORD_LENGTH).with_variant(String(WORD_LENGTH, collation="C"), "postgresql")
+"""By code point on both databases, so that what begins alike stands together."""
+
+
+class SearchWord(Base):
+    """A word of somebody's name or address."""
+
+    __tablename__ = "search_words"
+    __table_args__ = (Index("ix_search_words_word", "word", "subscriber_id"),)
+
+    subscriber_id: Mapped[UUID] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), primary_key=True)
+    word: Mapped[str] = mapped_column(Word, primary_key=True)

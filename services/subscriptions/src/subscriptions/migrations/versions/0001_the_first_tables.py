@@ -124,6 +124,7 @@ def upgrade() -> None:
         sa.Column("municipalities", sa.Text(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("indexed_version", sa.Integer(), server_default="0", nullable=False),
         sa.Column("paused_until", Instant(timezone=True), nullable=True),
         sa.Column("unsubscribed_at", Instant(timezone=True), nullable=True),
         sa.Column("suppressed_at", Instant(timezone=True), nullable=True),
@@ -139,6 +140,22 @@ def upgrade() -> None:
     ):
         has = sa.text(f"{since} IS NOT NULL")
         op.create_index(name, "subscribers", ["id"], postgresql_where=has, sqlite_where=has)
+    behind = sa.text("indexed_version < version")
+    op.create_index("ix_subscribers_unindexed", "subscribers", ["id"], postgresql_where=behind, sqlite_where=behind)
+    op.create_table(
+        "search_words",
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "word",
+            sa.String(length=64).with_variant(sa.String(length=64, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_search_words_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("subscriber_id", "word", name=op.f("pk_search_words")),
+    )
+    op.create_index("ix_search_words_word", "search_words", ["word", "subscriber_id"])
 
     op.create_table(
         "address_changes",
@@ -601,7 +618,7 @@ def downgrade() -> None:
 
 
 def _drop_care() -> None:
-    for table in ("office_sessions", "group_changes", "invitations", "group_contacts"):
+    for table in ("search_words", "office_sessions", "group_changes", "invitations", "group_contacts"):
         op.drop_table(table)
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index("uq_tasks_open")

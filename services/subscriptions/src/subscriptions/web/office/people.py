@@ -1,4 +1,6 @@
-"""`/kansli/personer`: who is in the register. Found by audience, municipality and state; GET changes nothing."""
+"""`/kansli/personer`: who is in the register. Found by words, place, audience, municipality and state;
+GET changes nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from shared.web.pages import href, reader_language
 from subscriptions import people
 from subscriptions.consent import ground_of
 from subscriptions.exporting import Held, held_about
-from subscriptions.models import Subscriber, Suppression
+from subscriptions.models import Group, Organisation, Subscriber, Suppression
 from subscriptions.office import finding
-from subscriptions.office.finding import Wanted
+from subscriptions.office.finding import Place, Wanted
+from subscriptions.office.words import asked_for
 from subscriptions.people import RoleRow
 from subscriptions.states import SubscriberState, state_of
 from subscriptions.suppressions import SuppressionReason
@@ -42,6 +45,8 @@ router = APIRouter(include_in_schema=False)
 
 PATH = f"{HOME}/personer"
 SHOWN = 50
+ASKED = ("sok", "malgrupp", "kommun", "lage", "organisation", "grupp")
+LONGEST_ASKED = 200
 CHANGES_SHOWN = 20
 
 
@@ -60,6 +65,15 @@ class Line:
     roles: str
     state: str
     flows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPlace:
+    """An organisation or a group; `kind` is what a link's query calls it."""
+
+    kind: str
+    id: UUID
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +107,21 @@ class Event:
 
 @router.api_route(PATH, methods=["GET", "HEAD"])
 async def listing(request: Request, office: SignedIn, session: Reading) -> Response:
-    asked = {name: request.query_params.get(name, "") for name in ("malgrupp", "kommun", "lage")}
+    asked = {name: _asked(request, name) for name in ASKED}
     wanted, wording, at = _wanted(asked), OfficeWording(reader_language(request).locale), now(request)
     found = await finding.find(session, wanted, _place(request), SHOWN, at)
-    further = {**asked, "efter": paging.encode(found.after)} if found.after else {}
+    is_first = "efter" not in request.query_params
     return page(
         request,
         office,
         "people.html",
         people=await _lines(session, found.people, wording, at),
-        is_first="efter" not in request.query_params,
         is_filtered=any(asked.values()),
-        following=href(reader_language(request), PATH, **{k: v for k, v in further.items() if v}) if further else "",
+        typed=asked["sok"],
+        within=await _within(session, wanted),
+        places=await _places(session, asked["sok"]) if is_first else [],
+        beginning="" if is_first else _link(request, asked),
+        following=_following(request, asked, found.after),
         audiences=_choices(asked["malgrupp"], ((str(key), wording.gettext(AUDIENCES[key])) for key in STRONGEST_FIRST)),
         municipalities=_choices(asked["kommun"], sorted(MUNICIPALITIES.items(), key=lambda entry: entry[1])),
         states=_choices(asked["lage"], ((str(key), wording.gettext(word)) for key, word in STATES.items())),
@@ -129,14 +146,56 @@ def _wanted(asked: dict[str, str]) -> Wanted:
     """What is asked for; a word that is none of ours asks for nothing."""
     audience, state = asked["malgrupp"], asked["lage"]
     return Wanted(
+        words=asked_for(asked["sok"]),
+        organisation_id=_id(asked["organisation"]),
+        group_id=_id(asked["grupp"]),
         audience=Audience(audience) if audience in tuple(Audience) else None,
         municipality=asked["kommun"] if asked["kommun"] in MUNICIPALITIES else "",
         state=SubscriberState(state) if state in tuple(SubscriberState) else None,
     )
 
 
-def _place(request: Request) -> UUID | None:
-    return paging.decode(request.query_params.get("efter"))
+def _asked(request: Request, name: str) -> str:
+    typed = request.query_params.get(name, "")[:LONGEST_ASKED]
+    return "".join(character for character in typed if character.isprintable()).strip()
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def _place(request: Request) -> Place | None:
+    after = paging.decode(request.query_params.get("efter"))
+    return Place(after, _asked(request, "ord")) if after else None
+
+
+def _following(request: Request, asked: dict[str, str], after: Place | None) -> str:
+    return _link(request, {**asked, "efter": paging.encode(after.subscriber_id), "ord": after.word}) if after else ""
+
+
+def _link(request: Request, query: dict[str, str]) -> str:
+    return href(reader_language(request), PATH, **{name: value for name, value in query.items() if value})
+
+
+async def _within(session: AsyncSession, wanted: Wanted) -> NamedPlace | None:
+    """The place that the list is narrowed to."""
+    if wanted.organisation_id is not None:
+        organisation = await people.organisation(session, wanted.organisation_id)
+        return named(organisation) if organisation else None
+    group = await people.group(session, wanted.group_id) if wanted.group_id else None
+    return named(group) if group else None
+
+
+async def _places(session: AsyncSession, typed: str) -> list[NamedPlace]:
+    return [named(place) for place in await finding.places_named(session, typed)] if typed else []
+
+
+def named(place: Organisation | Group) -> NamedPlace:
+    kind = "organisation" if isinstance(place, Organisation) else "grupp"
+    return NamedPlace(kind, place.id, place.name)
 
 
 def _choices(chosen: str, entries: Any) -> list[Choice]:

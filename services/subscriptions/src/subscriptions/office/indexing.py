@@ -1,0 +1,69 @@
+"""Keeps the words that people are found by, behind those who change names and addresses.
+
+Every change to a subscriber raises their version; here is who has a version whose words are not kept yet, some hundred
+at a time, each round one short transaction. A round that dies is done again. Replicas share the work: what one has in
+hand, the others pass by. Whoever is erased takes their words along. The search may be behind by a moment, an import of
+a hundred thousand people by less than a minute.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.database import Database
+from shared.tasks import pause
+from subscriptions.models import UNINDEXED, Subscriber
+from subscriptions.office.models import SearchWord
+from subscriptions.office.words import words_of
+
+AT_A_TIME = 500
+POLL_S = 1.0
+BETWEEN_ROUNDS_S = 0.02
+"""An import's people are many rounds: in between, whoever else writes gets their turn."""
+
+BEHIND = (
+    select(Subscriber.id, Subscriber.name, Subscriber.address)
+    .with_hint(Subscriber, f"INDEXED BY {UNINDEXED}", "sqlite")
+    .where(Subscriber.indexed_version < Subscriber.version)
+    .order_by(Subscriber.id)
+    .limit(AT_A_TIME)
+)
+
+
+class Indexer:
+    """Looks once a second."""
+
+    name = "search indexer"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            more = await self.advance()
+            await pause(stop, BETWEEN_ROUNDS_S if more else POLL_S)
+
+    async def advance(self) -> bool:
+        """One round; whether there may be more at once."""
+        async with self._database.reading() as session:
+            if (await session.execute(BEHIND.limit(1))).first() is None:
+                return False
+        async with self._database.transaction(quiet=True) as session:
+            rows = (await session.execute(BEHIND.with_for_update(skip_locked=True))).all()
+            await keep_words(session, rows)
+        return len(rows) == AT_A_TIME
+
+
+async def keep_words(session: AsyncSession, rows: Sequence[Any]) -> None:
+    """Keep the words of these (id, name, address); the caller holds their rows."""
+    if not rows:
+        return
+    ids = [row.id for row in rows]
+    words = [{"subscriber_id": row.id, "word": word} for row in rows for word in words_of(row.name, row.address)]
+    await session.execute(delete(SearchWord).where(SearchWord.subscriber_id.in_(ids)))
+    await session.execute(insert(SearchWord), words)
+    known = update(Subscriber).where(Subscriber.id.in_(ids)).values(indexed_version=Subscriber.version)
+    await session.execute(known.execution_options(synchronize_session=False))
