@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import httpx2
 import psycopg
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
 from tests.servers.origin import Origin
@@ -179,6 +180,15 @@ class Deployment:
         leased = "SELECT count(*) FROM deliveries WHERE state IN ('leased', 'planned', 'deferred')"
         asked["distributor: open deliveries"] = self.ask("distributor", leased)
         return {what: answer[0][0] for what, answer in asked.items() if answer[0][0]}
+
+    def metric(self, service: str, name: str) -> float:
+        """A sample's sum over the labels and replicas of a service."""
+        total = 0.0
+        for replica in self._of(service):
+            with urllib.request.urlopen(f"http://127.0.0.1:{replica.port}/metrics", timeout=10) as answer:
+                families = text_string_to_metric_families(answer.read().decode())
+            total += sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        return total
 
     def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
         """Rows from a service's database: for choosing moments, and for what must not be left behind."""

@@ -122,6 +122,7 @@ class PrivateRabbitMQ:
         (home / "env.conf").touch()
         (home / "rabbitmq.conf").write_text(
             f"listeners.tcp.default = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 50MB\n"
+            "consumer_timeout = 60000\n"  # half an hour by default: whoever holds a message so long loses its channel
         )
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -171,6 +172,10 @@ class PrivateRabbitMQ:
         """SIGKILL to the Erlang machine and all around it. See also `await_registered`."""
         self._broker.kill()
         self._epmd.kill()
+
+    def strike(self) -> None:
+        """SIGKILL to the Erlang machine without waiting for its end, for moments that must not pass; then `kill`."""
+        self._broker.send(signal.SIGKILL)
 
     def wipe(self) -> None:
         """Take all that a killed broker had written away."""

@@ -5,7 +5,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aio_pika
@@ -14,6 +15,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import select
 from tests.eventually import eventually
 from tests.integration.shared.transports import FIRST, PACE, QUEUES, Collector, hang, news, published
+from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import PrivateRabbitMQ
 
 from shared.clock import SystemClock
@@ -63,6 +65,12 @@ async def bus(private_rabbitmq: PrivateRabbitMQ, url: str) -> AsyncIterator[Rabb
 
 @pytest.fixture
 async def service(tmp_path: Path, bus: RabbitMQBus) -> AsyncIterator["Service"]:
+    async with running_service(tmp_path, bus) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_service(tmp_path: Path, bus: RabbitMQBus) -> AsyncIterator["Service"]:
     database = Database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
     async with database.engine.begin() as connection:
         await connection.run_sync(plumbing.create_all)
@@ -243,6 +251,49 @@ async def test_f13_closing_does_not_wait_for_a_hung_broker(bus: RabbitMQBus, pri
     finally:
         private_rabbitmq.resume()
     await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("bus ")])
+
+
+@pytest.fixture
+async def bad_line(private_rabbitmq: PrivateRabbitMQ) -> AsyncIterator[TcpProxy]:
+    """A proxy before the broker; an ordinary line at first."""
+    with TcpProxy(private_rabbitmq.port) as link:
+        yield link
+
+
+TROUBLES: dict[str, Callable[[TcpProxy], None]] = {
+    "reset": TcpProxy.cut,
+    "black_hole": TcpProxy.hold,
+    "cut_every_5_kB": lambda link: setattr(link, "cut_after", 5_000),
+    "latency_1_s": lambda link: setattr(link, "delay_s", 0.5),
+}
+
+
+@pytest.mark.parametrize(
+    "trouble", ["reset", "cut_every_5_kB", "latency_1_s", pytest.param("black_hole", marks=pytest.mark.soak)]
+)
+async def test_f14_a_bad_line_loses_nothing_and_leaves_no_task_behind(
+    private_rabbitmq: PrivateRabbitMQ, bad_line: TcpProxy, tmp_path: Path, trouble: str
+) -> None:
+    seen, url = Collector(), f"amqp://guest:guest@127.0.0.1:{bad_line.port}/?namespace=t{secrets.token_hex(4)}"
+    bus = RabbitMQBus(f"{url}&heartbeat=2", queues=(*QUEUES, DISTRIBUTOR_RECIPIENTS), retry_pace=PACE)
+    await bus.start()
+    await bus.consume(DISTRIBUTOR_RECIPIENTS, seen)
+    async with running_service(tmp_path, bus) as service:
+        first = await service.emit(5)
+        await eventually(seen.has(*first), within=20)
+        tasks = len(asyncio.all_tasks())
+        TROUBLES[trouble](bad_line)
+        slow = trouble == "latency_1_s"
+        meanwhile = [key for _ in range(3 if slow else 40) for key in await service.emit(1)]  # 40 take 40 kB of AMQP
+        if slow:  # it is no more than slow
+            await eventually(seen.has(*meanwhile), within=15)
+        if trouble == "black_hole":
+            await eventually(lambda: not bus.is_ready(), within=15)
+        bad_line.mend()
+        await eventually(service.nothing_waits, within=15)
+        await eventually(seen.has(*meanwhile), within=15)
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, within=10)
+    await bus.close()
 
 
 async def test_f15_under_a_memory_alarm_publications_end_in_time_and_everything_arrives_afterwards(

@@ -9,7 +9,9 @@ from pamqp.common import FieldTable
 from shared.messaging.bus import DIRECT, Message
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, RETRY_DELAYS_S, Queue
 
-DECLARE_TIMEOUT_S = 20.0
+DECLARE_TIMEOUT_S = 60.0
+"""All of it is some fifty questions, each waiting for its answer: a line with a second's round trip needs as many
+seconds. A broker that hangs is noticed by its heartbeat long before."""
 BACKSTOP: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 """Of the queues for what was given up: from 4.0 on, a queue without a limit of its own drops at the 21st delivery."""
 
