@@ -41,11 +41,11 @@ class Seen:
         [held] = [e.get("value", "") for e in self.tree.iter("input") if e.get("name") == name]
         return str(held)
 
-    def fields(self) -> dict[str, str]:
-        """What the text fields hold."""
-        return {
-            e.get("name"): e.get("value", "") for e in self.tree.iter("input") if e.get("type") in ("text", "email")
-        }
+    def button(self, name: str, words: str) -> str:
+        """The value of the button with these words."""
+        buttons = [e for e in self.tree.iter("button") if e.get("name") == name]
+        [value] = [e.get("value") for e in buttons if " ".join("".join(e.itertext()).split()) == words]
+        return str(value)
 
 
 class Clerk:

@@ -37,6 +37,7 @@ from subscriptions.web import (
     unsubscribing,
 )
 from subscriptions.web.office import door
+from subscriptions.web.office import keeping as office_keeping
 from subscriptions.web.office import people as office_people
 from subscriptions.weeding import Weeder
 
@@ -58,7 +59,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     door.install_door(app)
     office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
-    rooms = (door, office_people)
+    rooms = (door, office_keeping, office_people)
     for part in (*office, *pages, *rooms):
         app.include_router(part.router)
     return Service(

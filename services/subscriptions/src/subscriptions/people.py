@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import STRONGEST_FIRST, Audience
@@ -169,6 +169,18 @@ async def insert_group(session: AsyncSession, name: str, municipalities: Iterabl
     row = insert.values(**values, municipalities=frozenset(municipalities)).returning(Group.id)
     created: UUID | None = await session.scalar(row)
     return await group(session, created) if created else None
+
+
+async def hold(session: AsyncSession, subscriber_id: UUID) -> bool:
+    """Nobody else changes the subscriber until this transaction has ended; False where there is none."""
+    mine = select(Subscriber.id).where(Subscriber.id == subscriber_id).with_for_update()
+    return await session.scalar(mine) is not None
+
+
+async def place_names(session: AsyncSession, *, limit: int) -> list[str]:
+    """The names of organisations and groups, each once, to be offered in a form."""
+    named = union(select(Organisation.name), select(Group.name)).order_by("name").limit(limit)
+    return list(await session.scalars(named))
 
 
 async def organisation(session: AsyncSession, organisation_id: UUID) -> Organisation | None:

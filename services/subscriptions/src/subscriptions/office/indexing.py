@@ -9,6 +9,7 @@ a hundred thousand people by less than a minute.
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -55,6 +56,12 @@ class Indexer:
             rows = (await session.execute(BEHIND.with_for_update(skip_locked=True))).all()
             await keep_words(session, rows)
         return len(rows) == AT_A_TIME
+
+
+async def keep_words_of(session: AsyncSession, subscriber_id: UUID) -> None:
+    """At once, for whoever looks for somebody that they have just changed."""
+    mine = select(Subscriber.id, Subscriber.name, Subscriber.address).where(Subscriber.id == subscriber_id)
+    await keep_words(session, (await session.execute(mine.with_for_update())).all())
 
 
 async def keep_words(session: AsyncSession, rows: Sequence[Any]) -> None:

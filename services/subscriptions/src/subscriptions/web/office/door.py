@@ -48,6 +48,18 @@ NOT_A_KEY = _(
 NO_KEY = _("Skriv eller klistra in nyckeln.")
 
 
+DONE = {
+    "sparat": _("Ändringarna är sparade."),
+    "tillagd": _("Personen är tillagd."),
+    "roll": _("Rollen är tillagd."),
+    "roll-borta": _("Rollen är borttagen."),
+    "stoppad": _("Personen får inga fler mejl."),
+    "upphavt": _("Stoppet är upphävt."),
+    "raderad": _("Personen är raderad."),
+}
+"""What a page says after a POST; its address carries the word."""
+
+
 class NotSignedIn(Exception):
     """The page is the office's, and nobody has come in."""
 
@@ -143,6 +155,7 @@ async def home(request: Request, _who: SignedIn) -> Response:
 
 def page(request: Request, office: Office, template: str, *, status: int = 200, **names: Any) -> Response:
     """One of the office's pages."""
+    said = DONE.get(request.query_params.get("klart", ""), "") if status == 200 else ""
     answer: Response = request.app.state.pages.render(
         request,
         f"office/{template}",
@@ -151,16 +164,15 @@ def page(request: Request, office: Office, template: str, *, status: int = 200, 
         navigation=ROOMS,
         key_id=office.key_id,
         errors=names.pop("errors", []),
-        done=request.query_params.get("klart", "") if status == 200 else "",
+        done=request.app.state.pages.gettext(reader_language(request).locale, said) if said else "",
         **names,
     )
     return answer
 
 
-def done(request: Request, path: str, what: str = "") -> Response:
-    """Back to a page after a POST; it says what was done."""
-    query = {"klart": what} if what else {}
-    return RedirectResponse(href(reader_language(request), path, **query), 303, headers=PRIVATE)
+def done(request: Request, path: str, what: str) -> Response:
+    """To a page after a POST; it says what was done (`DONE`)."""
+    return RedirectResponse(href(reader_language(request), path, klart=what), 303, headers=PRIVATE)
 
 
 def refuse_foreign(request: Request) -> None:

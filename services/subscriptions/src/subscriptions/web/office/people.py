@@ -80,6 +80,7 @@ class NamedPlace:
 class HeldRole:
     """Why somebody is in the register."""
 
+    id: UUID
     words: str
     basis: str
     since: str
@@ -134,7 +135,12 @@ async def show(request: Request, office: SignedIn, session: Reading, subscriber_
     if row is None:
         return gone(request, office)
     held = await held_about(session, subscriber_id)
-    return page(request, office, "person.html", **_person(row, held, reader_language(request).locale, now(request)))
+    return page(
+        request,
+        office,
+        "person.html",
+        **_person(row, held, reader_language(request).locale, now(request), _id(_asked(request, "fore"))),
+    )
 
 
 def gone(request: Request, office: SignedIn) -> Response:
@@ -213,13 +219,17 @@ def _line(row: Subscriber, roles: Sequence[RoleRow], wording: OfficeWording, at:
     return Line(row.id, row.name, row.address, told, wording.gettext(STATES[state]), state is SubscriberState.ACTIVE)
 
 
-def _person(row: Subscriber, held: Held, locale: Locale, at: datetime) -> dict[str, Any]:
+def _person(row: Subscriber, held: Held, locale: Locale, at: datetime, before: UUID | None) -> dict[str, Any]:
     wording, state = OfficeWording(locale), state_of(row, at)
+    changes = [change for change in held.changes if before is None or change.id < before]
     return {
         "person": _line(row, held.roles, wording, at),
         "state": state,
         "facts": _facts(row, held, wording, locale),
-        "roles": [_role(role, held, wording, locale) for role in held.roles],
+        "roles": [_role(row, role, held, wording, locale) for role in held.roles],
+        "is_held_back": any(
+            stop.lifted_at is None and stop.reason != SuppressionReason.COMPLAINT for stop in held.suppressions
+        ),
         "stops": [_stop(stop, wording) for stop in held.suppressions],
         "events": [
             Event(
@@ -227,9 +237,9 @@ def _person(row: Subscriber, held: Held, locale: Locale, at: datetime) -> dict[s
                 f"{wording.gettext(ACTS[change.act])} {wording.gettext(SOURCES[change.source])}",
                 wording.changed(change.after),
             )
-            for change in held.changes[:CHANGES_SHOWN]
+            for change in changes[:CHANGES_SHOWN]
         ],
-        "more_events": max(len(held.changes) - CHANGES_SHOWN, 0),
+        "older": str(changes[CHANGES_SHOWN - 1].id) if len(changes) > CHANGES_SHOWN else "",
     }
 
 
@@ -248,9 +258,11 @@ def _facts(row: Subscriber, held: Held, wording: OfficeWording, locale: Locale) 
     return [(wording.gettext(label), value) for label, value in chosen if value]
 
 
-def _role(role: RoleRow, held: Held, wording: OfficeWording, locale: Locale) -> HeldRole:
+def _role(row: Subscriber, role: RoleRow, held: Held, wording: OfficeWording, locale: Locale) -> HeldRole:
     ground = ground_of(role.audience, held.changes)
+    place = role.organisation_id or role.group_id
     return HeldRole(
+        people.role_id(row.id, role.audience, place, role.mandate_from),
         wording.role(role),
         wording.gettext(BASES[ground.basis]),
         day(locale, ground.since) if ground.since else "",
