@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text
 from tests.integration.subscriptions.conftest import ADMIN
 from tests.integration.subscriptions.office import FROM_HERE, Clerk, Seen
+from tests.servers.migrated import migrated_sqlite
 
 from shared import keys
 from shared.clock import FixedClock
@@ -26,7 +27,7 @@ PEOPLE = "/kansli/personer"
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     """SQLite alone: nothing here asks what the two databases answer differently."""
-    return f"sqlite:///{tmp_path}/subscriptions.sqlite3"
+    return migrated_sqlite("subscriptions", tmp_path)
 
 
 @pytest.fixture
