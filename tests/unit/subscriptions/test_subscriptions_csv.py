@@ -12,9 +12,15 @@ HEADER = "E-post;Namn;Fullmäktige;Kommun;Mandat från;Mandat till;Språk\n"
 ANNA = "anna@kalmar.example;Anna Åberg;Kommunfullmäktige;Kalmar;2026-10-15;2030-10-14;sv\n"
 
 
-def read(text: str | bytes, audience: Audience = POLITICIAN, encoding: str = "utf-8") -> csv_reading.Reading:
-    raw = text if isinstance(text, bytes) else text.encode(encoding)
-    return csv_reading.read(io.BytesIO(raw), audience)
+class Read(csv_reading.Reading):
+    rows: list[csv_reading.Row]
+
+
+def read(text: str | bytes, audience: Audience = POLITICIAN, encoding: str = "utf-8", after: int = 0) -> Read:
+    source, reading = io.BytesIO(text if isinstance(text, bytes) else text.encode(encoding)), Read()
+    reading.rows = list(csv_reading.rows(source, audience, reading, after=after))
+    assert not source.closed
+    return reading
 
 
 def faults(reading: csv_reading.Reading) -> list[tuple[int, str, str]]:
@@ -77,6 +83,8 @@ def test_every_fault_is_named_by_line_and_column() -> None:
         (b"email;e-post;organisation\n", "duplicate_column"),
         (b"email;name\n", "missing_column"),
         (b"name;organisation\n", "missing_column"),
+        (b"email;name,organisation\n", "mixed_separators"),
+        (b"x" * 20_000_001, "file_too_large"),
     ],
 )
 def test_files_that_are_no_list(raw: bytes, code: str) -> None:
@@ -103,3 +111,32 @@ def test_a_formula_is_no_address_and_a_name_stays_text() -> None:
 def test_errors_are_listed_up_to_a_limit() -> None:
     reading = read(HEADER + "x;;K;;;;\n" * 600)
     assert (len(reading.errors), reading.errors_left_out) == (500, 100)
+
+
+def test_lines_with_another_separator() -> None:
+    reading = read("email;name;kommun\na@kalmar.example,Anna,Kalmar\nb@kalmar.example\tBo\tNybro\n", Audience.PUBLIC)
+    assert faults(reading) == [(2, "", "mixed_separators"), (3, "", "mixed_separators")]
+    assert "komma" in reading.errors[0].message_sv
+    assert "semikolon" in reading.errors[0].message_sv
+
+
+def test_a_letter_that_is_cut_by_the_reading_and_a_byte_that_is_none() -> None:
+    line = "anna@kalmar.example;Åsa\n"
+    for shift in range(2):
+        text = "email;name" + " " * shift + "\n" + "".join(line.replace("anna", f"p{n}") for n in range(12_000))
+        reading = read(text, Audience.PUBLIC)
+        assert (faults(reading), len(reading.rows)) == ([], 12_000)
+    broken = text.encode() + b"x@kalmar.example;\x81\n"
+    [fault] = read(broken, Audience.PUBLIC).errors
+    assert (fault.code, "12002" in fault.message_sv) == ("wrong_encoding", True)
+
+
+def test_lines_that_were_read_before_are_passed_by() -> None:
+    text = "email;kommun\n" + "".join(f"p{n}@kalmar.example;Kalmar\n" for n in range(5))
+    reading = read(text, Audience.PUBLIC, after=4)
+    assert ([row.line for row in reading.rows], reading.count) == ([5, 6], 5)
+
+
+def test_the_first_of_a_persons_lines_is_known() -> None:
+    text = HEADER + ANNA + ANNA.replace("Kommunfullmäktige", "Nämnden")
+    assert [row.is_first for row in read(text).rows] == [True, False]

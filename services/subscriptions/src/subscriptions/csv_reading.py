@@ -1,7 +1,7 @@
 """Reads a list of people from a CSV file as it comes out of a spreadsheet, and names every fault by line and column.
 
 UTF-8 (with or without BOM) and Windows-1252 are told apart, comma, semicolon and tab by the first line. Column names
-are accepted in Swedish and English. Nothing here touches the database; the rows of a file of `MAX_BYTES` fit in memory.
+are accepted in Swedish and English. Nothing here touches the database, and no more than a line is in memory at a time.
 
 Columns, beside `email` (needed), `name` and `locale` (`sv` or `en`):
 
@@ -15,24 +15,25 @@ Municipalities are given by code or name, several with a comma, slash or vertica
 """
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from io import TextIOWrapper
 from typing import BinaryIO, TypeVar
 
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from subscriptions import addresses
 from subscriptions.addresses import Address, InvalidAddress
+from subscriptions.csv_seen import Seen
+from subscriptions.csv_text import DELIMITER_NAMES, DELIMITERS, Unreadable, delimiter_of, opened
 from subscriptions.models import NAME_LENGTH
 from subscriptions.people import name_key
 from subscriptions.schemas import LineError
 
 T = TypeVar("T")
 
-MAX_BYTES = 20_000_000
 MAX_ERRORS = 500
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -60,13 +61,13 @@ NEEDED = ("email", "organisation", "group")
 MUNICIPALITY_CODES = {name.casefold(): code for code, name in MUNICIPALITIES.items()}
 LOCALES = {"": None, "sv": Locale.SV, "svenska": Locale.SV, "swedish": Locale.SV, "en": Locale.EN,
            "engelska": Locale.EN, "english": Locale.EN}  # fmt: skip
-SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line, understood. `place` is the organisation or the group, empty for the public."""
+    """One line, understood. `place` is the organisation or the group, empty for the public; `is_first` tells the first
+    of a person's lines from the others.
+    """
 
     line: int
     address: Address
@@ -76,13 +77,13 @@ class Row:
     municipalities: frozenset[str]
     mandate_from: date | None
     mandate_until: date | None
+    is_first: bool = True
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a file said: its rows, and what is wrong with it. With a single error none of it is to be used."""
+    """What is wrong with a file, and how many lines it has. With a single error none of it is to be used."""
 
-    rows: list[Row] = field(default_factory=list)
     errors: list[LineError] = field(default_factory=list)
     errors_left_out: int = 0
     count: int = 0
@@ -98,58 +99,30 @@ class Reading:
         )
 
 
-class _Unreadable(Exception):
-    """The file as a whole cannot be read: code, message, message in Swedish."""
-
-
 class _Faulty(Exception):
     """A value cannot be understood: code, message, message in Swedish."""
 
 
-def read(source: BinaryIO, audience: Audience) -> Reading:
-    """Read the whole file; never raises for what is in it."""
-    reading = Reading()
+def rows(source: BinaryIO, audience: Audience, reading: Reading, *, after: int = 0) -> Iterator[Row]:
+    """The faultless lines one by one, the faults into `reading`; never raises for what is in the file. Lines up to
+    `after` are passed by: they were read before.
+    """
     try:
-        lines = _lines(_text(source), audience, reading)
-        _read_rows(lines, audience, reading)
-    except _Unreadable as error:
+        text = opened(source)
+        try:
+            with Seen() as seen:
+                yield from _rows(_lines(text, audience, reading), audience, reading, seen, after)
+        finally:
+            text.detach()
+    except Unreadable as error:
         code, message, message_sv = error.args
         reading.fault(1, "", code, message, message_sv)
-    return reading
 
 
-def _text(source: BinaryIO) -> str:
-    raw = source.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        limit = MAX_BYTES // 1_000_000
-        raise _Unreadable("file_too_large", f"The file is larger than {limit} MB.", f"Filen är större än {limit} MB.")
-    if raw.startswith(SPREADSHEETS):
-        message = "This is a spreadsheet, not CSV. Save it as CSV (semicolon or comma) and send that file."
-        raise _Unreadable("not_csv", message, "Det här är en Excelfil. Spara den som CSV i Excel och skicka den filen.")
-    if raw.startswith(UTF_16) or b"\0" in raw:
-        message = "The file is not text in UTF-8 or Windows-1252. Save it as CSV UTF-8."
-        raise _Unreadable("wrong_encoding", message, "Filen har fel teckenkodning. Spara den som CSV UTF-8.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return _windows(raw)
-
-
-def _windows(raw: bytes) -> str:
-    try:
-        return raw.decode("cp1252")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"A byte on line {line} is neither UTF-8 nor Windows-1252. Save the file as CSV UTF-8."
-        message_sv = f"Rad {line} har ett tecken som inte går att läsa. Spara filen som CSV UTF-8."
-        raise _Unreadable("wrong_encoding", message, message_sv) from error
-
-
-def _lines(text: str, audience: Audience, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(text: TextIOWrapper, audience: Audience, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
     """Each line's number (the first, where a value has line breaks) and its values by column."""
-    header, _, _ = text.partition("\n")
-    delimiter = max(";,\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    delimiter = delimiter_of(text)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     columns: list[str] | None = None
     line = 1
     try:
@@ -157,13 +130,13 @@ def _lines(text: str, audience: Audience, reading: Reading) -> Iterator[tuple[in
             if columns is None:
                 columns = _columns(values, audience)
             elif any(value.strip() for value in values):
-                yield from _named(line, columns, values, reading)
+                yield from _named(line, columns, values, delimiter, reading)
             line = reader.line_num + 1
     except csv.Error as error:
         message_sv = "Citattecken eller skiljetecken på raden stämmer inte."
         reading.fault(line, "", "malformed_csv", f"The line is not well-formed CSV: {error}.", message_sv)
     if columns is None:
-        raise _Unreadable("empty_file", "The file is empty.", "Filen är tom.")
+        raise Unreadable("empty_file", "The file is empty.", "Filen är tom.")
 
 
 def _columns(values: list[str], audience: Audience) -> list[str]:
@@ -173,46 +146,66 @@ def _columns(values: list[str], audience: Audience) -> list[str]:
     for value in values:
         column = spelling.get(re.sub(r"[\s_\-.]", "", value).casefold())
         if column is None:
+            if any(other in value for other in DELIMITERS):
+                raise _mixed_header()
             message = f"The column {value.strip()[:40]!r} is not known for {audience}. Use: {', '.join(allowed)}."
             message_sv = f"Kolumnen ”{value.strip()[:40]}” finns inte för målgruppen. Använd: {', '.join(allowed)}."
-            raise _Unreadable("unknown_column", message, message_sv)
+            raise Unreadable("unknown_column", message, message_sv)
         if column in found:
             message = f"The column {column} stands twice."
-            raise _Unreadable("duplicate_column", message, f"Kolumnen {column} finns två gånger.")
+            raise Unreadable("duplicate_column", message, f"Kolumnen {column} finns två gånger.")
         found.append(column)
     for column in allowed:
         if column in NEEDED and column not in found:
             message = f"The column {column} is missing."
-            raise _Unreadable("missing_column", message, f"Kolumnen {column} saknas.")
+            raise Unreadable("missing_column", message, f"Kolumnen {column} saknas.")
     return found
 
 
-def _named(line: int, columns: list[str], values: list[str], reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
+def _mixed_header() -> Unreadable:
+    message = "The first line has several kinds of separators. Use one of comma, semicolon and tab in the whole file."
+    message_sv = "Första raden blandar olika skiljetecken. Använd ett av komma, semikolon och tabb i hela filen."
+    return Unreadable("mixed_separators", message, message_sv)
+
+
+def _named(
+    line: int, columns: list[str], values: list[str], delimiter: str, reading: Reading
+) -> Iterator[tuple[int, dict[str, str]]]:
     reading.count += 1
-    if len(values) != len(columns):
+    if len(values) == len(columns):
+        yield line, {column: value.strip() for column, value in zip(columns, values, strict=True)}
+    elif other := _other_delimiter(values, len(columns), delimiter):
+        (ours, ours_sv), (theirs, theirs_sv) = DELIMITER_NAMES[delimiter], DELIMITER_NAMES[other]
+        message = f"The line has {theirs} between its values, the first line has {ours}."
+        message_sv = f"Raden har {theirs_sv} mellan värdena, men första raden har {ours_sv}."
+        reading.fault(line, "", "mixed_separators", message, message_sv)
+    else:
         message = f"The line has {len(values)} values for {len(columns)} columns."
         message_sv = f"Raden har {len(values)} värden men filen har {len(columns)} kolumner."
         reading.fault(line, "", "wrong_number_of_values", message, message_sv)
-        return
-    yield line, {column: value.strip() for column, value in zip(columns, values, strict=True)}
 
 
-def _read_rows(lines: Iterator[tuple[int, dict[str, str]]], audience: Audience, reading: Reading) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    persons: dict[str, Row] = {}
-    places: dict[str, Row] = {}
+def _other_delimiter(values: list[str], columns: int, delimiter: str) -> str:
+    """The separator by which the line would have its values, where it has another one than the first line."""
+    whole = delimiter.join(values)
+    return next((other for other in DELIMITERS if other != delimiter and whole.count(other) == columns - 1), "")
+
+
+def _rows(
+    lines: Iterator[tuple[int, dict[str, str]]], audience: Audience, reading: Reading, seen: Seen, after: int
+) -> Iterator[Row]:
     for line, values in lines:
-        row = _row(line, values, audience, reading)
+        row = _row(line, values, audience, reading) if line > after else None
         if row is None:
             continue
-        first = seen.setdefault((row.address.key, name_key(row.place)), line)
+        first, _ = seen.first(line, "line", row.address.key, name_key(row.place))
         if first != line:
             _fault_repeated(reading, line, first)
             continue
-        _check_person(row, persons.setdefault(row.address.key, row), reading)
+        first = _check_person(row, reading, seen)
         if audience in (Audience.NEWSROOM, Audience.COLLABORATION_GROUP):
-            _check_place(row, places.setdefault(name_key(row.place), row), reading)
-        reading.rows.append(row)
+            _check_place(row, reading, seen)
+        yield row if first == line else replace(row, is_first=False)
 
 
 def _row(line: int, values: dict[str, str], audience: Audience, reading: Reading) -> Row | None:
@@ -246,17 +239,21 @@ def _row(line: int, values: dict[str, str], audience: Audience, reading: Reading
     return row if len(reading.errors) + reading.errors_left_out == before else None
 
 
-def _check_person(row: Row, first: Row, reading: Reading) -> None:
-    if (row.name, row.locale) != (first.name, first.locale):
-        message = f"The person has another name or locale on line {first.line}."
-        message_sv = f"Personen har ett annat namn eller språk på rad {first.line}."
+def _check_person(row: Row, reading: Reading, seen: Seen) -> int:
+    """The person's first line."""
+    first, agrees = seen.first(row.line, "person", row.address.key, said=(row.name, str(row.locale)))
+    if not agrees:
+        message = f"The person has another name or locale on line {first}."
+        message_sv = f"Personen har ett annat namn eller språk på rad {first}."
         reading.fault(row.line, "name", "conflicting_lines", message, message_sv)
+    return first
 
 
-def _check_place(row: Row, first: Row, reading: Reading) -> None:
-    if row.municipalities != first.municipalities:
-        message = f"The same name has other municipalities on line {first.line}."
-        message_sv = f"Samma namn har andra kommuner på rad {first.line}."
+def _check_place(row: Row, reading: Reading, seen: Seen) -> None:
+    first, agrees = seen.first(row.line, "place", name_key(row.place), said=sorted(row.municipalities))
+    if not agrees:
+        message = f"The same name has other municipalities on line {first}."
+        message_sv = f"Samma namn har andra kommuner på rad {first}."
         reading.fault(row.line, "municipality", "conflicting_lines", message, message_sv)
 
 

@@ -1,14 +1,15 @@
-"""Imports a list of people: all of it or nothing, and the second time nothing is changed.
+"""Writes a list of people: some hundred lines at a time, and the second time nothing is changed.
 
-The file is read and checked before a transaction is open (`csv_reading`), then written in one, some hundred rows at a
-time. Who has left, paused or unsubscribed stays so: an import brings nobody back, and overwrites no choice. Empty
-names and locales leave what is known. Organisations and groups that the file names are created where they are missing.
+The file is read and checked before a transaction is open (`csv_reading`). Who has left or paused stays so: an
+import brings nobody back, and overwrites no choice. Empty names and locales leave what is known. Organisations and
+groups that the file names are created where they are missing. No more than a stretch of the file is in memory.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from shared.contracts.news import Audience, Locale
 from shared.database import Database
 from shared.ids import new_id
 from subscriptions import csv_reading, people
-from subscriptions.csv_reading import Row
+from subscriptions.csv_reading import Reading, Row
 from subscriptions.history import AUDIENCE, GETS, Act, Change, Source, put_changes
 from subscriptions.models import Group, Organisation, Role, Subscriber
 from subscriptions.people import name_key
@@ -42,25 +43,58 @@ class Known:
 async def import_file(
     database: Database, source: BinaryIO, audience: Audience, *, dry_run: bool, at: datetime
 ) -> ImportReport:
-    """Import the file, or say what is wrong with it, or (dry run) what would be done."""
-    reading = await asyncio.to_thread(csv_reading.read, source, audience)
-    report = ImportReport(
+    """Import a small file in one transaction, or say what is wrong with it, or (dry run) what would be done."""
+    if dry_run:
+        return await check(database, source, audience, at, compares=True)
+    reading = Reading()
+    rows = await asyncio.to_thread(list, csv_reading.rows(source, audience, reading))
+    report = report_of(reading, audience, dry_run=False)
+    if not report.errors:
+        async with database.transaction() as session:
+            writing = Writing(database, audience, report, at)
+            for start in range(0, len(rows), CHUNK):
+                await writing.write(session, rows[start : start + CHUNK])
+    return report
+
+
+async def check(
+    database: Database,
+    source: BinaryIO,
+    audience: Audience,
+    at: datetime,
+    *,
+    compares: bool,
+    tell: Callable[[int], Awaitable[None]] | None = None,
+) -> ImportReport:
+    """What is wrong with the file and, where nothing is, what importing it would do. `tell` hears of each stretch."""
+    reading, report = Reading(), report_of(Reading(), audience, dry_run=True)
+    comparing, rows = Writing(database, audience, report, at), csv_reading.rows(source, audience, reading)
+    while chunk := await asyncio.to_thread(next_chunk, rows):
+        if compares and not reading.errors:
+            async with database.reading() as session:
+                await comparing.compare(session, chunk)
+        if tell is not None:
+            await tell(reading.count)
+    if reading.errors:
+        return report_of(reading, audience, dry_run=True)
+    report.rows = reading.count
+    return report
+
+
+def report_of(reading: Reading, audience: Audience, *, dry_run: bool) -> ImportReport:
+    """What the file itself says; nothing is counted yet."""
+    return ImportReport(
         dry_run=dry_run,
         audience=audience,
         rows=reading.count,
         errors=reading.errors,
         errors_left_out=reading.errors_left_out,
     )
-    if reading.errors:
-        return report
-    if dry_run:
-        async with database.reading() as session:
-            await _Import(session, audience, report, at, writes=False).carry_out(reading.rows)
-    else:
-        async with database.transaction() as session:
-            await _prefer_indexes(session, database)
-            await _Import(session, audience, report, at, writes=True).carry_out(reading.rows)
-    return report
+
+
+def next_chunk(rows: Iterator[Row]) -> list[Row]:
+    """The rows that are written together; none at the end."""
+    return list(islice(rows, CHUNK))
 
 
 async def _prefer_indexes(session: AsyncSession, database: Database) -> None:
@@ -72,36 +106,36 @@ async def _prefer_indexes(session: AsyncSession, database: Database) -> None:
         await session.execute(text("SET LOCAL enable_seqscan = off"))
 
 
-class _Import:
-    """One file on its way into the database; a dry run asks the same questions and writes nothing."""
+class Writing:
+    """One file on its way into the database, counting in `report`; a comparison asks the same and writes nothing."""
 
-    def __init__(
-        self, session: AsyncSession, audience: Audience, report: ImportReport, at: datetime, *, writes: bool
-    ) -> None:
-        self._session = session
+    def __init__(self, database: Database, audience: Audience, report: ImportReport, at: datetime) -> None:
+        self._database = database
         self._audience = audience
         self._report = report
         self._at = at
-        self._writes = writes
         self._places: dict[str, UUID] = {}
         self._moved: set[str] = set()
-        self._newcomers: set[str] = set()
 
-    async def carry_out(self, rows: Sequence[Row]) -> None:
-        for place, row in {name_key(row.place): row for row in rows if row.place}.items():
-            self._places[place] = await self._place(row)
-        for chunk in _chunks(rows):
-            await self._carry_out(chunk)
+    async def write(self, session: AsyncSession, rows: Sequence[Row]) -> None:
+        """Write a stretch of at most `CHUNK` rows."""
+        await _prefer_indexes(session, self._database)
+        await self._carry_out(session, rows, writes=True)
 
-    async def _carry_out(self, rows: Sequence[Row]) -> None:
-        known = await self._known(rows)
+    async def compare(self, session: AsyncSession, rows: Sequence[Row]) -> None:
+        """Count what writing the stretch would do."""
+        await self._carry_out(session, rows, writes=False)
+
+    async def _carry_out(self, session: AsyncSession, rows: Sequence[Row], *, writes: bool) -> None:
+        await self._know_places(session, rows, writes=writes)
+        known = await _known(session, rows)
         people_rows: dict[str, dict[str, Any]] = {}
         role_rows: list[dict[str, Any]] = []
         joined: list[Change] = []
         changed: list[dict[str, Any]] = []
         ids = {row.address.key: known[row.address.key].id if row.address.key in known else new_id() for row in rows}
         wanted = [self._role(ids[row.address.key], row) for row in rows]
-        held = await self._held([role["id"] for role in wanted])
+        held = await _held(session, [role["id"] for role in wanted])
         for row, role in zip(rows, wanted, strict=True):
             person = known.get(row.address.key)
             is_new = person is None and row.address.key not in people_rows
@@ -117,43 +151,22 @@ class _Import:
                 changed.append({"id": ids[row.address.key], **change})
             elif person and not has_role:
                 changed.append({"id": ids[row.address.key]})
-            self._count(row, is_new=is_new, is_changed=bool(change) or not has_role)
-        if self._writes:
-            await self._write(list(people_rows.values()), role_rows, changed)
-            await put_changes(self._session, joined)
+            self._count(row, is_new=is_new and row.is_first, is_changed=bool(change) or not has_role)
+        if writes:
+            await _write(session, list(people_rows.values()), role_rows, changed)
+            await put_changes(session, joined)
 
     def _joining(self, subscriber_id: UUID) -> Change:
         field = f"{AUDIENCE}{self._audience}"
         return Change(new_id(), subscriber_id, self._at, Act.JOINED, Source.IMPORT, {field: None}, {field: GETS})
 
     def _count(self, row: Row, *, is_new: bool, is_changed: bool) -> None:
-        if is_new and row.address.key not in self._newcomers:
-            self._newcomers.add(row.address.key)
+        if is_new:
             self._report.created += 1
         elif is_changed or name_key(row.place) in self._moved:
             self._report.updated += 1
         else:
             self._report.unchanged += 1
-
-    async def _write(
-        self, newcomers: list[dict[str, Any]], roles: list[dict[str, Any]], changed: list[dict[str, Any]]
-    ) -> None:
-        if newcomers:
-            await people.put_subscribers(self._session, newcomers)
-        await people.put_roles(self._session, roles)
-        for values in changed:
-            mine = Subscriber.id == values.pop("id")
-            await self._session.execute(update(Subscriber).where(mine).values(version=Subscriber.version + 1, **values))
-
-    async def _known(self, rows: Sequence[Row]) -> dict[str, Known]:
-        keys = {row.address.key for row in rows}
-        columns = select(Subscriber.address_key, Subscriber.id, Subscriber.name, Subscriber.locale)
-        found = await self._session.execute(columns.where(Subscriber.address_key.in_(keys)))
-        return {key: Known(subscriber_id, name, locale) for key, subscriber_id, name, locale in found}
-
-    async def _held(self, role_ids: Sequence[UUID]) -> dict[UUID, tuple[Any, ...]]:
-        columns = select(Role.id, Role.municipalities, Role.mandate_from, Role.mandate_until)
-        return {row[0]: tuple(row[1:]) for row in await self._session.execute(columns.where(Role.id.in_(role_ids)))}
 
     def _newcomer(self, row: Row) -> dict[str, Any]:
         chosen = row.municipalities if self._audience is Audience.PUBLIC else frozenset()
@@ -171,36 +184,66 @@ class _Import:
             mandate_until=row.mandate_until,
         )
 
-    async def _place(self, row: Row) -> UUID:
+    async def _know_places(self, session: AsyncSession, rows: Sequence[Row], *, writes: bool) -> None:
+        for key, row in {name_key(row.place): row for row in rows if row.place}.items():
+            if key not in self._places:
+                self._places[key] = await self._place(session, row, writes=writes)
+
+    async def _place(self, session: AsyncSession, row: Row, *, writes: bool) -> UUID:
         """The organisation or group; a newsroom's coverage and a group's area follow the file where it gives one."""
         has_area = self._audience in (Audience.NEWSROOM, Audience.COLLABORATION_GROUP)
-        found = await self._find(row.place)
+        found = await self._find(session, row.place)
         if found is None:
-            return await self._found(row, row.municipalities if has_area else frozenset())
+            area = row.municipalities if has_area else frozenset[str]()
+            return await self._found(session, row, area) if writes else new_id()
         if has_area and row.municipalities and found.municipalities != row.municipalities:
             self._moved.add(name_key(row.place))
-            if self._writes:
+            if writes:
                 found.municipalities = row.municipalities
-                await self._session.flush()
+                await session.flush()
         return found.id
 
-    async def _find(self, name: str) -> Organisation | Group | None:
+    async def _find(self, session: AsyncSession, name: str) -> Organisation | Group | None:
         if self._audience is Audience.COLLABORATION_GROUP:
-            return await people.group_named(self._session, name)
-        return await people.organisation_named(self._session, ORGANISATION_OF[self._audience], name)
+            return await people.group_named(session, name)
+        return await people.organisation_named(session, ORGANISATION_OF[self._audience], name)
 
-    async def _found(self, row: Row, area: frozenset[str]) -> UUID:
-        if not self._writes:
-            return new_id()
+    async def _found(self, session: AsyncSession, row: Row, area: frozenset[str]) -> UUID:
         created: Organisation | Group | None
         if self._audience is Audience.COLLABORATION_GROUP:
-            created = await people.insert_group(self._session, row.place, area, self._at)
+            created = await people.insert_group(session, row.place, area, self._at)
         else:
             kind = ORGANISATION_OF[self._audience]
-            created = await people.insert_organisation(self._session, kind, row.place, area, self._at)
-        created = created or await self._find(row.place)
+            created = await people.insert_organisation(session, kind, row.place, area, self._at)
+        created = created or await self._find(session, row.place)
         assert created is not None
         return created.id
+
+
+async def _write(
+    session: AsyncSession,
+    newcomers: list[dict[str, Any]],
+    roles: list[dict[str, Any]],
+    changed: list[dict[str, Any]],
+) -> None:
+    if newcomers:
+        await people.put_subscribers(session, newcomers)
+    await people.put_roles(session, roles)
+    for values in changed:
+        mine = Subscriber.id == values.pop("id")
+        await session.execute(update(Subscriber).where(mine).values(version=Subscriber.version + 1, **values))
+
+
+async def _known(session: AsyncSession, rows: Sequence[Row]) -> dict[str, Known]:
+    keys = {row.address.key for row in rows}
+    columns = select(Subscriber.address_key, Subscriber.id, Subscriber.name, Subscriber.locale)
+    found = await session.execute(columns.where(Subscriber.address_key.in_(keys)))
+    return {key: Known(subscriber_id, name, locale) for key, subscriber_id, name, locale in found}
+
+
+async def _held(session: AsyncSession, role_ids: Sequence[UUID]) -> dict[UUID, tuple[Any, ...]]:
+    columns = select(Role.id, Role.municipalities, Role.mandate_from, Role.mandate_until)
+    return {row[0]: tuple(row[1:]) for row in await session.execute(columns.where(Role.id.in_(role_ids)))}
 
 
 def _change(person: Known, row: Row) -> dict[str, Any]:
@@ -210,8 +253,3 @@ def _change(person: Known, row: Row) -> dict[str, Any]:
 
 def _substance(role: dict[str, Any]) -> tuple[Any, ...]:
     return role["municipalities"], role["mandate_from"], role["mandate_until"]
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]

@@ -7,7 +7,7 @@ time queue at the council's row; the second finds another version. Once applied,
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import BinaryIO, TypeVar
 from uuid import UUID
@@ -22,13 +22,14 @@ from shared.ids import derived_id, new_id
 from shared.web.dates import STOCKHOLM
 from subscriptions import people
 from subscriptions.addresses import Address
-from subscriptions.csv_reading import Reading, Row
+from subscriptions.csv_reading import Row
 from subscriptions.history import AUDIENCE, GETS, Act, Change, Source, put_changes
 from subscriptions.models import Organisation, OrganisationKind, Role, Subscriber, rank_of
 from subscriptions.people import name_key
 from subscriptions.rolls import reading as roll_reading
 from subscriptions.rolls.comparing import Comparison, Listed, Person, Seat, compare
 from subscriptions.rolls.models import Council
+from subscriptions.rolls.reading import RollReading
 from subscriptions.rolls.schemas import RollReport
 from subscriptions.subscribing import values_of
 
@@ -52,8 +53,19 @@ async def compare_file(database: Database, source: BinaryIO, at: datetime) -> Ro
     return _report(reading, comparisons, version, dry_run=True)
 
 
-async def apply_file(database: Database, source: BinaryIO, is_shown: Callable[[str], bool], at: datetime) -> RollReport:
-    """Apply the file where `is_shown` knows its comparison's version; else `RollChanged`, and nothing is done."""
+Finish = Callable[[AsyncSession, RollReport], Awaitable[None]]
+
+
+async def apply_file(
+    database: Database,
+    source: BinaryIO,
+    is_shown: Callable[[str], bool],
+    at: datetime,
+    finish: Finish | None = None,
+) -> RollReport:
+    """Apply the file where `is_shown` knows its comparison's version; else `RollChanged`, and nothing is done. What
+    `finish` writes is part of it.
+    """
     reading = await asyncio.to_thread(roll_reading.read, source, _day(at))
     if reading.errors:
         return _report(reading, (), "", dry_run=False)
@@ -65,9 +77,12 @@ async def apply_file(database: Database, source: BinaryIO, is_shown: Callable[[s
                 raise RollChanged
             for comparison in comparisons:
                 await _write(session, comparison, at)
+            report = _report(reading, comparisons, version, dry_run=False)
+            if finish is not None:
+                await finish(session, report)
     except IntegrityError as error:  # somebody of the roll was added or erased this very moment
         raise RollChanged from error
-    return _report(reading, comparisons, version, dry_run=False)
+    return report
 
 
 async def _lock(session: AsyncSession, rows: Sequence[Row], at: datetime) -> None:
@@ -205,7 +220,7 @@ def _role(seat: Seat, organisation_id: UUID | None) -> dict[str, object]:
     return {**values, "id": seat.role_id}
 
 
-def _report(reading: Reading, comparisons: Iterable[Comparison], version: str, *, dry_run: bool) -> RollReport:
+def _report(reading: RollReading, comparisons: Iterable[Comparison], version: str, *, dry_run: bool) -> RollReport:
     return RollReport(
         dry_run=dry_run,
         version=version,

@@ -4,6 +4,7 @@ Every line names its council or board and the first and last day of the mandate;
 nobody would be added by it and everybody be weeded at once.
 """
 
+from dataclasses import dataclass, field
 from datetime import date
 from typing import BinaryIO
 
@@ -12,9 +13,17 @@ from subscriptions import csv_reading
 from subscriptions.csv_reading import Reading, Row
 
 
-def read(source: BinaryIO, day: date) -> Reading:
+@dataclass(slots=True)
+class RollReading(Reading):
+    """With its rows: rolls are compared whole."""
+
+    rows: list[Row] = field(default_factory=list)
+
+
+def read(source: BinaryIO, day: date) -> RollReading:
     """Read the whole file; `day` is today. Never raises for what is in it."""
-    reading = csv_reading.read(source, Audience.POLITICIAN)
+    reading = RollReading()
+    reading.rows += csv_reading.rows(source, Audience.POLITICIAN, reading)
     for row in reading.rows:
         _check(row, day, reading)
     if not reading.rows and not reading.errors:
