@@ -11,7 +11,11 @@ from sqlalchemy import inspect, text
 from tests.integration.subscriptions.conftest import NOON, Register, emitted, make_item, run_dry
 
 from shared.clock import FixedClock
+from shared.contracts.delivery import BounceKind, DeliveryBounced
+from shared.contracts.envelope import Envelope
 from shared.database import Database
+from shared.ids import new_id
+from shared.messaging.bus import Incoming
 from shared.service import Service
 from subscriptions import fanout
 from subscriptions.fanout import FanoutWorker
@@ -97,6 +101,54 @@ async def test_a_fresh_link_opens_what_the_lasting_one_does_not_show(
         answer = await reader.get(gone)
         assert (answer.status_code, "Länken gäller inte längre" in answer.text) == (404, True)
     assert (await reader.post(link, data={"action": "erase"}, headers=OWN)).status_code == 404
+
+
+@ONLY_SQLITE
+async def test_the_extract_holds_what_others_have_written_about_the_person(
+    page: str, person: str, register: Register, reader: AsyncClient, office: AsyncClient, service: Service
+) -> None:
+    """Beside their own choices: a group's contact person, a desk, an open invitation, stops, bounces, tasks."""
+    kept, asked = await register.group("Samverkan Kalmar", "0880"), await register.group("Samverkan Nybro", "0881")
+    newsroom = await register.organisation("newsroom", "Barometern", "0880")
+    seat = {"audience": "collaboration_group", "group_id": kept}
+    desk = {"audience": "newsroom", "organisation_id": newsroom}
+    bo = await register.person("bo@kalmar.example", {**seat, "group_id": asked})
+    await register.change(person, roles=[seat, desk])
+    v1, links = "/api/subscriptions/v1", service.app.state.links
+    for path, whom in (
+        (f"groups/{kept}/contact", person),
+        (f"groups/{asked}/contact", bo),
+        (f"organisations/{newsroom}/desk", person),
+    ):
+        assert (await office.put(f"{v1}/{path}", json={"subscriber_id": whom})).status_code == 200
+    invited = {"action": "invite", "email": "Anna.Andersson@kalmar.example", "name": "A. A.", "locale": "sv"}
+    assert (await reader.post(links.group(UUID(asked), 1), data=invited, headers=OWN)).status_code == 303
+    await bounce(service, person)
+    await office.post(f"{v1}/subscribers/{person}/suppressions", json={"note": "Ringde och bad om det."})
+    link = await fresh(reader, page, service.database)
+    held = (await reader.get(f"{link}/export.json")).json()
+    assert (held["contact_person_for"], held["desk_of"]) == (["Samverkan Kalmar"], ["Barometern"])
+    assert [(one["group"], one["name"]) for one in held["invitations"]] == [("Samverkan Nybro", "A. A.")]
+    assert {task["kind"] for task in held["tasks"]} == {"newsroom_bounced", "group_contact_bounced"}
+    shown = checked((await reader.get(link)).text)
+    facts = " ".join("".join(part.itertext()) for part in shown.find(".//dl"))
+    for told in (
+        "Samverkan Kalmar",
+        "Samverkan Nybro",
+        "Barometern",
+        "kom tillbaka",
+        "Ringde och bad om det.",
+        "2, 12 maj 2026",
+    ):
+        assert told in facts
+
+
+async def bounce(service: Service, person: str) -> None:
+    bounced = DeliveryBounced(delivery_id=new_id(), recipient_id=UUID(person), kind=BounceKind.HARD, status="5.1.1")
+    envelope = Envelope.wrap(
+        bounced, event_id=new_id(), source="/budkavle/distributor", subject="d", time=NOON, correlation_id="c-1"
+    )
+    await service.consumers[1].receive(Incoming(str(envelope.id), envelope.model_dump_json().encode(), 1))
 
 
 async def test_an_address_is_confirmed_at_the_new_one_told_to_the_old_one_and_taken_back_from_there(

@@ -192,12 +192,20 @@ async def test_whoever_was_suppressed_comes_back_by_confirming(
     await sign_up(reader, email="anna@kalmar.example")
     mail = (await emitted(database, "mail.requested"))[-1]
     assert told(mail) == ("confirm", "anna@kalmar.example")
-    await reader.post(link(mail), headers=OWN)
+    pages = [await reader.post(link(mail), headers=OWN) for _ in range(2)]  # a double click
+    assert [(page.status_code, page.text) for page in pages] == [(200, pages[0].text)] * 2
+    assert "Din prenumeration är bekräftad" in (await reader.get(link(mail))).text
+    async with database.reading() as session:
+        assert await session.scalar(text("SELECT count(address) + count(address_key) FROM sign_ups")) == 0
     (shown,) = await subscribers(office)
     assert (shown["id"], shown["state"], shown["topics"]) == (person, "active", ["organisation"])
     assert [held["audience"] for held in shown["roles"]] == ["politician", "public"]
     erased = await emitted(database, "recipient.erased")
     assert [event.data["recipient_id"] for event in erased] == [mail.data["recipients"][0]["recipient_id"]]
+    await sign_up(reader, email="anna@kalmar.example")  # the address is free to be signed up again
+    assert (await office.delete(f"/api/subscriptions/v1/subscribers/{person}")).status_code == 204
+    assert (await reader.post(link(mail), headers=OWN)).status_code == 404
+    assert "anna" not in str([mail.data for mail in await emitted(database)])
 
 
 async def test_the_office_s_stop_outlives_a_confirmed_sign_up(

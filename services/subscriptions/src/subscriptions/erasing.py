@@ -21,6 +21,7 @@ from shared.messaging.outbox import emit, outbox
 from subscriptions import address_changes
 from subscriptions.forgetting import SOURCE, forget
 from subscriptions.groups.invitations import forget_address
+from subscriptions.groups.models import Invitation
 from subscriptions.history import Act, Source, record
 from subscriptions.models import AddressChange, SignUp, Subscriber
 from subscriptions.stops import locked
@@ -37,7 +38,7 @@ async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source
     version, key = subscriber.version + 1, subscriber.address_key
     changes = await session.scalars(select(AddressChange.id).where(AddressChange.subscriber_id == subscriber_id))
     ids = {subscriber_id, *changes.all(), *await _drop_sign_up(session, key, at)}
-    ids |= {*await forget_address(session, key, at)}
+    ids |= {*await forget_address(session, key, at), *await _answered(session, subscriber_id)}
     await forget_wishes(session, subscriber_id)
     await address_changes.drop(session, [subscriber_id], at)
     await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
@@ -56,6 +57,12 @@ async def _drop_sign_up(session: AsyncSession, key: str, at: datetime) -> list[U
     for sign_up_id in ids:
         await forget(session, sign_up_id, at)
     return ids
+
+
+async def _answered(session: AsyncSession, subscriber_id: UUID) -> list[UUID]:
+    """The ids of sign-ups and invitations that turned out to be this person's: their address was mailed under them."""
+    theirs = [select(table.id).where(table.subscriber_id == subscriber_id) for table in (SignUp, Invitation)]
+    return [key for found in theirs for key in (await session.scalars(found)).all()]
 
 
 async def _blank_outbox(session: AsyncSession, ids: Collection[UUID]) -> None:

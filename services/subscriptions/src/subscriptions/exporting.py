@@ -12,16 +12,36 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.contracts.news import Audience
 from subscriptions import history, people, suppressions
 from subscriptions.consent import ground_of
+from subscriptions.desks.models import Desk
 from subscriptions.frequencies import Frequencies, frequencies_of
+from subscriptions.groups.models import GroupContact, Invitation
 from subscriptions.history import Change
-from subscriptions.models import AddressChange, DigestEntry, SoftBounce, Subscriber, Suppression
+from subscriptions.models import (
+    AddressChange,
+    DigestEntry,
+    Group,
+    Organisation,
+    SoftBounce,
+    Subscriber,
+    Suppression,
+)
 from subscriptions.people import RoleRow
+from subscriptions.tasks.models import Task
 
 ALL = 10_000
 ELSEWHERE = (
     "The delivery ledger keeps, per mail, when it was sent and what the receiving server answered. "
     "Ask the organisation for an extract."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An open invitation to the person's address, as whoever invited wrote it."""
+
+    group: str
+    name: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,10 @@ class Held:
     suppressions: Sequence[Suppression]
     soft_bounces: Sequence[datetime]
     waiting: Sequence[DigestEntry]
+    contact_of: Sequence[str]
+    desk_of: Sequence[str]
+    invitations: Sequence[Invited]
+    tasks: Sequence[Task]
 
 
 async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
@@ -52,7 +76,30 @@ async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
         suppressions=await suppressions.all_of(session, subscriber_id),
         soft_bounces=(await session.scalars(soft_bounces.order_by(SoftBounce.bounced_at))).all(),
         waiting=(await session.scalars(waiting.order_by(DigestEntry.published_at))).all(),
+        contact_of=await _contact_of(session, subscriber_id),
+        desk_of=await _desk_of(session, subscriber_id),
+        invitations=await _invitations(session, subscriber_id),
+        tasks=(await session.scalars(select(Task).where(Task.subscriber_id == subscriber_id).order_by(Task.id))).all(),
     )
+
+
+async def _contact_of(session: AsyncSession, subscriber_id: UUID) -> Sequence[str]:
+    named = select(Group.name).join(GroupContact, GroupContact.group_id == Group.id)
+    return (await session.scalars(named.where(GroupContact.subscriber_id == subscriber_id).order_by(Group.name))).all()
+
+
+async def _desk_of(session: AsyncSession, subscriber_id: UUID) -> Sequence[str]:
+    named = select(Organisation.name).join(Desk, Desk.organisation_id == Organisation.id)
+    mine = named.where(Desk.subscriber_id == subscriber_id).order_by(Organisation.name)
+    return (await session.scalars(mine)).all()
+
+
+async def _invitations(session: AsyncSession, subscriber_id: UUID) -> list[Invited]:
+    """They wait for an address, not for a person: whoever answers becomes a member."""
+    key = select(Subscriber.address_key).where(Subscriber.id == subscriber_id).scalar_subquery()
+    asked = select(Group.name, Invitation.name, Invitation.expires_at).join(Group, Group.id == Invitation.group_id)
+    mine = asked.where(Invitation.address_key == key).order_by(Invitation.expires_at)
+    return [Invited(*row) for row in await session.execute(mine)]
 
 
 def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
@@ -74,6 +121,10 @@ def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
         "suppressions": [_suppression(row) for row in held.suppressions],
         "soft_bounces": [instant.isoformat() for instant in held.soft_bounces],
         "waiting_for_digest": [str(entry.item_id) for entry in held.waiting],
+        "contact_person_for": list(held.contact_of),
+        "desk_of": list(held.desk_of),
+        "invitations": [_invitation(invited) for invited in held.invitations],
+        "tasks": [_task(task) for task in held.tasks],
         "link_mailed_at": _instant(subscriber.link_mailed_at),
         "address_change": _moving(held.moving),
         "history": [_change(change) for change in held.changes],
@@ -102,6 +153,20 @@ def _suppression(row: Suppression) -> dict[str, Any]:
         "suppressed_at": _instant(row.suppressed_at),
         "lifted_at": _instant(row.lifted_at),
         "lifted_by": row.lifted_by,
+    }
+
+
+def _invitation(invited: Invited) -> dict[str, Any]:
+    return {"group": invited.group, "name": invited.name, "expires_at": _instant(invited.expires_at)}
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "kind": task.kind,
+        "details": task.details,
+        "raised_at": _instant(task.raised_at),
+        "closed_at": _instant(task.closed_at),
+        "closed_because": task.closed_because,
     }
 
 

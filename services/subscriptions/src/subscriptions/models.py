@@ -203,18 +203,21 @@ class HistoryRow(Base):
 
 
 class SignUp(Base):
-    """Somebody asked for mail to this address, and nobody has confirmed it yet. The id becomes the subscriber's."""
+    """Somebody asked for mail to this address, and nobody has confirmed it yet. The id becomes the subscriber's; where
+    the address is somebody's by then, the row stays to name them, and holds no address any more.
+    """
 
     __tablename__ = "sign_ups"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH))
-    address_key: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), unique=True)
+    address: Mapped[str | None] = mapped_column(String(ADDRESS_LENGTH))
+    address_key: Mapped[str | None] = mapped_column(String(ADDRESS_LENGTH), unique=True)
     locale: Mapped[str] = mapped_column(String(2))
     topics: Mapped[frozenset[str]]
     municipalities: Mapped[frozenset[str]]
     frequency: Mapped[str] = mapped_column(String(10))
     asked_at: Mapped[datetime] = mapped_column(index=True)
+    subscriber_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), index=True)
 
 
 class AddressChange(Base):

@@ -5,7 +5,8 @@ a link to confirm; a known one is told so, with the link to its own page. Asking
 mail's link), takes the newest choices and mails once more. What nobody confirms within a week is removed, and the
 distributor forgets the address too (`weeding`).
 
-Confirming is safe to repeat: the row becomes the subscriber under the same id, and a second time finds it there.
+Confirming is safe to repeat: the row becomes the subscriber under the same id, and a second time finds it there. Where
+the address is somebody's by then, the row stays and says whose, without the address.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.mail import Form
@@ -91,11 +92,10 @@ async def ask(session: AsyncSession, links: Links, wanted: Wanted, at: datetime)
 
 async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> SignUp | None:
     """The sign-up that waits, `None` where it has been confirmed, `UnknownSignUp` where there is nothing (any more)."""
-    mine = (SignUp.id == sign_up_id, SignUp.asked_at > at - KEPT)
-    found = await session.scalar(select(SignUp).where(*mine))
+    found = await session.scalar(select(SignUp).where(SignUp.id == sign_up_id, _standing(at)))
     if found is None and await people.subscriber(session, sign_up_id) is None:
         raise UnknownSignUp
-    return found
+    return found if found is not None and found.subscriber_id is None else None
 
 
 async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: datetime, text_shown: str) -> Subscriber:
@@ -105,17 +105,12 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
     bounced has just shown that the address takes mail; what the office stopped stays stopped. `text_shown` is what they
     consent to.
     """
-    wanted = await _take(session, sign_up_id, at)
+    wanted = await _hold(session, sign_up_id, at)
     if wanted is None:
-        confirmed = await people.subscriber(session, sign_up_id)
-        if confirmed is None:
-            raise UnknownSignUp
-        return confirmed
-    is_new = await _insert(session, wanted, at)
-    subscriber = await people.subscriber_by_address(session, wanted.address_key)
-    assert subscriber is not None
-    if not is_new:  # what was mailed under the sign-up's own id is nobody's any more
-        await forget(session, sign_up_id, at)
+        return await _confirmed(session, sign_up_id)
+    if wanted.subscriber_id is not None:
+        return await _confirmed(session, wanted.subscriber_id)
+    subscriber, is_new = await _make(session, wanted, at)
     async with confirming(
         session, links, subscriber.id, at, Source.SIGN_UP, act=Act.JOINED, text_shown=text_shown
     ) as person:
@@ -130,11 +125,38 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
     return person.subscriber
 
 
-async def _take(session: AsyncSession, sign_up_id: UUID, at: datetime) -> Any:
-    """Whoever deletes the row confirms it: of two clicks at once, one."""
-    table: Any = SignUp.__table__
-    mine = (table.c.id == sign_up_id, table.c.asked_at > at - KEPT)
-    return (await session.execute(delete(table).where(*mine).returning(table))).first()
+async def _hold(session: AsyncSession, sign_up_id: UUID, at: datetime) -> SignUp | None:
+    """The row, held until the transaction ends: of two clicks at once, one confirms it."""
+    mine = select(SignUp).where(SignUp.id == sign_up_id, _standing(at)).with_for_update()
+    return await session.scalar(mine.execution_options(populate_existing=True))
+
+
+def _standing(at: datetime) -> ColumnElement[bool]:
+    return or_(SignUp.asked_at > at - KEPT, SignUp.subscriber_id.is_not(None))
+
+
+async def _confirmed(session: AsyncSession, subscriber_id: UUID) -> Subscriber:
+    subscriber = await people.subscriber(session, subscriber_id)
+    if subscriber is None:
+        raise UnknownSignUp
+    return subscriber
+
+
+async def _make(session: AsyncSession, wanted: SignUp, at: datetime) -> tuple[Subscriber, bool]:
+    """Whose the address is, and whether it was nobody's until now."""
+    assert wanted.address is not None
+    assert wanted.address_key is not None
+    values = values_of(Address(wanted.address, wanted.address_key), "", Locale(wanted.locale), at)
+    is_new = await people.insert_subscriber(session, {"id": wanted.id, **values}) is not None
+    subscriber = await people.subscriber_by_address(session, wanted.address_key)
+    assert subscriber is not None
+    if is_new:
+        await session.delete(wanted)
+    else:  # what was mailed under the sign-up's own id is nobody's any more
+        wanted.subscriber_id, wanted.address, wanted.address_key = subscriber.id, None, None
+        await forget(session, wanted.id, at)
+    await session.flush()
+    return subscriber, is_new
 
 
 async def _keep(session: AsyncSession, wanted: Wanted, at: datetime) -> UUID:
@@ -153,12 +175,3 @@ async def _keep(session: AsyncSession, wanted: Wanted, at: datetime) -> UUID:
     kept = insert.on_conflict_do_update(index_elements=["address_key"], set_=set_).returning(SignUp.__table__.c.id)
     sign_up_id: UUID = (await session.execute(kept)).scalar_one()
     return sign_up_id
-
-
-async def _insert(session: AsyncSession, wanted: Any, at: datetime) -> bool:
-    """Whether the address was nobody's."""
-    values = {
-        "id": wanted.id,
-        **values_of(Address(wanted.address, wanted.address_key), "", Locale(wanted.locale), at),
-    }
-    return await people.insert_subscriber(session, values) is not None

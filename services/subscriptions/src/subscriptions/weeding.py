@@ -9,7 +9,7 @@ import asyncio
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
@@ -63,7 +63,7 @@ class Weeder:
 
 async def _has_weeds(session: AsyncSession, lasting: Lasting, now: datetime) -> bool:
     over = exists().where(Tally.hour <= now - HOUR)
-    expired = exists().where(SignUp.asked_at <= now - KEPT)
+    expired = exists().where(*_unconfirmed(now))
     if await session.scalar(select(over | expired | exists().where(sessions.over(lasting, now)))):
         return True
     return bool(await address_changes.expired(session, now, limit=1))
@@ -71,11 +71,16 @@ async def _has_weeds(session: AsyncSession, lasting: Lasting, now: datetime) -> 
 
 async def _drop_sign_ups(session: AsyncSession, now: datetime) -> int:
     """Unconfirmed for a week: gone here, and told, so that the distributor forgets the address it mailed."""
-    oldest = select(SignUp.id).where(SignUp.asked_at <= now - KEPT).order_by(SignUp.asked_at).limit(AT_A_TIME)
+    oldest = select(SignUp.id).where(*_unconfirmed(now)).order_by(SignUp.asked_at).limit(AT_A_TIME)
     ids = list(await session.scalars(oldest))
-    gone = await session.scalars(delete(SignUp).where(SignUp.id.in_(ids)).returning(SignUp.id))
+    mine = (SignUp.id.in_(ids), *_unconfirmed(now))
+    gone = await session.scalars(delete(SignUp).where(*mine).returning(SignUp.id))
     count = 0
     for sign_up_id in gone.all():
         await forget(session, sign_up_id, now)
         count += 1
     return count
+
+
+def _unconfirmed(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return SignUp.asked_at <= now - KEPT, SignUp.subscriber_id.is_(None)

@@ -22,7 +22,7 @@ from subscriptions.history import Source
 from subscriptions.limits import TooOften
 from subscriptions.models import Subscriber
 from subscriptions.stops import UnknownSubscriber
-from subscriptions.web import presenters
+from subscriptions.web import own_presenters
 from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text
 from subscriptions.web.visiting import PRIVATE, DeadLink, language_of, now
@@ -147,7 +147,7 @@ async def _page(
         language,
         status=status,
         headers=PRIVATE,
-        held=presenters.own_data(owner, held, language.locale),
+        held=own_presenters.own_data(owner, held, language.locale),
         new_address=text(form, "new_address") if form else "",
         own_address=text(form, "own_address") if form else "",
         errors=[fault] if fault else [],

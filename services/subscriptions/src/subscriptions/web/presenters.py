@@ -1,4 +1,4 @@
-"""What the templates get: frozen, in the reader's language; an address or a name only in a person's own data."""
+"""What the templates get: frozen, in the reader's language, and without an address or a name (`own_presenters`)."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -7,12 +7,8 @@ from datetime import datetime
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import TOPICS
-from shared.web.dates import day
-from subscriptions.consent import Basis, ground_of
-from subscriptions.exporting import Held
 from subscriptions.frequencies import EVERYTHING, Frequencies, Frequency
-from subscriptions.history import Act, Change, Source
-from subscriptions.models import Subscriber
+from subscriptions.history import Change
 from subscriptions.people import RoleRow
 from subscriptions.reasons import reason
 from subscriptions.stops import FOR_EVER, Person
@@ -120,7 +116,7 @@ def preferences(
     stopped_until = person.stopped_until(at)
     held = {role.audience for role in roles}
     return Preferences(
-        reasons=[_reason(role, locale) for role in roles if role.audience not in person.left],
+        reasons=[role_reason(role, locale) for role in roles if role.audience not in person.left],
         rule=_rule(person, chosen, wording),
         audiences=[
             Choice(audience, wording.mails(audience, roles), audience in typed.audiences)
@@ -147,90 +143,6 @@ def event(change: Change, roles: Sequence[RoleRow], locale: Locale, undo: str) -
     return Event(change.at, Wording(locale).standing(change.after, roles), undo)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnEvent:
-    """A row of the history in words."""
-
-    at: datetime
-    act: str
-    sentences: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class OwnData:
-    """Everything held about a person, for that person alone: the one presenter with an address."""
-
-    address: str
-    name: str
-    facts: Sequence[tuple[str, str]]
-    roles: Sequence[str]
-    events: Sequence[OwnEvent]
-
-
-ACTS = {
-    Act.JOINED: _("Du kom med"),
-    Act.CHANGED: _("Ändrat"),
-    Act.UNDONE: _("Ändrat tillbaka"),
-    Act.MOVED: _("Adressen ändrad"),
-}
-SOURCES = {
-    Source.SIGN_UP: _("genom en anmälan"),
-    Source.PAGE: _("på sidan för din prenumeration"),
-    Source.UNSUBSCRIBE_LINK: _("genom länken för att sluta"),
-    Source.UNDO: _("genom en länk för att ångra"),
-    Source.OFFICE: _("av oss"),
-    Source.IMPORT: _("av oss, ur en lista"),
-    Source.BOUNCE: _("för att mejl kom tillbaka"),
-    Source.WEEDING: _("av oss, när tiden för det var slut"),
-    Source.INVITATION: _("genom en inbjudan till en grupp"),
-    Source.GROUP: _("av gruppens kontaktperson"),
-    Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),
-}
-
-
-def own_data(subscriber: Subscriber, held: Held, locale: Locale) -> OwnData:
-    """What a person reads of themselves."""
-    wording = Wording(locale)
-    standing = {
-        "topics": subscriber.topics,
-        "municipalities": subscriber.municipalities,
-        "frequencies": held.frequencies,
-        "locale": subscriber.locale,
-        "paused_until": subscriber.paused_until.isoformat() if subscriber.paused_until else None,
-        "unsubscribed": subscriber.unsubscribed_at is not None,
-    }
-    facts = [(wording.gettext(_("Hos oss sedan")), day(locale, subscriber.created_at))]
-    if held.moving is not None:
-        facts.append((wording.gettext(_("Adressbyte på gång till")), held.moving.address))
-    why = [_with_basis(role, held, wording, locale) for role in held.roles]
-    return OwnData(
-        address=subscriber.address,
-        name=subscriber.name,
-        facts=facts,
-        roles=[*why, *wording.standing(standing, held.roles)],
-        events=[_own_event(change, held.roles, wording) for change in held.changes],
-    )
-
-
-BASES = {
-    Basis.PUBLIC_TASK: _("Det är en uppgift av allmänt intresse."),
-    Basis.PRESS_REGISTER: _("Ni står i vårt register över redaktioner, som är av allmänt intresse."),
-    Basis.CONSENT: _("Du har samtyckt till det."),
-}
-
-
-def _with_basis(role: RoleRow, held: Held, wording: Wording, locale: Locale) -> str:
-    """Why, on what legal basis, and since when."""
-    ground = ground_of(role.audience, held.changes)
-    since = wording.gettext(_("Sedan {day}.")).format(day=day(locale, ground.since)) if ground.since else ""
-    return " ".join((_reason(role, locale), wording.gettext(BASES[ground.basis]), since)).strip()
-
-
-def _own_event(change: Change, roles: Sequence[RoleRow], wording: Wording) -> OwnEvent:
-    act = f"{wording.gettext(ACTS[change.act])} {wording.gettext(SOURCES[change.source])}"
-    return OwnEvent(change.at, act, wording.standing(change.after, roles))
-
-
 def _rule(person: Person, chosen: Frequencies, wording: Wording) -> str:
     subscriber = person.subscriber
     return wording.gettext(RULE).format(
@@ -250,6 +162,6 @@ def _topic_frequency(topic: str, typed: Typed, wording: Wording) -> TopicFrequen
     )
 
 
-def _reason(role: RoleRow, locale: Locale) -> str:
+def role_reason(role: RoleRow, locale: Locale) -> str:
     covered = role.covers if role.audience is Audience.NEWSROOM else role.municipalities
     return reason(role.audience, locale, role.name, covered)

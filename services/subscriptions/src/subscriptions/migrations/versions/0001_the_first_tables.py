@@ -87,22 +87,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("kind", "name_key", name=op.f("uq_organisations_kind_name_key")),
     )
     op.create_table(
-        "sign_ups",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("address", sa.String(length=320), nullable=False),
-        sa.Column("address_key", sa.String(length=320), nullable=False),
-        sa.Column("locale", sa.String(length=2), nullable=False),
-        sa.Column("topics", sa.Text(), nullable=False),
-        sa.Column("municipalities", sa.Text(), nullable=False),
-        sa.Column("frequency", sa.String(length=10), nullable=False),
-        sa.Column("asked_at", Instant(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_sign_ups")),
-        sa.UniqueConstraint("address_key", name=op.f("uq_sign_ups_address_key")),
-    )
-    with op.batch_alter_table("sign_ups", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_sign_ups_asked_at"), ["asked_at"], unique=False)
-
-    op.create_table(
         "tallies",
         sa.Column("counted", sa.String(length=20), nullable=False),
         sa.Column("whom", sa.String(length=32), nullable=False),
@@ -142,6 +126,30 @@ def upgrade() -> None:
         op.create_index(name, "subscribers", ["id"], postgresql_where=has, sqlite_where=has)
     behind = sa.text("indexed_version < version")
     op.create_index("ix_subscribers_unindexed", "subscribers", ["id"], postgresql_where=behind, sqlite_where=behind)
+    op.create_table(
+        "sign_ups",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.String(length=320), nullable=True),
+        sa.Column("address_key", sa.String(length=320), nullable=True),
+        sa.Column("locale", sa.String(length=2), nullable=False),
+        sa.Column("topics", sa.Text(), nullable=False),
+        sa.Column("municipalities", sa.Text(), nullable=False),
+        sa.Column("frequency", sa.String(length=10), nullable=False),
+        sa.Column("asked_at", Instant(timezone=True), nullable=False),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"],
+            ["subscribers.id"],
+            name=op.f("fk_sign_ups_subscriber_id_subscribers"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sign_ups")),
+        sa.UniqueConstraint("address_key", name=op.f("uq_sign_ups_address_key")),
+    )
+    with op.batch_alter_table("sign_ups", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_sign_ups_asked_at"), ["asked_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_sign_ups_subscriber_id"), ["subscriber_id"], unique=False)
+
     op.create_table(
         "search_words",
         sa.Column("subscriber_id", sa.Uuid(), nullable=False),
@@ -592,15 +600,12 @@ def downgrade() -> None:
     op.drop_table("suppressions")
     op.drop_table("departures")
     op.drop_table("address_changes")
+    op.drop_table("sign_ups")
     op.drop_table("subscribers")
     with op.batch_alter_table("tallies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_tallies_hour"))
 
     op.drop_table("tallies")
-    with op.batch_alter_table("sign_ups", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_sign_ups_asked_at"))
-
-    op.drop_table("sign_ups")
     op.drop_table("organisations")
     op.drop_table("items")
     with op.batch_alter_table("history", schema=None) as batch_op:
