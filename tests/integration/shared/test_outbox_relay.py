@@ -62,6 +62,11 @@ async def unpublished(database: Database) -> int:
         return await session.scalar(select(func.count()).select_from(outbox.outbox).where(outbox.WAITING)) or 0
 
 
+async def kept(database: Database) -> int:
+    async with database.reading() as session:
+        return await session.scalar(select(func.count()).select_from(outbox.outbox)) or 0
+
+
 async def test_an_event_leaves_right_after_its_commit_and_only_once(database: Database) -> None:
     bus = NotedBus()
     running = asyncio.create_task(a_relay(database, bus).run())
@@ -224,11 +229,38 @@ async def test_what_was_published_is_kept_for_a_while_and_then_goes(database: Da
     await a_relay(database, NotedBus()).carry()
     late = await emit(database)
     async with database.transaction() as session:
-        assert await outbox.purge(session, CLOCK.now() - timedelta(hours=1)) == 0
-        assert await outbox.purge(session, CLOCK.now() + timedelta(seconds=1)) == 3
+        assert await outbox.purge(session, CLOCK.now() - timedelta(hours=1), 9) == 0
+        assert await outbox.purge(session, CLOCK.now() + timedelta(seconds=1), 9) == 3
     async with database.reading() as session:
         left = [str(key) for key in await session.scalars(select(outbox.outbox.c.id))]
     assert left == late and not set(keys) & set(left)
+
+
+async def test_a_heap_of_old_events_goes_in_chunks_and_keeps_nothing_new_waiting(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "PURGE_CHUNK", 2)
+    monkeypatch.setattr(relay, "POLL_S", 0.01)
+    await emit(database, 7)
+    await a_relay(database, NotedBus()).carry()
+    bus, chunks, left_before = NotedBus(), [], []
+    purge_safely = Relay._purge_safely
+
+    async def noted(emptying: Relay) -> int:
+        left_before.append(len(bus.ids))
+        chunks.append(await purge_safely(emptying))
+        if len(chunks) == 2:
+            await emit(database)
+        return chunks[-1]
+
+    monkeypatch.setattr(Relay, "_purge_safely", noted)
+    emptying = Relay("tests", database, bus, CLOCK, retention=timedelta(seconds=-1))  # type: ignore[arg-type]
+    running = asyncio.create_task(emptying.run())
+    await eventually(lambda: _is(kept(database), 0), within=5)
+    emptying.stop()
+    await asyncio.wait_for(running, 5)
+    assert (chunks[:3], sum(chunks)) == ([2, 2, 2], 8)
+    assert left_before[:3] == [0, 0, 1], "what is new leaves before the next chunk goes"
 
 
 async def test_a_wrong_clock_of_the_process_does_not_hold_an_event_back(database: Database) -> None:

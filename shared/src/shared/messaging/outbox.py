@@ -203,7 +203,10 @@ async def republish(session: AsyncSession, since: datetime) -> int:
     return result.rowcount
 
 
-async def purge(session: AsyncSession, before: datetime) -> int:
-    """Delete what was published before `before`: until then it can be published again after a broker's loss."""
-    result: CursorResult[Any] = await session.execute(delete(outbox).where(outbox.c.published_at < before))  # type: ignore[assignment]
+async def purge(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Delete some that were published before `before`, the oldest first; returns how many. Until then they can be
+    published again after a broker's loss.
+    """
+    old = select(outbox.c.id).where(outbox.c.published_at < before).order_by(outbox.c.published_at).limit(limit)
+    result: CursorResult[Any] = await session.execute(delete(outbox).where(outbox.c.id.in_(old)))  # type: ignore[assignment]
     return result.rowcount

@@ -25,6 +25,10 @@ taken over within five seconds of a death."""
 POLL_S = 1.0
 PAUSE_AFTER_FAILURE_S = 1.0
 PURGE_EVERY_S = 3600.0
+PURGE_CHUNK = 100
+"""A batch of five hundred recipients weighs some 300 kB: many of them in one transaction would keep SQLite's only
+writer from everybody else. One chunk after each look at what waits, so that nothing new waits for the purge; twice as
+many as are published in that time, so that it gets done."""
 
 published_total = Counter("budkavle_outbox_published_total", "Events that the broker confirmed", ["service"])
 failed_total = Counter("budkavle_outbox_failed_total", "Publications that failed and will be repeated", ["service"])
@@ -55,13 +59,13 @@ class Relay:
 
     async def run(self) -> None:
         """Publish until stopped or cancelled."""
-        purged_at = -PURGE_EVERY_S
+        now = asyncio.get_running_loop().time
+        purge_at = now()
         while not self._stopping.is_set():
             self._wake.clear()
             carried = await self._carry_safely()
-            if asyncio.get_running_loop().time() - purged_at > PURGE_EVERY_S:
-                purged_at = asyncio.get_running_loop().time()
-                await self._purge_safely()
+            if now() >= purge_at and await self._purge_safely() < PURGE_CHUNK:
+                purge_at = now() + PURGE_EVERY_S
             if carried is None or self._failing:
                 await pause(self._stopping, PAUSE_AFTER_FAILURE_S)
             elif carried == 0 and not self._stopping.is_set():
@@ -120,9 +124,10 @@ class Relay:
             log.warning("outbox_relay_failed", error=type(error).__name__)
             return None
 
-    async def _purge_safely(self) -> None:
+    async def _purge_safely(self) -> int:
         try:
             async with self._database.transaction(quiet=True) as session:
-                await outbox.purge(session, self._clock.now() - self._retention)
+                return await outbox.purge(session, self._clock.now() - self._retention, PURGE_CHUNK)
         except Exception as error:  # noqa: BLE001
             log.warning("outbox_purge_failed", error=type(error).__name__)
+            return 0
