@@ -80,8 +80,11 @@ async def test_reach_adds_up_to_the_last_person(content):
     await hear(content, totals, "content.fanouts")
     assert (await reach_of(content, item))["adds_up"] is None, "three batches are still on their way"
     content.clock.advance(timedelta(minutes=1))
+    await hear(content, progress(content, item, 2, *counts[:2], exclusions=left_out), "content.progress")
+    assert (await reach_of(content, item))["adds_up"] is None, "the distributor is busy, and still accepting"
+    content.clock.advance(timedelta(minutes=1, seconds=2))
     assert (await reach_of(content, item))["adds_up"] is False, "whoever is missing by now is missing"
-    await hear(content, progress(content, item, 2, *counts, endpoint, exclusions=left_out), "content.progress")
+    await hear(content, progress(content, item, 3, *counts, endpoint, exclusions=left_out), "content.progress")
     reach = await reach_of(content, item)
     assert reach["adds_up"] is True
     assert [

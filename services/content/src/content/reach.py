@@ -20,7 +20,8 @@ from shared.contracts.mail import AudienceTotal, ExclusionReason, Form
 from shared.contracts.news import STRONGEST_FIRST, Audience, ItemState
 
 COUNTS_WITHIN = timedelta(minutes=1)
-"""So long after the fan-out was complete the counts may still be on their way: until then nobody is missing."""
+"""Counts that have not moved for so long since the fan-out was complete have arrived: until then nobody is missing. A
+large fan-out is busy for longer than that, and not broken."""
 
 FOLLOW_UPS = (Form.CORRECTION, Form.WITHDRAWAL)
 
@@ -117,7 +118,8 @@ class Reach(BaseModel):
     fanout: Fanout
     adds_up: bool | None = Field(
         description="true: everybody whom the fan-out found is planned or left out; null: not known as yet, "
-        "the fan-out or the counts are on their way; false: a minute after the fan-out somebody is missing or too many"
+        "the fan-out or the counts are on their way; false: the fan-out is complete, the counts have not moved for a "
+        "minute, and somebody is missing or too many"
     )
     counts: list[DeliveryCount] = Field(description="the distributor's own counts, as they came")
 
@@ -173,7 +175,7 @@ def digests(deliveries: Sequence[DeliveryCount]) -> list[DigestReach]:
 def adds_up(reached: Sequence[AudienceReach], fanout: Fanout, waited: timedelta) -> bool | None:
     """Whether every person the fan-out found is either planned or left out, audience by audience.
 
-    `waited` is the time since the fan-out was known to be complete; `None` says that it is too early to tell.
+    `waited` is the time since the last word of it, be it totals or counts; `None` says that it is too early to tell.
     """
     if not fanout.complete:
         return None

@@ -108,9 +108,16 @@ def reach_view(item: Item, progress: ReachSnapshot | None, totals: FanoutTotals 
         follow_ups=follow_ups(counts),
         digests=digests(counts),
         fanout=fanout,
-        adds_up=adds_up(reached, fanout, now - totals.received_at if totals else timedelta()),
+        adds_up=adds_up(reached, fanout, _quiet_for(progress, totals, now)),
         counts=counts,
     )
+
+
+def _quiet_for(progress: ReachSnapshot | None, totals: FanoutTotals | None, now: datetime) -> timedelta:
+    """How long since the last word of it, from whoever is slower: a distributor may still be accepting."""
+    if totals is None:
+        return timedelta()
+    return now - max(totals.received_at, progress.counted_at if progress else totals.received_at)
 
 
 def _fanout(totals: FanoutTotals | None) -> Fanout:
