@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
@@ -21,6 +22,7 @@ from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.dead_letters import park
 from shared.messaging.outbox import emit
 from shared.messaging.outbox import outbox as table
+from standalone import importing
 from standalone.cli import app
 from subscriptions.csv_reading import COLUMNS, OF_AUDIENCE
 
@@ -311,6 +313,52 @@ def test_an_import_to_nobody_is_refused_in_one_line(budkavle: Budkavle, tmp_path
     assert "nobody answers" in one_line(budkavle(*arguments, "--key", "k"))
     line = one_line(budkavle(*arguments))
     assert "no API key" in line and str(tmp_path) in line
+
+
+@pytest.mark.parametrize(
+    ("last", "exit_code", "says"),
+    [
+        ({"state": "done"}, 0, "3 created, 0 updated, 0 unchanged (3 lines)"),
+        (
+            {
+                "state": "refused",
+                "created": 0,
+                "errors": [{"line": 7, "column": "email", "message": "The address has no @."}],
+            },
+            1,
+            "1 fault",
+        ),
+        ({"state": "failed", "rows_done": 2}, 1, "2 of 3 lines are"),
+    ],
+)
+def test_a_large_import_is_asked_for_until_it_has_ended(
+    budkavle: Budkavle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: dict, exit_code: int, says: str
+) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("email\na@b.example\n")
+    shown = {"state": "stored", "rows": 0, "rows_done": 0, "created": 3, "updated": 0, "unchanged": 0, "ended_at": None}
+    answers = [
+        httpx2.Response(202, json=shown, headers={"Location": "/api/subscriptions/v1/imports/7"}),
+        httpx2.Response(200, json={**shown, "rows": 3}),
+        httpx2.Response(503, json={}),
+        httpx2.Response(200, json={**shown, "state": "writing", "rows": 3, "rows_done": 1}),
+        httpx2.Response(200, json={**shown, "rows": 3, "rows_done": 3, "ended_at": "2026-05-12T10:00:00Z", **last}),
+    ]
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(f"{request.method} {request.url}")
+        assert request.headers["authorization"] == "Bearer k"
+        return answers.pop(0)
+
+    client, transport = httpx2.Client, httpx2.MockTransport(answer)
+    monkeypatch.setattr(importing.httpx2, "Client", lambda **options: client(transport=transport, **options))
+    monkeypatch.setattr(importing.httpx2, "post", client(transport=transport).post)
+    monkeypatch.setattr(importing, "ASK_EVERY_S", 0)
+    result = budkavle("import", file, "--audience", "public", "--url", "http://site.example/", "--key", "k")
+    assert (result.exit_code, says in result.output) == (exit_code, True), result.output
+    assert asked[1:] == ["GET http://site.example/api/subscriptions/v1/imports/7"] * 4
+    assert answers == []
 
 
 def test_one_database_for_three_services_is_refused(budkavle: Budkavle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,14 @@ from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
@@ -43,6 +44,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(dead_app, name="dead")
 
 out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, highlight=False)
 T = TypeVar("T")
 
 
@@ -198,7 +200,8 @@ def import_(
         if roll:
             result = importing.upload_roll(site, its_key, file, shown=None)
         else:
-            result = importing.upload(site, its_key, file, audience=audience, dry_run=dry_run)
+            with _progress() as tell:
+                result = importing.upload(site, its_key, file, audience=audience, dry_run=dry_run, tell=tell)
     _print_import(result, as_json=as_json)
     if roll and result.accepted and not dry_run:
         _apply_roll(site, its_key, file, result.etag, is_sure=yes)
@@ -300,6 +303,27 @@ def _admin_key(settings: StandaloneSettings) -> str:
     return key or _fail(
         f"no API key in {directory}: give one with --key, or name the data directory in BUDKAVLE_DATA_DIR"
     )
+
+
+@contextmanager
+def _progress() -> Iterator[importing.Told]:
+    """Shows how far a large import is, beside what the command answers."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, disable=not err.is_terminal
+    ) as shown:
+        task = shown.add_task("", total=None, visible=False)
+
+        def tell(answer: dict[str, Any]) -> None:
+            writes = answer["rows_done"] > 0
+            shown.update(
+                task,
+                description="importing" if writes else "checking",
+                completed=answer["rows_done"] if writes else answer["rows"],
+                total=answer["rows"] if writes else None,
+                visible=True,
+            )
+
+        yield tell
 
 
 def _print_import(result: importing.Result, *, as_json: bool) -> None:

@@ -1,9 +1,11 @@
 """Sends a CSV file to the subscriptions' import, and reads what came of it.
 
-The file is taken whole or not at all; each fault names its line and column. Line 1 holds the columns' names.
+The file is taken whole or not at all; each fault names its line and column. Line 1 holds the columns' names. A large
+file is taken in by a worker over there: we ask how far it is until it has ended, also across a restart of the service.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,11 @@ from shared.contracts.news import Audience
 PATH = "/api/subscriptions/v1/imports"
 ROLLS_PATH = "/api/subscriptions/v1/rolls"
 TIMEOUT_S = 120.0
+ASK_EVERY_S = 0.5
+PATIENCE_S = 60.0
+"""How long nobody may answer while an import is under way."""
+
+Told = Callable[[dict[str, Any]], None]
 
 
 class Refused(Exception):
@@ -41,9 +48,31 @@ class Result:
     etag: str = ""
 
 
-def upload(url: str, key: str, file: Path, *, audience: Audience, dry_run: bool) -> Result:
-    """Import `file` at the site `url`; raises `Refused`."""
-    return read(_post(url, PATH, key, file, dry_run=dry_run, data={"audience": audience.value}))
+def upload(url: str, key: str, file: Path, *, audience: Audience, dry_run: bool, tell: Told) -> Result:
+    """Import `file` at the site `url`; raises `Refused`. `tell` hears how far a large one is."""
+    answer = _post(url, PATH, key, file, dry_run=dry_run, data={"audience": audience.value})
+    if answer.status_code != httpx2.codes.ACCEPTED:
+        return read(answer)
+    return read(_ended(url.rstrip("/") + answer.headers["location"], key, tell))
+
+
+def _ended(place: str, key: str, tell: Told) -> httpx2.Response:
+    """What the site says of an import when it has ended."""
+    heard_s = time.monotonic()
+    with httpx2.Client(headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S) as client:
+        while True:
+            try:
+                answer = client.get(place)
+            except httpx2.HTTPError:
+                answer = None
+            if answer is not None and answer.is_success:
+                heard_s, told = time.monotonic(), answer.json()
+                tell(told)
+                if told["ended_at"]:
+                    return answer
+            if time.monotonic() - heard_s > PATIENCE_S:
+                raise Refused(f"nobody answers at {place}; what was sent is kept there and goes on by itself")
+            time.sleep(ASK_EVERY_S)
 
 
 def upload_roll(url: str, key: str, file: Path, *, shown: str | None) -> Result:
@@ -87,6 +116,9 @@ def read(response: httpx2.Response) -> Result:
     faults = tuple(_fault(error) for error in answer.get("errors", []))
     if not response.is_success and not any(fault.line for fault in faults):
         raise Refused(f"{answer.get('title', response.status_code)}: {answer.get('detail') or _first(faults)}")
+    state = answer.get("state", "")
+    if state in ("failed", "cancelled"):
+        raise Refused(f"the import ended before all of it was in: {answer['rows_done']} of {answer['rows']} lines are")
     accepted = response.is_success and not faults
     return Result(accepted, _summary(answer, faults), faults, answer, response.headers.get("etag", ""))
 
@@ -109,7 +141,7 @@ def _summary(answer: dict[str, Any], faults: tuple[Fault, ...]) -> str:
         counts = ", ".join(f"{_total(answer, name)} {name}" for name in ("joining", "leaving", "changing", "staying"))
     else:
         counts = ", ".join(f"{answer[name]} {name}" for name in ("created", "updated", "unchanged"))
-    return f"{'Would be: ' if answer['dry_run'] else ''}{counts} ({counted(answer['rows'], 'line')})"
+    return f"{'Would be: ' if answer.get('dry_run') else ''}{counts} ({counted(answer['rows'], 'line')})"
 
 
 def _total(answer: dict[str, Any], name: str) -> int:

@@ -1,14 +1,13 @@
-"""The API of `subscriptions`: subscribers, organisations, groups, imports and the editor's preview."""
+"""The API of `subscriptions`: subscribers, organisations, groups and the editor's preview."""
 
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared import correlation, paging, problems
+from shared import paging
 from shared.contracts.news import Audience, Locale
 from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
@@ -16,7 +15,7 @@ from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented
 from shared.web.dates import STOCKHOLM
-from subscriptions import erasing, importing, people, preview, stops, subscribing
+from subscriptions import erasing, people, preview, stops, subscribing
 from subscriptions.audience import Target
 from subscriptions.frequencies import Frequencies, as_told, frequencies_of
 from subscriptions.history import Source
@@ -25,8 +24,6 @@ from subscriptions.people import RoleRow
 from subscriptions.schemas import (
     GroupIn,
     GroupOut,
-    ImportProblem,
-    ImportReport,
     OrganisationIn,
     OrganisationOut,
     PreviewIn,
@@ -189,25 +186,6 @@ async def preview_audience(request: Request, wanted: PreviewIn, session: Reading
     return await preview.preview(session, target, now)
 
 
-@router.post("/imports", response_model=ImportReport, responses=documented(400, 413))
-async def import_file(
-    request: Request,
-    _: Writer,
-    file: Annotated[UploadFile, File(description="CSV; the columns are documented per audience")],
-    audience: Annotated[Audience, Form()],
-    dry_run: Annotated[bool, Query(description="say what would happen, change nothing")] = False,
-) -> Any:
-    """Import a list of people: all of it, or nothing when any line is faulty. Importing the same file twice changes
-    nothing, so no Idempotency-Key is needed. A dry run answers 200 and lists the faults; else they come as a problem,
-    each with `line` and `column` beside its pointer.
-    """
-    database = request.app.state.database
-    report = await importing.import_file(database, file.file, audience, dry_run=dry_run, at=_now(request))
-    if report.errors and not dry_run:
-        return _refused(report)
-    return report
-
-
 async def _show(session: AsyncSession, subscriber_id: UUID, now: datetime) -> SubscriberOut:
     row = await people.subscriber(session, subscriber_id)
     if row is None:
@@ -276,21 +254,6 @@ def _page(request: Request, response: Response, shown: list[Any], more: bool) ->
 
 def _exists(code: str, existing: Organisation | Group | None) -> Problem:
     return Problem(409, code, f"There is one of that name: {existing.id if existing else ''}.")
-
-
-def _refused(report: ImportReport) -> JSONResponse:
-    title = problems.TITLES[422][1]
-    document = ImportProblem(
-        type=problems.TYPE_URL + "import_refused",
-        title=title,
-        status=422,
-        code="import_refused",
-        detail="Nothing was imported. Mend the lines and send the file again.",
-        instance=correlation.current().correlation_id,
-        errors=report.errors,
-        errors_left_out=report.errors_left_out,
-    )
-    return JSONResponse(document.model_dump(), status_code=422, media_type=problems.CONTENT_TYPE)
 
 
 def _etag(version: int) -> str:

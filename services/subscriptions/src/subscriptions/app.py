@@ -17,6 +17,8 @@ from subscriptions.fanout import FanoutWorker
 from subscriptions.groups import api as groups
 from subscriptions.groups.weeding import GroupWeeder
 from subscriptions.handlers import Handlers
+from subscriptions.imports import api as imports
+from subscriptions.imports.worker import ImportWorker
 from subscriptions.links import Links
 from subscriptions.office.indexing import Indexer
 from subscriptions.retention import RetentionWorker
@@ -57,7 +59,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
     door.install_door(app)
-    office = (api, digest_api, register_api, suppression_api, rolls, coverage, desks, tasks, groups)
+    office = (api, digest_api, register_api, suppression_api, imports, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
     rooms = (door, office_keeping, office_people)
     for part in (*office, *pages, *rooms):
@@ -74,6 +76,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
         workers=[
             FanoutWorker(database, clock, links),
             DigestWorker(database, clock, links, settings.timetable),
+            ImportWorker(database, clock),
             Indexer(database),
             Weeder(database, clock, settings.office_lasting),
             GroupWeeder(database, clock),

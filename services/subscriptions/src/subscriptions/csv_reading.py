@@ -16,7 +16,7 @@ Municipalities are given by code or name, several with a comma, slash or vertica
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from io import TextIOWrapper
@@ -103,7 +103,7 @@ class _Faulty(Exception):
     """A value cannot be understood: code, message, message in Swedish."""
 
 
-def rows(source: BinaryIO, audience: Audience, reading: Reading, *, after: int = 0) -> Iterator[Row]:
+def rows(source: BinaryIO, audience: Audience, reading: Reading, *, after: int = 0) -> Generator[Row]:
     """The faultless lines one by one, the faults into `reading`; never raises for what is in the file. Lines up to
     `after` are passed by: they were read before.
     """

@@ -7,6 +7,7 @@ groups that the file names are created where they are missing. No more than a st
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -68,13 +69,14 @@ async def check(
 ) -> ImportReport:
     """What is wrong with the file and, where nothing is, what importing it would do. `tell` hears of each stretch."""
     reading, report = Reading(), report_of(Reading(), audience, dry_run=True)
-    comparing, rows = Writing(database, audience, report, at), csv_reading.rows(source, audience, reading)
-    while chunk := await asyncio.to_thread(next_chunk, rows):
-        if compares and not reading.errors:
-            async with database.reading() as session:
-                await comparing.compare(session, chunk)
-        if tell is not None:
-            await tell(reading.count)
+    comparing = Writing(database, audience, report, at)
+    with closing(csv_reading.rows(source, audience, reading)) as rows:
+        while chunk := await asyncio.to_thread(next_chunk, rows):
+            if compares and not reading.errors:
+                async with database.reading() as session:
+                    await comparing.compare(session, chunk)
+            if tell is not None:
+                await tell(reading.count)
     if reading.errors:
         return report_of(reading, audience, dry_run=True)
     report.rows = reading.count

@@ -380,6 +380,7 @@ def upgrade() -> None:
         )
     _keep_history()
     _create_care()
+    _create_imports()
 
 
 def _keep_history() -> None:
@@ -543,6 +544,43 @@ def _create_groups() -> None:
         batch_op.create_index(batch_op.f("ix_group_changes_subscriber_id"), ["subscriber_id"], unique=False)
 
 
+def _create_imports() -> None:
+    op.create_table(
+        "imports",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("audience", sa.String(length=30), nullable=False),
+        sa.Column("is_roll", sa.Boolean(), nullable=False),
+        sa.Column("is_agreed", sa.Boolean(), nullable=False),
+        sa.Column("file_name", sa.String(length=100), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("rows_done", sa.Integer(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("version", sa.String(length=40), nullable=False),
+        sa.Column("is_compared_again", sa.Boolean(), nullable=False),
+        sa.Column("report", sa.JSON(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("lease_id", sa.Uuid(), nullable=True),
+        sa.Column("leased_until", Instant(timezone=True), nullable=True),
+        sa.Column("created_at", Instant(timezone=True), nullable=False),
+        sa.Column("ended_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_imports")),
+    )
+    with op.batch_alter_table("imports", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_imports_ended_at"), ["ended_at"], unique=False)
+        batch_op.create_index("ix_imports_state", ["state", "id"], unique=False)
+
+    op.create_table(
+        "import_files",
+        sa.Column("import_id", sa.Uuid(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["import_id"], ["imports.id"], name=op.f("fk_import_files_import_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("import_id", name=op.f("pk_import_files")),
+    )
+
+
 def downgrade() -> None:
     _drop_care()
     with op.batch_alter_table("outbox", schema=None) as batch_op:
@@ -623,7 +661,15 @@ def downgrade() -> None:
 
 
 def _drop_care() -> None:
-    for table in ("search_words", "office_sessions", "group_changes", "invitations", "group_contacts"):
+    for table in (
+        "import_files",
+        "imports",
+        "search_words",
+        "office_sessions",
+        "group_changes",
+        "invitations",
+        "group_contacts",
+    ):
         op.drop_table(table)
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index("uq_tasks_open")
