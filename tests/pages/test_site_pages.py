@@ -129,7 +129,7 @@ async def test_an_item_tells_search_engines_and_shared_links_the_same(filled):
     assert properties["og:image"] == "https://bild.example/a.jpg"
 
 
-async def test_markup_in_a_title_is_text_everywhere(content):
+async def test_b7_markup_in_a_title_is_text_everywhere(content):
     title = "</script><script>alert(1)</script> {{7*7}} \"'"
     item = await content.published(title=title)
     tree = parsed((await content.site.get(f"/nyheter/{item['slug']}")).text)

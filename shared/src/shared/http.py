@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared import problems
+from shared import admission, problems
 from shared.clock import Clock
 from shared.correlation import accepted, correlated
 from shared.database import Database
 from shared.openapi import Application
+from shared.rates import Rates
 from shared.settings import Settings
 from shared.strict_json import StrictJsonMiddleware
 
@@ -60,6 +61,7 @@ def create_app(service: str, title: str, *, settings: Settings, database: Databa
     app.state.settings = settings
     app.state.database = database
     app.state.clock = clock
+    app.state.rates = Rates(settings.requests_per_key)
     problems.install(app)
     app.add_middleware(StrictJsonMiddleware)
     app.add_middleware(EdgeMiddleware, service=service)
@@ -92,7 +94,8 @@ class EdgeMiddleware:
 
         with correlated(trail):
             try:
-                await self._app(scope, receive, send_with_headers)
+                refused = admission.refusal(scope)
+                await (problems.response(refused) if refused else self._app)(scope, receive, send_with_headers)
             except Exception as error:
                 if answered:
                     problems.tell_crash(Request(scope, receive), error)

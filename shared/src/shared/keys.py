@@ -5,7 +5,9 @@ random bits, so a plain SHA-256 is enough; there is nothing to guess.
 """
 
 import hmac
+import math
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, plumbing
 from shared.problems import Problem
+from shared.rates import Rates
 
 api_keys = Table(
     "api_keys",
@@ -117,7 +120,9 @@ def require(scope: Scope) -> object:
     """A dependency that lets a request through when its key has `scope`; it yields the `Principal`."""
 
     async def authorise(request: Request, credentials: Credentials) -> Principal:
-        principal = await authenticate(request, credentials.credentials if credentials else "")
+        key = credentials.credentials if credentials else ""
+        _keep_to_rate(request.app.state.rates, key)
+        principal = await authenticate(request, key)
         if principal is None:
             raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
         if not principal.may(scope):
@@ -137,6 +142,14 @@ async def authenticate(request: Request, key: str) -> Principal | None:
         return None
     async with state.database.reading() as session:
         return await verify(session, key, state.clock.now())
+
+
+def _keep_to_rate(rates: Rates, key: str) -> None:
+    """429 where the key is used too often. Counted before it is looked up, so that a flood costs no query."""
+    wait_s = rates.wait_s(_digest(key), time.monotonic()) if key else 0.0
+    if wait_s:
+        limit = f"One key may call {rates.per_second} times a second (requests_per_key)."
+        raise Problem(429, detail=limit, headers={"Retry-After": str(math.ceil(wait_s))})
 
 
 def _digest(secret: str) -> str:

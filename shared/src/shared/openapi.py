@@ -1,6 +1,7 @@
 """The OpenAPI document of a service: what the house itself may answer stands in every operation, said once here.
 
-Whatever reads the database may answer 503; whatever takes a body may refuse it before the service looks at it.
+Whatever is asked for may be too much, or in a format that is not offered; whatever reads the database may answer 503;
+whatever takes a body may refuse it before the service looks at it.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 
 from shared.problems import documented
 
-EVERYWHERE = (503,)
+EVERYWHERE = (406, 429, 503)
 WITH_A_BODY = (400, 413, 415, 422)
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from shared import correlation
@@ -129,6 +130,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(DBAPIError, _on_database)
     app.add_exception_handler(PoolTimeout, _on_pool)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_crash)
 
 
@@ -195,6 +197,10 @@ async def _on_database(request: Request, error: Exception) -> Response:
 async def _on_pool(_request: Request, error: Exception) -> Response:
     log.warning("database_unavailable", error=type(error).__name__)
     return response(Problem(503, "database_unavailable", headers={"Retry-After": RETRY_AFTER_S}))
+
+
+async def _on_gone(_request: Request, _error: Exception) -> Response:
+    return response(Problem(400, detail="The body did not end."))  # read by nobody: the client hung up
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from shared.clock import Clock
 from shared.database import Database
 from shared.health import health_router
+from shared.http_connection import patient
 from shared.messaging.bus import Bus
 from shared.messaging.consumer import Consumer
 from shared.messaging.embedded import EmbeddedBus
@@ -34,7 +35,8 @@ log = structlog.get_logger()
 
 DRAIN_S = 10.0
 RESTART_AFTER_S = 1.0
-SLOW_CLIENT_S = 10
+SLOW_CLIENT_S = 10.0
+"""How long a client may leave a head, a body or an answer lying (`http_connection`)."""
 
 
 class Worker(Protocol):
@@ -121,10 +123,12 @@ def open_bus(settings: Settings) -> Bus:
 class HttpServer(uvicorn.Server):
     """Uvicorn that leaves signals to the process around it."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, *, slow_client_s: float = SLOW_CLIENT_S) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=patient(slow_client_s),
+                ws="none",
                 host=settings.host,
                 port=settings.port,
                 log_config=None,
@@ -132,7 +136,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=settings.trusted_proxies or None,
-                timeout_keep_alive=SLOW_CLIENT_S,
+                timeout_keep_alive=max(1, int(slow_client_s)),
                 timeout_graceful_shutdown=int(DRAIN_S),
                 lifespan="off",
             )

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     public_url: str = Field(default="http://localhost:8080", description="where readers reach the site")
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(description="newest first, comma between")
     admin_key: SecretStr | None = Field(default=None, description="accepted as the first admin key")
+    requests_per_key: int = Field(
+        default=100, ge=0, description="API calls a second with one key, five times that at once; 0 is no limit"
+    )
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console")
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"

@@ -164,19 +164,19 @@ async def test_what_publication_needs_is_named_field_by_field(content, fields, w
         ({"id": str(uuid4())}, "/id", "unknown_field"),
     ],
 )
-async def test_a_faulty_field_is_named(content, fields, pointer, code):
+async def test_b6_a_faulty_field_is_named(content, fields, pointer, code):
     answer = await content.api.post("/items", json={"kind": "news", "title": "T", **fields})
     assert answer.status_code == 422
     assert pointer in faults(answer)
     assert code is None or faults(answer)[pointer] == code
 
 
-async def test_text_is_kept_in_one_form_of_unicode(content):
+async def test_b6_text_is_kept_in_one_form_of_unicode(content):
     item = await content.draft(title="A\u030angstro\u0308m 👩\u200d👩\u200d👧")
     assert item["title"] == "Ångström 👩\u200d👩\u200d👧"
 
 
-async def test_an_edit_must_name_the_version_it_read(content):
+async def test_b12_an_edit_must_name_the_version_it_read(content):
     draft = await content.draft()
     path = f"/items/{draft['id']}"
     first = (await content.api.get(path)).headers["etag"]
@@ -195,7 +195,7 @@ async def test_an_edit_must_name_the_version_it_read(content):
     assert (await content.api.post(f"{path}/publish", headers={"If-Match": first})).status_code == 412
 
 
-async def test_two_edits_at_once_lose_nothing(content):
+async def test_b12_two_edits_at_once_lose_nothing(content):
     draft = await content.draft()
     path, etag = f"/items/{draft['id']}", (await content.api.get(f"/items/{draft['id']}")).headers["etag"]
     answers = await asyncio.gather(
@@ -221,7 +221,7 @@ async def test_whom_an_item_is_for_freezes_when_it_is_published(content, changes
     assert faults(answer) == {f"/{next(iter(changes))}": "frozen_field"}
 
 
-async def test_a_transition_that_does_not_fit_tells_the_present_state(content):
+async def test_b12_a_transition_that_does_not_fit_tells_the_present_state(content):
     draft = await content.draft()
     path = f"/items/{draft['id']}"
 
@@ -267,7 +267,7 @@ async def test_ten_publishes_at_once_publish_once(content):
     assert len(await content.outbox()) == 1
 
 
-async def test_a_retry_under_the_same_key_is_the_same_act(content):
+async def test_b11_a_retry_under_the_same_key_is_the_same_act(content):
     body, key = {"kind": "news", "title": "En gång", "audiences": ["public"]}, {"Idempotency-Key": "k-1"}
     first = await content.api.post("/items", json=body, headers=key)
     again = await content.api.post("/items", json=body, headers=key)
@@ -310,7 +310,7 @@ async def test_pages_of_the_list_hold_every_item_once(content):
         assert (await content.api.get(f"/items?{query}")).status_code == 422
 
 
-async def test_a_key_does_what_its_scopes_say_and_no_more(content):
+async def test_b15_a_key_does_what_its_scopes_say_and_no_more(content):
     draft = await content.draft()
     item = f"/items/{draft['id']}"
     read, write = await content.key("read"), await content.key("read", "write")
@@ -322,7 +322,7 @@ async def test_a_key_does_what_its_scopes_say_and_no_more(content):
     assert (await content.api.post(f"{item}/publish", headers=await content.key("publish"))).status_code == 202
 
 
-async def test_nothing_is_found_where_there_is_nothing(content):
+async def test_b15_nothing_is_found_where_there_is_nothing(content):
     nowhere = f"/items/{uuid4()}"
     for method, path, body in [
         ("GET", nowhere, None),

@@ -49,11 +49,11 @@ def test_a_longer_word_is_another_path(proxy: Proxy, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/%6detrics", "/./metrics", "//metrics"])
-def test_what_is_for_operations_stays_inside(proxy: Proxy, path: str) -> None:
+def test_b41_what_is_for_operations_stays_inside(proxy: Proxy, path: str) -> None:
     assert get(proxy, path)[0] == 404
 
 
-def test_what_a_client_claims_of_itself_is_not_passed_on(proxy: Proxy) -> None:
+def test_b18_what_a_client_claims_of_itself_is_not_passed_on(proxy: Proxy) -> None:
     body = get(proxy, "/", X_Forwarded_For="203.0.113.9", X_Forwarded_Proto="https", X_Forwarded_Host="evil.example")[1]
     headers = {name.lower(): value for name, value in json.loads(body)["headers"].items()}
     assert headers["x-forwarded-for"] == "127.0.0.1"

@@ -133,7 +133,7 @@ async def test_a_complaint_is_told_once_for_a_delivery(desk: Desk) -> None:
     assert await desk.state() == "sent"
 
 
-async def test_a_forged_return_path_changes_nothing(desk: Desk) -> None:
+async def test_b39_a_forged_return_path_changes_nothing(desk: Desk) -> None:
     genuine = desk.way_back
     at = genuine.index("+") + 20
     forged = genuine[:at] + ("a" if genuine[at] != "a" else "b") + genuine[at + 1 :]

@@ -78,7 +78,7 @@ async def test_a_delivery_shows_its_attempts_with_the_servers_reply_and_no_addre
     assert "person0" not in answer.text
 
 
-async def test_retry_by_hand(room: Room, client: httpx2.AsyncClient) -> None:
+async def test_b42_retry_by_hand(room: Room, client: httpx2.AsyncClient) -> None:
     room.sender.answer = lambda d: Outcome(FAILED, 554, fault=Fault.CONTENT)
     await room.hear(batch(snapshot(uuid4()), people(1)))
     await room.drain()

@@ -69,7 +69,7 @@ DOTS = ".\n..\n.\r\n\r\n.\r\nMAIL FROM:<x@y.example>\r\n.ett\n\r.\r" + "x" * 200
 
 
 @pytest.mark.parametrize("long", [False, True], ids=["one write", "several writes"])
-async def test_no_text_can_end_the_mail_or_begin_another(smtp_server: SmtpServer, long: bool) -> None:
+async def test_b38_no_text_can_end_the_mail_or_begin_another(smtp_server: SmtpServer, long: bool) -> None:
     body = DOTS + ("\n.\n" + "å" * 60) * (700 if long else 1)
     sent = to(content=of_item(item(body_text=body, lead=DOTS, title=".\r\n.\r\nBcc: x@y.example")), form=Form.PRESS)
     async with sending(smtp_server.url) as sender:

@@ -145,7 +145,7 @@ async def test_a_literal_address_is_judged_before_it_is_dialled(host: str, http_
 
 
 @pytest.mark.parametrize("odd", ["127.1", "0x7f000001", "2130706433", "0177.0.0.1"])
-async def test_odd_notations_are_never_dialled(odd: str, http_receiver: HttpReceiver) -> None:
+async def test_b31_odd_notations_are_never_dialled(odd: str, http_receiver: HttpReceiver) -> None:
     answer = await post(f"http://{odd}:{http_receiver.port}/hook", AddressPolicy())
     assert isinstance(answer, Silence)
     assert http_receiver.requests == []

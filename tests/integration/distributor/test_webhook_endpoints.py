@@ -99,7 +99,7 @@ async def test_a_new_endpoint_shows_its_secret_once(api: httpx2.AsyncClient, dat
     assert secret not in stored[0]
 
 
-async def test_a_secret_of_ones_own(api: httpx2.AsyncClient) -> None:
+async def test_b34_a_secret_of_ones_own(api: httpx2.AsyncClient) -> None:
     secret = "whsec_" + b64encode(b"k" * 24).decode()
     assert (await created(api, secret=secret))["secret"] == secret
     assert await complaint(await api.post(URL, json={**WANTED, "secret": secret})) == (422, "/secret", "secret_reused")
@@ -130,7 +130,7 @@ async def test_a_secret_of_ones_own(api: httpx2.AsyncClient) -> None:
         ("version", 7, "unknown_field"),
     ],
 )
-async def test_bad_fields_are_named(api: httpx2.AsyncClient, field: str, value: object, code: str) -> None:
+async def test_b33_bad_fields_are_named(api: httpx2.AsyncClient, field: str, value: object, code: str) -> None:
     changed = await api.patch(f"{URL}/{(await created(api))['id']}", json={field: value}, headers={"If-Match": "*"})
     assert await complaint(changed) == (422, f"/{field}", code)
     if field != "state":

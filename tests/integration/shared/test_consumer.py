@@ -1,6 +1,7 @@
 """A message is one transaction, and whatever goes wrong becomes a value; on both databases."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -160,12 +161,21 @@ async def test_f18_a_handler_that_hangs_is_stopped_and_the_database_is_free_agai
         (b"\xff\xfe", "undecodable", ""),
         (b"[]", "undecodable", ""),
         (body(id="not.an.id"), "undecodable", ""),
+        (body(id=None), "undecodable", ""),
+        (body(type=None), "undecodable", ""),
+        (body(type=""), "undecodable", ""),
+        (body(specversion="0.3"), "undecodable", ""),
+        (body(datacontenttype="text/plain"), "undecodable", ""),
+        pytest.param(gzip.compress(body()), "undecodable", "", id="packed"),
+        pytest.param(b"[" * 100_000, "undecodable", "", id="deep"),
+        (body(time="2999-01-01T00:00:00Z"), "from_the_future", "se.budkavle.recipient.erased.v1"),
+        pytest.param(b" " * 20_000_000, "too_large", "", id="20 MB"),
         (body(type="se.budkavle.recipient.erased.v2"), "unknown_type", "se.budkavle.recipient.erased.v2"),
         (body(type="se.budkavle.weather.changed.v1"), "unknown_type", "se.budkavle.weather.changed.v1"),
         (body(data={"version": 0}), "invalid_data", "se.budkavle.recipient.erased.v1"),
     ],
 )
-async def test_what_cannot_be_understood_is_parked_at_once(
+async def test_b36_what_cannot_be_understood_is_parked_at_once(
     database: Database, raw: bytes, reason: str, event_type: str
 ) -> None:
     async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:

@@ -1,7 +1,9 @@
 """The HTTP habits on both databases: a 2xx is on disk, a POST is done once, every error is a problem that says what to mend."""
 
 import asyncio
+import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,8 @@ from shared.settings import Settings
 
 ADMIN_KEY = "the-first-admin-key-0123456789"
 AT = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
+
+BOMB = gzip.compress(b" " * 20_000_000)
 
 metadata = MetaData()
 notes = Table(
@@ -86,6 +90,10 @@ def _routes(app: FastAPI, clock: FixedClock) -> None:
     @app.get("/notes")
     async def listing(session: Reading, limit: int = 10) -> dict[str, int]:
         return {"count": await session.scalar(select(func.count()).select_from(notes)) or 0}
+
+    @app.get("/api/formats")
+    async def formats() -> str:
+        return "as json"
 
     @app.post("/raise-after-write")
     async def fail(session: Writing) -> None:
@@ -165,7 +173,7 @@ async def test_a_problem_rolls_back(site: Site) -> None:
     assert await site.count() == 0
 
 
-async def test_the_same_key_gives_the_same_answer_and_one_creation(site: Site) -> None:
+async def test_b11_ten_at_once_with_the_same_key_are_one_creation(site: Site) -> None:
     headers = {"Idempotency-Key": "once"}
     answers = await asyncio.gather(
         *(site.client.post("/notes", json={"text": "once"}, headers=headers) for _ in range(10))
@@ -177,7 +185,7 @@ async def test_the_same_key_gives_the_same_answer_and_one_creation(site: Site) -
     assert await site.count() == 1
 
 
-async def test_a_key_belongs_to_one_request_one_caller_and_one_day(site: Site) -> None:
+async def test_b11_a_key_belongs_to_one_request_one_caller_and_one_day(site: Site) -> None:
     async def post(text: str, **headers: str) -> httpx2.Response:
         return await site.client.post("/notes", json={"text": text}, headers={"Idempotency-Key": "k", **headers})
 
@@ -200,7 +208,7 @@ async def test_a_key_whose_work_failed_is_free_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
-async def test_a_key_that_is_none_is_refused(site: Site, key: str) -> None:
+async def test_b11_a_key_that_is_none_is_refused(site: Site, key: str) -> None:
     answer = await site.client.post("/notes", json={"text": "x"}, headers={"Idempotency-Key": key})
     the_problem(answer, 400, "invalid_idempotency_key")
 
@@ -219,16 +227,52 @@ async def test_a_key_that_is_none_is_refused(site: Site, key: str) -> None:
         (rb'{"text":"\ud800"}', 422, "invalid_text", "/"),
         (rb'{"text":"nul \u0000"}', 422, "invalid_text", "/text"),
         (rb'{"\u0000":"x"}', 422, "invalid_text", "/"),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
+)
+async def test_b1_text_that_is_no_json_or_no_text_is_refused_and_the_place_named(
+    site: Site, body: bytes, status: int, code: str, pointer: str | None
+) -> None:
+    await _refused(site, body, status, code, pointer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
         (b'{"text":"a","text":"b"}', 422, "duplicate_field", "/text"),
         (b'{"text":"x","inner":{"a":[NaN]}}', 422, "invalid_number", None),
         (b'{"text":"x","inner":{"a":[-Infinity]}}', 422, "invalid_number", None),
         (b'{"text":"x","inner":{"a":[1,1e400]}}', 422, "invalid_number", "/inner/a/1"),
         (b'{"text":"x","parent":9223372036854775808}', 422, "invalid_number", None),
         (b'{"text":"x","parent":' + b"9" * 5000 + b"}", 422, "invalid_number", None),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
+)
+async def test_b2_json_with_more_than_one_meaning_is_refused_and_the_field_named(
+    site: Site, body: bytes, status: int, code: str, pointer: str | None
+) -> None:
+    await _refused(site, body, status, code, pointer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
         (b'{"text":' + b"[" * 10_000 + b"]" * 10_000 + b"}", 400, "malformed_json", None),
         (b'{"text":' + b"[" * 100 + b"]" * 100 + b"}", 400, "malformed_json", None),
         (b'{"text":"' + b"x" * 2_000_000 + b'"}', 413, "payload_too_large", None),
         (b"[" + b"1," * 900_000 + b"1]", 422, "invalid_request", "/"),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
+)
+async def test_b3_what_is_too_deep_too_long_or_too_large_is_refused_in_time(
+    site: Site, body: bytes, status: int, code: str, pointer: str | None
+) -> None:
+    await _refused(site, body, status, code, pointer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "pointer"),
+    [
         (b'{"text":"x","id":7}', 422, "invalid_request", "/id"),
         (b'{"text":""}', 422, "invalid_request", "/text"),
         (b'{"text":"x","at":"2026-11-22T08:30:00"}', 422, "invalid_request", "/at"),
@@ -237,16 +281,22 @@ async def test_a_key_that_is_none_is_refused(site: Site, key: str) -> None:
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
 )
-async def test_json_with_more_than_one_meaning_is_refused_and_the_field_named(
+async def test_b5_what_is_not_there_to_be_set_and_what_has_the_wrong_form_is_named(
     site: Site, body: bytes, status: int, code: str, pointer: str | None
 ) -> None:
+    await _refused(site, body, status, code, pointer)
+
+
+async def _refused(site: Site, body: bytes, status: int, code: str, pointer: str | None) -> None:
+    began = time.monotonic()
     answer = await site.client.post("/notes", content=body, headers={"Content-Type": "application/json"})
     document = the_problem(answer, status, code)
     assert [error["pointer"] for error in document["errors"]] == ([pointer] if pointer else [])
+    assert time.monotonic() - began < 5
     assert await site.count() == 0
 
 
-async def test_a_body_that_has_no_end_is_cut_off(site: Site) -> None:
+async def test_b3_a_body_that_has_no_end_is_cut_off(site: Site) -> None:
     """Chunked, without a length, and never finished."""
     assert await _stream(site.app, b"application/json") == (413, "payload_too_large")
 
@@ -276,26 +326,100 @@ async def _stream(app: Any, content_type: bytes, *, chunk: bytes = b" " * 100_00
 @pytest.mark.parametrize(
     "content_type", [b"text/plain", b"multipart/form-data; boundary=x", b"application/octet-stream"]
 )
-async def test_an_endless_body_of_another_type_is_not_read_either(site: Site, content_type: bytes) -> None:
+async def test_b3_an_endless_body_of_another_type_is_not_read_either(site: Site, content_type: bytes) -> None:
     assert await _stream(site.app, content_type) == (413, "payload_too_large")
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_json_under_another_name_is_refused(site: Site, content_type: str) -> None:
+async def test_b4_json_under_another_name_is_refused(site: Site, content_type: str) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     answer = await site.client.post("/notes", content=b'{"text":"x"}', headers=headers)
     the_problem(answer, 415, "unsupported_media_type")
     assert await site.count() == 0
 
 
-async def test_where_nothing_is_and_where_the_method_is_wrong(site: Site) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip"])
+async def test_b4_a_packed_body_is_not_unpacked(site: Site, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    answer = await site.client.post("/notes", content=BOMB, headers=headers)
+    the_problem(answer, 415, "unsupported_media_type")
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("image/webp", 406),
+        ("text/html,application/xhtml+xml", 406),
+        ("application/json;q=0", 406),
+        ("nonsense", 406),
+        ("text/html, */*;q=0.1", 200),
+        ("application/*", 200),
+        ("application/json; charset=utf-8", 200),
+        ("", 200),
+    ],
+)
+async def test_b4_a_format_that_is_not_offered_is_said_so(site: Site, accept: str, status: int) -> None:
+    answer = await site.client.get("/api/formats", headers={"Accept": accept})
+    assert answer.status_code == status
+    if status == 406:
+        assert "application/json" in the_problem(answer, 406, "not_acceptable")["detail"]
+
+
+async def test_b16_where_nothing_is_and_where_the_method_is_wrong(site: Site) -> None:
     the_problem(await site.client.get("/nowhere"), 404, "not_found")
     wrong = await site.client.put("/notes", json={})
     the_problem(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET, POST"
+    traced = await site.client.request("TRACE", "/notes")
+    the_problem(traced, 405, "method_not_allowed")
+    assert traced.headers["allow"] == "GET, POST"
+    for path in ("/%2e%2e/notes", "/%2e%2e%2f%2e%2e%2fetc/passwd", "//notes", "/notes%00", "/notes;x=1"):
+        the_problem(await site.client.send(_raw(site, path)), 404, "not_found")
+    assert (await site.client.get("/notes", params={"q": "x" * 8_000})).status_code == 200
 
 
-async def test_a_query_parameter_is_named_with_a_question_mark(site: Site) -> None:
+def _raw(site: Site, path: str) -> httpx2.Request:
+    """The path as it is written here: the client would tidy it up."""
+    request = site.client.build_request("GET", "http://test/")
+    request.url = request.url.copy_with(raw_path=path.encode())
+    return request
+
+
+async def test_b17_a_key_that_is_used_too_often_is_told_its_limit_and_no_other_is(site: Site) -> None:
+    flood, other = await site.key(Scope.READ), await site.key(Scope.READ)
+    site.app.state.rates.per_second = 2
+    answers = [await site.client.get("/r", headers={"Authorization": f"Bearer {flood}"}) for _ in range(90)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert 0 < len(refused) <= 80, "ten at once, and two a second since"
+    document = the_problem(refused[-1], 429, "too_many_requests")
+    assert "2 times a second (requests_per_key)" in document["detail"]
+    assert refused[-1].headers["retry-after"] == "1"
+    assert (await site.client.get("/r", headers={"Authorization": f"Bearer {other}"})).status_code == 200
+    assert (await site.client.get("/notes")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"X-Forwarded-For": "10.0.0.1"},
+        {"Forwarded": "for=10.0.0.1;host=evil.example"},
+        {"X-Forwarded-Host": "evil.example"},
+        {"X-User": "admin"},
+        {"X-Forwarded-User": "admin"},
+        {"X-Original-URL": "/a"},
+        {"X-HTTP-Method-Override": "POST"},
+        {"Host": "evil.example"},
+    ],
+)
+async def test_b18_what_a_caller_claims_of_itself_opens_nothing(site: Site, claim: dict[str, str]) -> None:
+    the_problem(await site.client.get("/a", headers=claim), 401, "unauthorized")
+    answer = await site.client.get("/notes", headers=claim)
+    assert answer.json() == {"count": 0}
+    assert "evil" not in answer.text + str(answer.headers)
+
+
+async def test_b16_a_query_parameter_is_named_with_a_question_mark(site: Site) -> None:
     document = the_problem(await site.client.get("/notes?limit=many"), 422, "invalid_request")
     (error,) = document["errors"]
     assert (error["pointer"], error["code"], error["message_sv"]) == ("?limit", "int_parsing", "Skriv ett heltal.")
@@ -337,7 +461,7 @@ async def test_a_database_that_is_away_is_a_503_that_says_when_to_return(site: S
     assert answer.headers["retry-after"] == "5"
 
 
-async def test_a_key_opens_what_its_scopes_say_and_admin_opens_all(site: Site) -> None:
+async def test_b15_a_key_opens_what_its_scopes_say_and_admin_opens_all(site: Site) -> None:
     for scope, opens in (
         (Scope.READ, {"/r"}), (Scope.WRITE, {"/w"}), (Scope.PUBLISH, {"/p"}), (Scope.ADMIN, {"/r", "/w", "/p", "/a"}),
     ):  # fmt: skip
@@ -348,7 +472,7 @@ async def test_a_key_opens_what_its_scopes_say_and_admin_opens_all(site: Site) -
         assert statuses == {path: 200 if path in opens else 403 for path in statuses}
 
 
-async def test_what_is_no_key_is_refused_and_told_how(site: Site) -> None:
+async def test_b15_what_is_no_key_is_refused_and_told_how(site: Site) -> None:
     good = await site.key(Scope.READ)
     wrong = [
         None, "", "Bearer", "Bearer ", f"Basic {good}", f"Bearer {good}x", f"Bearer {good[:-1]}", f"Bearer x{good}",

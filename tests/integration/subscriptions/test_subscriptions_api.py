@@ -56,7 +56,7 @@ async def test_an_import_is_done_once_and_a_dry_run_never(office: AsyncClient) -
     assert outcome(await send(office, changed)) == (0, 2, 1)
 
 
-async def test_a_faulty_line_lets_nothing_in(office: AsyncClient) -> None:
+async def test_b28_a_faulty_line_lets_nothing_in(office: AsyncClient) -> None:
     faulty = COUNCILLORS + "x@;;Kommunfullmäktige;Kalmar;;\n"
     refused = await send(office, faulty)
     assert refused.status_code == 422

@@ -264,7 +264,7 @@ async def everything(database: Database) -> dict[str, list[Any]]:
         return {table.name: sorted(map(str, await session.execute(select(table)))) for table in tables}
 
 
-async def test_a_scanner_that_follows_every_link_changes_nothing(
+async def test_b20_a_scanner_that_follows_every_link_changes_nothing(
     team: Team, database: Database, register: Register, clock: FixedClock, service: Service
 ) -> None:
     paper = await register.organisation("newsroom", "Barometern")

@@ -72,7 +72,7 @@ def check_page(html: str) -> None:
         pytest.param({"content": b"a" * 70_000, "headers": URLENCODED}, 413, id="too large"),
     ],
 )  # fmt: skip
-async def test_one_click(
+async def test_b21_one_click(
     body: dict[str, Any], status: int, out: str, politician: str, reader: AsyncClient, office: AsyncClient
 ) -> None:
     answer = await reader.post(out, **body)
@@ -82,7 +82,7 @@ async def test_one_click(
     assert left == (["politician"] if status == 200 else [])
 
 
-async def test_one_click_twice_and_after_erasure(
+async def test_b21_one_click_twice_and_after_erasure(
     out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
 ) -> None:
     for _ in range(2):
@@ -96,7 +96,7 @@ async def test_one_click_twice_and_after_erasure(
     assert len(await emitted(database)) == before
 
 
-async def test_scanners_change_nothing(
+async def test_b20_scanners_change_nothing(
     out: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
 ) -> None:
     before = await shown(office, politician)
@@ -135,7 +135,7 @@ async def test_the_button_and_the_way_back(out: str, politician: str, reader: As
         {"origin": "https://nyheter.example.evil.example", "sec-fetch-site": "same-origin"},
     ],
 )
-async def test_another_site_cannot_post(
+async def test_b22_another_site_cannot_post(
     headers: dict[str, str], out: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient
 ) -> None:
     before = await shown(office, politician)
@@ -144,7 +144,7 @@ async def test_another_site_cannot_post(
     assert await shown(office, politician) == before
 
 
-async def test_every_dead_link_gets_the_same_page(
+async def test_b19_every_dead_link_gets_the_same_page(
     out: str, page: str, politician: str, register: Register, reader: AsyncClient, office: AsyncClient
 ) -> None:
     token, stranger = page.rpartition("/")[2], Links("", TokenSigner(["x" * 40]))
@@ -219,7 +219,7 @@ async def test_choices_are_saved_and_told(
         ({"audiences": ["<script>alert(1)</script>"]}, "Ett av valen finns inte längre"),
     ],
 )
-async def test_bad_input_loses_nothing_typed(
+async def test_b27_bad_input_loses_nothing_typed(
     fields: dict[str, Any], message: str, page: str, politician: str, reader: AsyncClient, office: AsyncClient
 ) -> None:
     before = await shown(office, politician)
@@ -267,7 +267,7 @@ async def test_the_page_speaks_the_subscribers_language(
         assert text not in english.text
 
 
-async def test_a_new_link_is_mailed_and_tells_strangers_nothing(
+async def test_b24_a_new_link_is_mailed_and_tells_strangers_nothing(
     politician: str, reader: AsyncClient, database: Database, clock: FixedClock
 ) -> None:
     known = await reader.post("/prenumeration", data={"email": "Anna.Andersson@KALMAR.example"}, headers=OWN)

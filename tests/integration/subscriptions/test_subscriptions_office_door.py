@@ -154,7 +154,7 @@ async def test_another_key_in_the_settings_ends_the_sessions_of_the_former(
         {**FROM_HERE, "Sec-Fetch-Site": "same-site"},
     ],
 )
-async def test_a_form_on_another_site_does_nothing(clerk: Clerk, service: Service, headers: dict[str, str]) -> None:
+async def test_b22_a_form_on_another_site_does_nothing(clerk: Clerk, service: Service, headers: dict[str, str]) -> None:
     """B22."""
     await clerk.sign_in()
     for path in ("/kansli/logga-ut", "/kansli/logga-in"):
@@ -166,7 +166,7 @@ async def test_a_form_on_another_site_does_nothing(clerk: Clerk, service: Servic
     "onward",
     ["//evil.example/kansli", "https://evil.example/kansli/", "/\\evil.example", "/kansliet", "", "/kansli\\@evil"],
 )
-async def test_signing_in_leads_nowhere_else(clerk: Clerk, onward: str) -> None:
+async def test_b30_signing_in_leads_nowhere_else(clerk: Clerk, onward: str) -> None:
     """B30."""
     assert (await clerk.sign_in(onward=onward)).headers["location"] == "/kansli"
 

@@ -184,7 +184,7 @@ async def test_an_address_is_confirmed_at_the_new_one_told_to_the_old_one_and_ta
 
 
 @ONLY_SQLITE
-async def test_an_address_change_that_is_not_confirmed_or_not_possible(
+async def test_b26_an_address_change_that_is_not_confirmed_or_not_possible(
     page: str,
     person: str,
     register: Register,
@@ -218,7 +218,7 @@ async def test_an_address_change_that_is_not_confirmed_or_not_possible(
     assert (await state(office, person))["address"] == "anna.andersson@kalmar.example"
 
 
-async def test_erasing_leaves_the_address_in_no_table(
+async def test_b29_erasing_leaves_the_address_in_no_table(
     page: str,
     register: Register,
     reader: AsyncClient,

@@ -173,7 +173,7 @@ def the_summary_leads_somewhere(html: str) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_a_scanner_that_presses_everything_in_every_mail_ends_and_leaves_a_way_back(
+async def test_b20_a_scanner_that_presses_everything_in_every_mail_ends_and_leaves_a_way_back(
     page: str, out: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
 ) -> None:
     before = await stands(office, politician)
@@ -239,7 +239,7 @@ async def test_the_history_is_append_only_and_outlives_the_person_without_naming
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_links_that_are_not_ours_open_one_and_the_same_page(
+async def test_b19_links_that_are_not_ours_open_one_and_the_same_page(
     page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database, service: Service
 ) -> None:
     await reader.post(page, data={**SAVED, "topics": ["young_adults"]}, headers=OWN)

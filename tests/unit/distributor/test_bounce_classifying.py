@@ -132,7 +132,7 @@ def hostile() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_hostile_mail_costs_little(name: str) -> None:
+def test_b39_hostile_mail_costs_little(name: str) -> None:
     raw = hostile()[name]
     costs = []
     for _ in range(3):  # the best of three: others use the machine too
@@ -149,7 +149,7 @@ def test_hostile_mail_costs_little(name: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=2000))
-def test_no_bytes_raise(raw: bytes) -> None:
+def test_b39_no_bytes_raise(raw: bytes) -> None:
     assert isinstance(classify(raw), Report)
 
 

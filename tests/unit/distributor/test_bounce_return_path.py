@@ -39,7 +39,7 @@ def test_it_survives_relays_that_rewrite_return_paths() -> None:
 
 
 @given(st.uuids(), st.data())
-def test_one_letter_changed_is_a_forgery(delivery_id: UUID, data: st.DataObject) -> None:
+def test_b39_one_letter_changed_is_a_forgery(delivery_id: UUID, data: st.DataObject) -> None:
     address = PATHS.of(delivery_id)
     at = data.draw(st.integers(len("studs+"), len("studs+") + 47))
     letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))

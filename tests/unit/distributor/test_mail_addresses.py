@@ -53,7 +53,7 @@ def test_what_is_no_address_is_refused(address):
 
 
 @given(st.text() | st.from_regex(r"\A[^@]{1,9}@[^@]{1,9}\Z"))
-def test_no_address_can_end_a_command(address):
+def test_b37_no_address_can_end_a_command(address):
     try:
         text = wire_address(address).text
     except InvalidAddress:

@@ -288,7 +288,7 @@ def test_a_withdrawal_tells_why_and_never_repeats_the_text(composer):
             assert "412 unga vuxna" not in part and "Insatsen" not in part
 
 
-def test_what_stands_between_braces_stays(composer):
+def test_b8_what_stands_between_braces_stays(composer):
     tricky = "{{7*7}} {% raw %} ${x} %(y)s %s {# nej #}"
     content = of_item(item(title=tricky, lead=tricky, body_text=tricky, body_html=f"<p>{tricky}</p>"))
     data = composer.compose(dispatch(content, form=Form.PRESS, reason=tricky)).data
@@ -298,7 +298,7 @@ def test_what_stands_between_braces_stays(composer):
     assert html_of(data).count(tricky) >= 4
 
 
-def test_markup_in_plain_fields_is_shown_not_obeyed(composer):
+def test_b7_markup_in_plain_fields_is_shown_not_obeyed(composer):
     nasty = '"><img src=x onerror=alert(1)>&amp;'
     content = of_item(item(title=nasty, lead=nasty))
     html = html_of(composer.compose(dispatch(content, reason=nasty, preferences_url=f"{ORIGIN}/?a=1&b='\"")).data)
@@ -424,7 +424,7 @@ def one_line(text):
 
 @trials(max_examples=150, deadline=None)
 @given(title=WORDS, reason=WORDS, name=WORDS, lead=WORDS, body=WORDS)
-def test_whatever_is_written_is_read_back_and_nothing_more(title, reason, name, lead, body):
+def test_b37_whatever_is_written_is_read_back_and_nothing_more(title, reason, name, lead, body):
     sender = Composer(settings(sender_name=name))
     content = of_item(item(title=title, lead=lead, body_text=body, kind=Kind.NEWS))
     mail = sender.compose(dispatch(content, form=Form.PRESS, reason=reason))
@@ -450,7 +450,7 @@ def test_whatever_is_written_is_read_back_and_nothing_more(title, reason, name, 
 
 
 @given(st.text() | st.text(alphabet="a=. \t\n😀", max_size=400))
-def test_quoted_printable_comes_back_and_leaves_room_for_a_soft_break(text):
+def test_b38_quoted_printable_comes_back_and_leaves_room_for_a_soft_break(text):
     text = text.replace("\r", "")
     data = quoted_printable(text)
 

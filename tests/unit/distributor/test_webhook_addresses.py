@@ -118,7 +118,7 @@ PUBLIC = (
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_never_dialled_whatever_the_settings(address: str) -> None:
+def test_b32_never_dialled_whatever_the_settings(address: str) -> None:
     assert STRICT.denial(address) is NEVER[address]
     assert WIDE.denial(address) is NEVER[address]
     assert WIDE.denial(address, encrypted=False) is not None

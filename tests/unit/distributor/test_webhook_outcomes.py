@@ -106,7 +106,7 @@ def test_retry_after_never_raises_and_never_leaves_its_bounds(text: str) -> None
 
 
 @given(st.binary(max_size=9000))
-def test_words_are_harmless(raw: bytes) -> None:
+def test_b35_words_are_harmless(raw: bytes) -> None:
     shown = readable(raw)
     assert shown.isprintable()
     assert len(shown.encode()) <= 4096

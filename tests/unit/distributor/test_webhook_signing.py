@@ -74,7 +74,7 @@ def test_secrets_of_the_right_size(size: int) -> None:
         "whsec_" + "å" * 40,
     ],
 )
-def test_what_is_no_secret(secret: str) -> None:
+def test_b34_what_is_no_secret(secret: str) -> None:
     with pytest.raises(InvalidSecret):
         key_of(secret)
 

@@ -52,7 +52,7 @@ def test_what_may_be_and_how_it_is_kept(written: str, kept: str) -> None:
         "https://nyheter.forbundet.example/x", "https://NYHETER.forbundet.example:8443/",
     ],
 )  # fmt: skip
-def test_what_may_not_be(url: str) -> None:
+def test_b31_what_may_not_be(url: str) -> None:
     with pytest.raises(UrlNotAllowed) as refused:
         checked_url(url, STRICT, own_url=OWN)
     assert str(refused.value)
@@ -77,12 +77,12 @@ def test_loopback_where_the_operator_allows_it(url: str) -> None:
         "http://[::ffff:169.254.169.254]/",
     ],
 )
-def test_loopback_opens_nothing_else(url: str) -> None:
+def test_b32_loopback_opens_nothing_else(url: str) -> None:
     with pytest.raises(UrlNotAllowed):
         checked_url(url, LOOPBACK, own_url="http://localhost:8080")
 
 
-def test_an_intranet_where_the_operator_allows_it() -> None:
+def test_b32_an_intranet_where_the_operator_allows_it() -> None:
     for url in (
         "http://10.20.0.1/x",
         "https://10.20.255.255:8443/",
@@ -96,7 +96,7 @@ def test_an_intranet_where_the_operator_allows_it() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://10.1.2.3/hook", "http://10.1.2.3/hook", "https://[fd12::1]/hook"])
-def test_a_refused_private_address_names_the_setting_that_allows_it(url: str) -> None:
+def test_b32_a_refused_private_address_names_the_setting_that_allows_it(url: str) -> None:
     with pytest.raises(UrlNotAllowed) as refused:
         checked_url(url, STRICT, own_url="https://forbundet.example")
     assert "BUDKAVLE_WEBHOOK_ALLOWED_NETWORKS" in str(refused.value)

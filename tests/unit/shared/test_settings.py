@@ -53,7 +53,7 @@ def test_good_settings_are_read() -> None:
         ("LOG_FORMAT", "xml", "json|console"),
     ],
 )
-def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(name: str, value: str | None, says: str) -> None:
+def test_b40_a_wrong_value_stops_the_start_with_one_line_that_names_it(name: str, value: str | None, says: str) -> None:
     stopped = start(**{f"BUDKAVLE_{name}": value})
     assert stopped.returncode == 78
     (line,) = stopped.stderr.splitlines()
@@ -61,7 +61,7 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(name: str, va
     assert "hunter2" not in line + stopped.stdout
 
 
-def test_several_faults_are_told_at_once() -> None:
+def test_b40_several_faults_are_told_at_once() -> None:
     stopped = start(BUDKAVLE_DATABASE_URL=None, BUDKAVLE_PORT="x")
     (line,) = stopped.stderr.splitlines()
     assert "BUDKAVLE_DATABASE_URL" in line and "BUDKAVLE_PORT" in line

@@ -27,7 +27,7 @@ def test_what_was_signed_is_read_again_and_always_the_same(claim: Claim) -> None
 
 
 @given(claims)
-def test_a_token_opens_nothing_but_what_it_was_made_for(claim: Claim) -> None:
+def test_b19_a_token_opens_nothing_but_what_it_was_made_for(claim: Claim) -> None:
     token = SIGNER.sign("one_click", claim)
     for purpose in ("preferences", "one_clic", "one_click\0", ""):
         with pytest.raises(InvalidToken):
@@ -41,7 +41,7 @@ def test_a_purpose_cannot_lend_bytes_to_the_claim() -> None:
     )
 
 
-def test_every_flipped_bit_is_noticed() -> None:
+def test_b19_every_flipped_bit_is_noticed() -> None:
     token = SIGNER.sign("preferences", Claim(UUID(int=7), 3, "x")).encode()
     for place in range(len(token)):
         for bit in range(8):
@@ -78,7 +78,7 @@ def test_a_payload_of_any_length_is_no_crash(length: int) -> None:
         lambda t: t + "A" * MAX_TOKEN_LENGTH,
     ],
 )
-def test_another_spelling_is_another_token(change) -> None:
+def test_b19_another_spelling_is_another_token(change) -> None:
     with pytest.raises(InvalidToken):
         SIGNER.verify("p", change(SIGNER.sign("p", Claim(UUID(int=7), 3))))
 

@@ -230,7 +230,7 @@ def test_a_dead_letter_of_any_bytes_can_be_shown(budkavle: Budkavle, directory: 
     assert "eva@kalmar.example" not in shown.output
 
 
-def test_a_dead_letter_goes_back_to_its_queue_once(budkavle: Budkavle, directory: Path) -> None:
+def test_b42_a_dead_letter_goes_back_to_its_queue_once(budkavle: Budkavle, directory: Path) -> None:
     budkavle("migrate")
     body = json.dumps(BODY).encode()
     key = dead(directory, body)
@@ -300,7 +300,7 @@ def test_a_body_that_would_die_again_is_refused(budkavle: Budkavle, directory: P
 
 
 @pytest.mark.parametrize("command", ["show", "replay"])
-def test_an_unknown_dead_letter_is_said_to_be_unknown(budkavle: Budkavle, command: str) -> None:
+def test_b42_an_unknown_dead_letter_is_said_to_be_unknown(budkavle: Budkavle, command: str) -> None:
     budkavle("migrate")
     key = uuid4()
     assert f"no dead letter {key}" in one_line(budkavle("dead", command, key))

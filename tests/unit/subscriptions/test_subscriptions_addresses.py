@@ -18,7 +18,7 @@ from subscriptions.addresses import InvalidAddress, _validated, parse
         ("a+b@kalmar.example", "a+b@kalmar.example", "a+b@kalmar.example"),
     ],
 )
-def test_accepted(typed: str, text: str, key: str) -> None:
+def test_b23_what_is_an_address_is_normalised(typed: str, text: str, key: str) -> None:
     address = parse(typed)
     assert (address.text, address.key) == (text, key)
 
@@ -45,7 +45,7 @@ def test_accepted(typed: str, text: str, key: str) -> None:
         ("a@-b.se", ""),
     ],
 )
-def test_refused(typed: str, reason: str) -> None:
+def test_b23_what_is_no_address_is_refused_with_the_reason(typed: str, reason: str) -> None:
     with pytest.raises(InvalidAddress) as caught:
         parse(typed)
     assert reason in caught.value.message

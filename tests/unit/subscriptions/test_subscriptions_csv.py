@@ -30,7 +30,7 @@ def faults(reading: csv_reading.Reading) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_encodings(encoding: str, line_end: str) -> None:
+def test_b28_encodings(encoding: str, line_end: str) -> None:
     reading = read((HEADER + ANNA).replace("\n", line_end), encoding=encoding)
     assert faults(reading) == []
     [row] = reading.rows
@@ -46,7 +46,7 @@ def test_commas_english_names_and_quotes() -> None:
     assert (row.name, row.municipalities) == ("Ek, Anna", {"0881", "0885"})
 
 
-def test_every_fault_is_named_by_line_and_column() -> None:
+def test_b28_every_fault_is_named_by_line_and_column() -> None:
     text = HEADER + (
         "anna@kalmar;;Kommunfullmäktige;Kalmar;;;sv\n"
         "bo@kalmar.example;;;Stockholm;2026-13-01;;de\n"
@@ -87,22 +87,22 @@ def test_every_fault_is_named_by_line_and_column() -> None:
         (b"x" * 20_000_001, "file_too_large"),
     ],
 )
-def test_files_that_are_no_list(raw: bytes, code: str) -> None:
+def test_b28_files_that_are_no_list(raw: bytes, code: str) -> None:
     assert faults(read(raw)) == [(1, "", code)]
 
 
-def test_a_quote_that_never_ends() -> None:
+def test_b28_a_quote_that_never_ends() -> None:
     assert faults(read(HEADER + 'a@kalmar.example;"Anna;K;;;;\nb@kalmar.example;;K;;;;\n'))[0][2] == "malformed_csv"
 
 
-def test_lines_that_contradict_or_repeat_each_other() -> None:
+def test_b28_lines_that_contradict_or_repeat_each_other() -> None:
     text = HEADER + ANNA + ANNA + "ANNA@kalmar.example;Anna Berg;Regionfullmäktige;;;;sv\n"
     assert faults(read(text)) == [(3, "email", "duplicate_line"), (4, "name", "conflicting_lines")]
     papers = "email;redaktion;bevakar\na@barometern.example;Barometern;Kalmar\nb@barometern.example;barometern;Nybro\n"
     assert faults(read(papers, Audience.NEWSROOM)) == [(3, "municipality", "conflicting_lines")]
 
 
-def test_a_formula_is_no_address_and_a_name_stays_text() -> None:
+def test_b28_a_formula_is_no_address_and_a_name_stays_text() -> None:
     reading = read(HEADER + "=cmd();=1+1;Kommunfullmäktige;;;;\nb@kalmar.example;=1+1;Kommunfullmäktige;;;;\n")
     assert faults(reading) == [(2, "email", "invalid_email")]
     assert reading.rows[0].name == "=1+1"

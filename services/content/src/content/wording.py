@@ -22,6 +22,8 @@ BIDI_OVERRIDES = r"\u202a-\u202e\u2066-\u2069"
 NONCHARACTERS = r"\ufffe\uffff"  # XML 1.0 has no way to write them
 UNWANTED = re.compile(f"[{CONTROLS}{BREAKS}{BIDI_OVERRIDES}{NONCHARACTERS}]")
 UNWANTED_IN_LINE = re.compile(UNWANTED.pattern[:-1] + r"\t\n]")
+NOT_IN_ADDRESS = re.compile(rf"[\s{CONTROLS}{BIDI_OVERRIDES}\\]|:///")
+"""What a parser of addresses would quietly drop or read as something else."""
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
 
 _web_address = TypeAdapter(HttpUrl)
@@ -46,12 +48,15 @@ def visible(text: str) -> str:
 
 def web_address(text: str) -> str:
     """An absolute http or https address, without user information; international names in punycode."""
+    whole = refusal(
+        "invalid_url", "Write the whole address, beginning with https://.", "Skriv hela adressen, med https://."
+    )
+    if NOT_IN_ADDRESS.search(text):
+        raise whole
     try:
         url = _web_address.validate_python(text)
     except ValidationError as error:
-        raise refusal(
-            "invalid_url", "Write the whole address, beginning with https://.", "Skriv hela adressen, med https://."
-        ) from error
+        raise whole from error
     if url.username or url.password:
         raise refusal("invalid_url", "The address must hold no user name.", "Adressen får inte innehålla användarnamn.")
     return str(url)

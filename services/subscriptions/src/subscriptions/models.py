@@ -217,6 +217,7 @@ class SignUp(Base):
     municipalities: Mapped[frozenset[str]]
     frequency: Mapped[str] = mapped_column(String(10))
     asked_at: Mapped[datetime] = mapped_column(index=True)
+    mailed_at: Mapped[datetime | None]
     subscriber_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscribers.id", ondelete="CASCADE"), index=True)
 
 

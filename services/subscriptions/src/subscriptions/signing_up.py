@@ -2,8 +2,8 @@
 
 Asking writes one row and one mail, whether the address is known or not: who asks cannot tell. An unknown address gets
 a link to confirm; a known one is told so, with the link to its own page. Asking again keeps the row (and so the first
-mail's link), takes the newest choices and mails once more. What nobody confirms within a week is removed, and the
-distributor forgets the address too (`weeding`).
+mail's link), takes the newest choices and, ten minutes after the last mail, mails once more. What nobody confirms
+within a week is removed, and the distributor forgets the address too (`weeding`).
 
 Confirming is safe to repeat: the row becomes the subscriber under the same id, and a second time finds it there. Where
 the address is somebody's by then, the row stays and says whose, without the address.
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.mail import Form
@@ -34,6 +34,8 @@ from subscriptions.subscribing import values_of
 from subscriptions.suppressions import BY_MAILBOX
 
 KEPT = timedelta(days=7)
+PAUSE_BETWEEN = timedelta(minutes=10)
+"""One such mail to an address in this time, however often it is asked for: no stranger fills anybody's inbox."""
 
 
 def _(text: str) -> str:
@@ -78,16 +80,19 @@ class Wanted:
     frequency: Frequency
 
 
-async def ask(session: AsyncSession, links: Links, wanted: Wanted, at: datetime) -> None:
-    """Keep what is wanted until it is confirmed, and mail the address."""
+async def ask(session: AsyncSession, links: Links, wanted: Wanted, at: datetime) -> bool:
+    """Keep what is wanted until it is confirmed, and mail the address; False where it was mailed just now."""
     sign_up_id = await _keep(session, wanted, at)
+    if not await _is_to_be_mailed(session, sign_up_id, at):
+        return False
     known = await people.subscriber_by_address(session, wanted.address.key)
     if known is None or known.suppressed_at is not None:
         addressee = Addressee(sign_up_id, wanted.address.text, wanted.locale)
         await request_mail(session, addressee, CONFIRM, links.confirm(sign_up_id), at)
-        return
+        return True
     addressee = Addressee(known.id, known.address, Locale(known.locale))
     await request_mail(session, addressee, KNOWN, links.preferences(known.id, known.generation), at)
+    return True
 
 
 async def waiting(session: AsyncSession, sign_up_id: UUID, at: datetime) -> SignUp | None:
@@ -175,3 +180,9 @@ async def _keep(session: AsyncSession, wanted: Wanted, at: datetime) -> UUID:
     kept = insert.on_conflict_do_update(index_elements=["address_key"], set_=set_).returning(SignUp.__table__.c.id)
     sign_up_id: UUID = (await session.execute(kept)).scalar_one()
     return sign_up_id
+
+
+async def _is_to_be_mailed(session: AsyncSession, sign_up_id: UUID, at: datetime) -> bool:
+    rested = or_(SignUp.mailed_at.is_(None), SignUp.mailed_at <= at - PAUSE_BETWEEN)
+    marked = update(SignUp).where(SignUp.id == sign_up_id, rested).values(mailed_at=at).returning(SignUp.id)
+    return await session.scalar(marked) is not None

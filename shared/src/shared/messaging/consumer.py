@@ -9,6 +9,7 @@ and then parked. A fault that is not the message's own (the database is away) wa
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -27,8 +28,10 @@ from shared.messaging.topology import RETRY_DELAYS_S, Queue
 
 log = structlog.get_logger()
 
-UNDECODABLE, UNKNOWN_TYPE, INVALID_DATA, EXHAUSTED, GIVEN_UP = (
+UNDECODABLE, TOO_LARGE, FROM_THE_FUTURE, UNKNOWN_TYPE, INVALID_DATA, EXHAUSTED, GIVEN_UP = (
     "undecodable",
+    "too_large",
+    "from_the_future",
     "unknown_type",
     "invalid_data",
     "retries_exhausted",
@@ -40,6 +43,11 @@ HANDLING_LIMIT_S = 30.0
 """Longer than any statement may take. A handler that hangs would otherwise hold its queue up for ever."""
 PAUSE_S = 1.0
 """While the database is away every message of the queue would be sent round and round; this slows it down."""
+
+MAX_BODY_BYTES = 8_000_000
+"""Ten times the largest of ours: 500 recipients with their links, and an item of 50,000 characters in two forms."""
+AHEAD = timedelta(days=1)
+"""No clock of ours is wrong by so much: whoever wrote it is none of ours, or nothing of it can be believed."""
 
 DEADLOCKS_BORNE = 3
 
@@ -98,12 +106,16 @@ class Consumer:
             return await self._conclude(incoming, outcome, envelope.type)
 
     def _open(self, incoming: Incoming) -> tuple[Envelope | None, Outcome]:
+        if len(incoming.body) > MAX_BODY_BYTES:
+            return None, DeadLetter(TOO_LARGE, f"{len(incoming.body)} bytes of at most {MAX_BODY_BYTES}")
         try:
             envelope = Envelope.model_validate_json(incoming.body)
         except ValidationError as error:
             return None, DeadLetter(UNDECODABLE, _summary(error))
         if incoming.given_up:
             return envelope, DeadLetter(GIVEN_UP, "the broker's delivery limit was reached")
+        if envelope.time > self._clock.now() + AHEAD:
+            return envelope, DeadLetter(FROM_THE_FUTURE, f"written at {envelope.time.isoformat()}")
         if envelope.type not in self._routes:
             return envelope, DeadLetter(UNKNOWN_TYPE, f"no handler for {envelope.type}")
         return envelope, Ack()

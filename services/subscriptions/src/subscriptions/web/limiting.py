@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from fastapi import Request
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.web.dates import STOCKHOLM
@@ -16,6 +17,10 @@ def _(text: str) -> str:
     """Mark a text for the catalogue; it is translated where it is shown."""
     return text
 
+
+asks_refused = Counter(
+    "budkavle_asks_refused", "Mails and changes asked for by strangers and not granted, by the limit", ["limit"]
+)
 
 REACHED = {
     Counted.ADDRESS: _(
@@ -53,6 +58,7 @@ async def count_change(session: AsyncSession, request: Request, subscriber_id: U
 
 def refusal(request: Request, error: TooOften, field: str = "email") -> FormError:
     """The limit by name and when to try again, beside `field`."""
+    asks_refused.labels(error.limit.counted).inc()
     words = request.app.state.pages.gettext(reader_language(request).locale, REACHED[error.limit.counted])
     time = error.until.astimezone(STOCKHOLM).strftime("%H.%M")
     return FormError(field, words.format(most=error.limit.most, time=time))

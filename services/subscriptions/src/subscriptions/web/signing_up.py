@@ -21,7 +21,7 @@ from subscriptions.limits import TooOften
 from subscriptions.models import SignUp
 from subscriptions.signing_up import UnknownSignUp, Wanted
 from subscriptions.web import fields
-from subscriptions.web.limiting import count_asks, refusal
+from subscriptions.web.limiting import asks_refused, count_asks, refusal
 from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
 from subscriptions.web.visiting import PRIVATE
 from subscriptions.wording import Wording
@@ -59,11 +59,13 @@ async def send(request: Request) -> Response:
     try:
         async with state.database.transaction() as session:
             await count_asks(session, request, address, now)
-            await signing_up.ask(session, state.links, _wanted(typed, address), now)
+            is_mailed = await signing_up.ask(session, state.links, _wanted(typed, address), now)
     except TooOften as error:
         answer = _form(request, typed, [refusal(request, error)], status=429)
         answer.headers["Retry-After"] = str(round((error.until - now).total_seconds()))
         return answer
+    if not is_mailed:
+        asks_refused.labels("pause").inc()
     return _page(request, "signed_up.html", typed=typed)
 
 

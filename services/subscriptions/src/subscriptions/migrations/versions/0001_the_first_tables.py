@@ -136,6 +136,7 @@ def upgrade() -> None:
         sa.Column("municipalities", sa.Text(), nullable=False),
         sa.Column("frequency", sa.String(length=10), nullable=False),
         sa.Column("asked_at", Instant(timezone=True), nullable=False),
+        sa.Column("mailed_at", Instant(timezone=True), nullable=True),
         sa.Column("subscriber_id", sa.Uuid(), nullable=True),
         sa.ForeignKeyConstraint(
             ["subscriber_id"],
