@@ -1,58 +1,48 @@
 """The client against servers that mean no good. Every server is real and on loopback; only names are looked up here."""
 
 import asyncio
+import contextlib
 import gzip
 import resource
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
+from tests.eventually import eventually
+from tests.integration.distributor.webhook_room import found
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.receiver import CUT, HANG, HttpReceiver, drip, redirect
 from tests.servers.receiver import Answer as Scripted
 
-from distributor.webhooks import client as client_module
 from distributor.webhooks.addresses import AddressPolicy
 from distributor.webhooks.client import Answer, Silence, WebhookClient, Why
+from distributor.webhooks.dialling import Dialler, Origin
 
 LOOPBACK = AddressPolicy(allow_loopback=True)
 HEADERS = {"Content-Type": "application/cloudevents+json", "webhook-id": "d-1"}
 BODY = b'{"specversion":"1.0"}'
 
 
-class Names(AbstractResolver):
+class Names:
     """A name server of our own: each look-up takes the next of a name's answers, the last one stays."""
 
     def __init__(self, **answers: list[list[str]]) -> None:
         self.answers = {name.replace("_", "."): list(said) for name, said in answers.items()}
         self.asked: list[str] = []
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def look_up(self, host: str, port: int) -> list[AddrInfoType]:
         self.asked.append(host)
         if host not in self.answers:
             raise OSError(None, "NXDOMAIN")
         said = self.answers[host].pop(0) if len(self.answers[host]) > 1 else self.answers[host][0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in said
-        ]
+        return [found(address, port) for address in said]
 
-    async def close(self) -> None:
+    def close(self) -> None:
         return None
 
 
@@ -67,38 +57,48 @@ async def post(url: str, policy: AddressPolicy = LOOPBACK, **options: Any) -> An
         return await opened.post(url, HEADERS, BODY)
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[str]:
+    """A server whose connections are each served by `serve`. Yields its URL."""
+    connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections[task] = writer
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await serve(reader, writer)
+        writer.close()
+
+    opened = await asyncio.start_server(served, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{opened.sockets[0].getsockname()[1]}/hook"
+    finally:
+        opened.close()
+        for writer in connections.values():
+            writer.transport.abort()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
 @asynccontextmanager
 async def raw_server(*pieces: bytes, for_ever: bytes = b"", pause: float = 0) -> AsyncIterator[str]:
     """A server that reads a little, says `pieces`, then `for_ever` as long as somebody listens. Yields its URL."""
 
-    connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections[task] = writer
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            for piece in pieces:
-                writer.write(piece)
-            while for_ever:
-                writer.write(for_ever)
-                await writer.drain()
-                await asyncio.sleep(pause)
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+        while for_ever:
+            writer.write(for_ever)
             await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+            await asyncio.sleep(pause)
+        await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    finally:
-        server.close()
-        for writer in connections.values():
-            writer.transport.abort()
-        await asyncio.gather(*connections, return_exceptions=True)
+    async with server(serve) as url:
+        yield url
 
 
 async def test_what_is_sent_is_what_arrives(http_receiver: HttpReceiver) -> None:
@@ -185,10 +185,10 @@ async def test_a_name_that_is_rebound_is_judged_at_each_look_up(http_receiver: H
 async def test_the_socket_itself_is_guarded(http_receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even were a look-up's answers waved through, no socket is made for a denied address."""
 
-    async def careless(self: Any, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> Any:
-        return await self._inner.resolve(host, port, family)
+    async def careless(self: Dialler, origin: Origin) -> list[AddrInfoType]:
+        return await self._resolver.look_up(origin.host, origin.port)
 
-    monkeypatch.setattr(client_module.CheckedResolver, "resolve", careless)
+    monkeypatch.setattr(Dialler, "addresses", careless)
     for addresses in (["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.1", "::1"]):
         names = Names(intranat_example=[addresses])
         answer = await post(f"https://intranat.example:{http_receiver.port}/hook", AddressPolicy(), resolver=names)
@@ -331,6 +331,99 @@ async def test_tls_that_cannot_be_trusted(
         assert isinstance(answer, Silence)
         assert answer.why is Why.TLS
         assert receiver.requests == []
+
+
+@asynccontextmanager
+async def lasting_server(answer: bytes) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that says `answer` to each request and keeps the line; yields its URL, and how many came on each line."""
+    served: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = len(served)
+        served.append(0)
+        while True:
+            await reader.readuntil(BODY)
+            served[place] += 1
+            writer.write(answer)
+
+    async with server(serve) as url:
+        yield url, served
+
+
+async def test_a_line_is_kept_for_the_next_webhook() -> None:
+    async with lasting_server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK") as (url, served), client() as opened:
+        for _ in range(3):
+            answer = await opened.post(url, HEADERS, BODY)
+            assert isinstance(answer, Answer)
+            assert answer.body == b"OK"
+        assert served == [3]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Oj\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["one answer too many", "close", "HTTP/1.0"],
+)
+async def test_a_line_that_may_not_be_used_again_is_not(answer: bytes) -> None:
+    async with lasting_server(answer) as (url, served), client() as opened:
+        for _ in range(2):
+            said = await opened.post(url, HEADERS, BODY)
+            assert isinstance(said, Answer)
+            assert said.status == 200
+        assert served == [1, 1]
+
+
+async def test_a_server_that_speaks_unasked_is_hung_up_on() -> None:
+    """What comes between two webhooks must not be taken for the answer to the second."""
+    speak = asyncio.Event()
+    lines: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(writer)
+        await reader.readuntil(BODY)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if len(lines) == 1:
+            await speak.wait()
+            writer.write(b"HTTP/1.1 204 No\r\n\r\n")
+        await reader.read()
+
+    async with server(serve) as url, client() as opened:
+        await opened.post(url, HEADERS, BODY)
+        speak.set()
+        await eventually(lambda: not opened._resting)
+        answer = await opened.post(url, HEADERS, BODY)
+        assert isinstance(answer, Answer)
+        assert (answer.status, len(lines)) == (200, 2)
+
+
+async def test_no_more_lines_rest_than_may_be_in_use(http_receiver: HttpReceiver) -> None:
+    with HttpReceiver() as one, HttpReceiver() as two:
+        async with client(connections=2) as opened:
+            for receiver in (http_receiver, one, two):
+                assert isinstance(await opened.post(receiver.url("/hook"), HEADERS, BODY), Answer)
+            assert [origin.port for origin in opened._resting.values()] == [one.port, two.port]
+
+
+async def test_a_webhook_that_is_called_off_leaves_no_line_behind(http_receiver: HttpReceiver) -> None:
+    http_receiver.script("/hook", HANG)
+    async with client(connections=1) as opened:
+        task = asyncio.create_task(opened.post(http_receiver.url("/hook"), HEADERS, BODY))
+        await eventually(lambda: http_receiver.requests)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not opened._resting
+        assert isinstance(await opened.post(http_receiver.url("/hook"), HEADERS, BODY), Answer)
+
+
+@pytest.mark.parametrize("path", ["a b", "a\r\nx: y", "å", "a\x7f"])
+async def test_a_path_that_could_say_more_is_not_sent(path: str, http_receiver: HttpReceiver) -> None:
+    answer = await post(http_receiver.url(f"/{path}"))
+    assert isinstance(answer, Silence)
+    assert http_receiver.requests == []
 
 
 async def test_a_slow_server_holds_up_no_other(http_receiver: HttpReceiver) -> None:

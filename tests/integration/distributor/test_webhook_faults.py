@@ -19,19 +19,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from aiohttp import TCPConnector, web
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
+from aiohappyeyeballs import AddrInfoType
+from aiohttp import web
+from httptools import HttpResponseParser
 from standardwebhooks.webhooks import Webhook
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import Measured, snapshot
-from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, opened, settings_for
+from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, found, opened, settings_for
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.process import ServerProcess
 from tests.servers.receiver import CUT, HANG, HttpReceiver, redirect
 
 from distributor.channels import Content, Dispatch, Outcome
 from distributor.retry_policy import SCHEDULES, decide, jittered
+from distributor.webhooks import exchange
 from distributor.webhooks.addresses import AddressPolicy
 from distributor.webhooks.client import Answer as Said
 from distributor.webhooks.client import Silence, WebhookClient, Why
@@ -229,15 +230,15 @@ async def test_f50_who_pours_drips_or_says_nothing_takes_its_own_time_alone(
 async def test_f50_no_more_than_64_kb_of_an_answer_is_read(
     hostile: dict[str, int], monkeypatch: pytest.MonkeyPatch, measured: Measured
 ) -> None:
-    """Counted as aiohttp's parser is given it, headers and interim answers included."""
+    """Counted as the parser is given it, headers and interim answers included."""
     given: list[int] = []
-    parse = ResponseHandler.data_received
 
-    def counted(self: ResponseHandler, data: bytes) -> None:
-        given.append(len(data))
-        parse(self, data)
+    class Counting(HttpResponseParser):
+        def feed_data(self, data: Any) -> None:
+            given.append(len(data))
+            super().feed_data(data)
 
-    monkeypatch.setattr(ResponseHandler, "data_received", counted)
+    monkeypatch.setattr(exchange, "HttpResponseParser", Counting)
     read = {}
     for kind, port in hostile.items():
         given.clear()
@@ -336,31 +337,19 @@ NOTATIONS = [
 ]
 
 
-class Names(AbstractResolver):
+class Names:
     """A name server of our own: `answers` in turn, the last for ever."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def look_up(self, host: str, port: int) -> list[AddrInfoType]:
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if not said:
             raise OSError(socket.EAI_NONAME, "NXDOMAIN")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in said
-        ]
+        return [found(address, port) for address in said]
 
-    async def close(self) -> None:
+    def close(self) -> None:
         return None
 
 
@@ -396,9 +385,6 @@ async def test_f51_a_name_that_is_rebound_is_judged_each_time(dialled: list[Any]
     url = f"http://intranat.example:{http_receiver.port}/hook"
     async with WebhookClient(policy, timeout_s=2, resolver=Names(["127.0.0.1"], ["169.254.169.254"])) as client:
         assert not isinstance(await client.post(url, {}, b"{}"), Silence)
-        connector = client._sessions[False].connector
-        assert isinstance(connector, TCPConnector)
-        connector.clear_dns_cache()
         again = await asyncio.gather(*(client.post(url, {}, b"{}") for _ in range(3)))
     assert {address[0] for address in dialled} == {"127.0.0.1"}
     assert any(isinstance(answer, Silence) and answer.why is Why.DENIED for answer in again)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
+from aiohappyeyeballs import AddrInfoType
 from sqlalchemy import func, select
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import Room, snapshot
@@ -48,6 +50,12 @@ def settings_for(database_url: str, **changes: Any) -> DistributorSettings:
         "retry_scale": QUICK,
     }
     return DistributorSettings(**{**fields, **changes})
+
+
+def found(address: str, port: int) -> AddrInfoType:
+    """An address as a look-up gives it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
 
 
 @dataclass
