@@ -79,16 +79,36 @@ def test_b28_every_fault_is_named_by_line_and_column() -> None:
         (b"email;fullm\x81ktige\n", "wrong_encoding"),
         (b"email;organisation\na@b.example;\0\n", "wrong_encoding"),
         (b"", "empty_file"),
-        (b"email;shoe size;organisation\n", "unknown_column"),
-        (b"email;e-post;organisation\n", "duplicate_column"),
-        (b"email;name\n", "missing_column"),
-        (b"name;organisation\n", "missing_column"),
         (b"email;name,organisation\n", "mixed_separators"),
         (b"x" * 20_000_001, "file_too_large"),
     ],
 )
 def test_b28_files_that_are_no_list(raw: bytes, code: str) -> None:
     assert faults(read(raw)) == [(1, "", code)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "wrong"),
+    [
+        (b"email;shoe size;organisation\na@kalmar.example;38;\n", [("shoe size", "unknown_column")]),
+        (b"email;e-post;organisation\n", [("email", "duplicate_column")]),
+        (b"email;name\n", [("organisation", "missing_column")]),
+        (b"name;organisation\n", [("email", "missing_column")]),
+        (
+            b"mejladress/hem;shoe size;organisation;organisation\n",
+            [
+                ("mejladress/hem", "unknown_column"),
+                ("shoe size", "unknown_column"),
+                ("organisation", "duplicate_column"),
+                ("email", "missing_column"),
+            ],
+        ),
+    ],
+)
+def test_b28_every_fault_of_the_heading_is_told_at_once(raw: bytes, wrong: list[tuple[str, str]]) -> None:
+    reading = read(raw)
+    assert faults(reading) == [(1, column, code) for column, code in wrong]
+    assert [error.pointer for error in reading.errors] == [f"/1/{column.replace('/', '~1')}" for column, _ in wrong]
 
 
 def test_b28_a_quote_that_never_ends() -> None:

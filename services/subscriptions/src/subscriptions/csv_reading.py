@@ -94,9 +94,19 @@ class Reading:
             return
         self.errors.append(
             LineError(
-                pointer=f"/{line}/{column}", line=line, column=column, code=code, message=message, message_sv=message_sv
+                pointer=f"/{line}/{_escaped(column)}",
+                line=line,
+                column=column,
+                code=code,
+                message=message,
+                message_sv=message_sv,
             )
         )
+
+
+def _escaped(column: str) -> str:
+    """As a part of a JSON pointer (RFC 6901): a heading may say anything."""
+    return column.replace("~", "~0").replace("/", "~1")
 
 
 class _Faulty(Exception):
@@ -128,7 +138,9 @@ def _lines(text: TextIOWrapper, audience: Audience, reading: Reading) -> Iterato
     try:
         for values in reader:
             if columns is None:
-                columns = _columns(values, audience)
+                columns = _columns(values, audience, reading)
+                if reading.errors:
+                    return
             elif any(value.strip() for value in values):
                 yield from _named(line, columns, values, delimiter, reading)
             line = reader.line_num + 1
@@ -139,7 +151,8 @@ def _lines(text: TextIOWrapper, audience: Audience, reading: Reading) -> Iterato
         raise Unreadable("empty_file", "The file is empty.", "Filen är tom.")
 
 
-def _columns(values: list[str], audience: Audience) -> list[str]:
+def _columns(values: list[str], audience: Audience, reading: Reading) -> list[str]:
+    """What each column holds. With anything wrong in the heading, all of it goes into `reading`."""
     allowed = (*ALWAYS, *OF_AUDIENCE[audience])
     spelling = {alias: column for column in allowed for alias in COLUMNS[column]}
     found: list[str] = []
@@ -148,17 +161,19 @@ def _columns(values: list[str], audience: Audience) -> list[str]:
         if column is None:
             if any(other in value for other in DELIMITERS):
                 raise _mixed_header()
-            message = f"The column {value.strip()[:40]!r} is not known for {audience}. Use: {', '.join(allowed)}."
-            message_sv = f"Kolumnen ”{value.strip()[:40]}” finns inte för målgruppen. Använd: {', '.join(allowed)}."
-            raise Unreadable("unknown_column", message, message_sv)
-        if column in found:
+            told = value.strip()[:40]
+            message = f"The column {told!r} is not known for {audience}. Use: {', '.join(allowed)}."
+            message_sv = f"Kolumnen ”{told}” finns inte för målgruppen. Använd: {', '.join(allowed)}."
+            reading.fault(1, told, "unknown_column", message, message_sv)
+        elif column in found:
             message = f"The column {column} stands twice."
-            raise Unreadable("duplicate_column", message, f"Kolumnen {column} finns två gånger.")
-        found.append(column)
+            reading.fault(1, column, "duplicate_column", message, f"Kolumnen {column} finns två gånger.")
+        else:
+            found.append(column)
     for column in allowed:
         if column in NEEDED and column not in found:
             message = f"The column {column} is missing."
-            raise Unreadable("missing_column", message, f"Kolumnen {column} saknas.")
+            reading.fault(1, column, "missing_column", message, f"Kolumnen {column} saknas.")
     return found
 
 
