@@ -167,6 +167,11 @@ def test_a_wrong_directory_is_named_and_nothing_is_made_in_it(
     assert list(directory.iterdir()) == []
 
 
+def test_beside_a_demo_its_directory_is_named(budkavle: Budkavle, directory: Path) -> None:
+    (directory / "demo").mkdir(parents=True)
+    assert f"({directory / 'demo'} is the demo's)" in one_line(budkavle("dead", "list"))
+
+
 def test_the_settings_are_listed_and_each_says_what_it_means(budkavle: Budkavle) -> None:
     lines = budkavle("settings").stdout.splitlines()
     told = dict(zip((line.partition("=")[0] for line in lines[::2]), lines[1::2], strict=True))
@@ -191,7 +196,7 @@ def test_the_columns_of_an_import_are_told(budkavle: Budkavle) -> None:
 
 def test_dead_letters_are_listed_newest_first(budkavle: Budkavle, directory: Path) -> None:
     budkavle("migrate")
-    assert budkavle("dead", "list").output == "No dead letters.\n"
+    assert budkavle("dead", "list").output == f"No dead letters in {directory}.\n"
     key = dead(directory, b"{}")
     other = dead(directory, b"{}", "subscriptions", "subscriptions.news")
     assert str(key) in budkavle("dead", "list").output

@@ -228,7 +228,7 @@ def list_dead(service: Service = Which.ALL, *, as_json: AsJson = False) -> None:
         moment = f"{letter.dead_at:%Y-%m-%d %H:%M:%S}Z"
         typer.echo(f"{letter.id}  {moment}  {letter.queue}  {letter.reason}  {letter.event_type or '-'}")
     if not letters:
-        typer.echo("No dead letters.")
+        typer.echo(f"No dead letters in {_looked_in(service)}.")
 
 
 @dead_app.command("show")
@@ -285,14 +285,27 @@ async def _announce(whole: up.Standalone) -> None:
 def _urls(service: Which) -> dict[str, str]:
     """The databases of what is asked for; a directory without them is a wrong one, and nothing is made in it."""
     settings = load(StandaloneSettings)
-    names = [name for name in SERVICES if service in (Which.ALL, name)]
+    names = _named(service)
     directory = DataDirectory(settings.data_dir)
     if any(not settings.named_database(name) and not directory.database_file(name).exists() for name in names):
+        demo = directory.path / demonstration.DIRECTORY
+        beside = f" ({demo} is the demo's)" if demo.exists() else ""
         _fail(
-            f"there is no Budkavle in {directory.path}; name its directory in BUDKAVLE_DATA_DIR, "
+            f"there is no Budkavle in {directory.path}; name its directory in BUDKAVLE_DATA_DIR{beside}, "
             "or begin one with `budkavle up` or `budkavle migrate`"
         )
     return {name: database_url(name, settings) for name in names}
+
+
+def _looked_in(service: Which) -> str:
+    """Where the databases of what is asked for are; no URL, which may hold a password."""
+    settings = load(StandaloneSettings)
+    named = all(settings.named_database(name) for name in _named(service))
+    return "the databases that the environment names" if named else str(DataDirectory(settings.data_dir).path)
+
+
+def _named(service: Which) -> list[str]:
+    return [name for name in SERVICES if service in (Which.ALL, name)]
 
 
 def _admin_key(settings: StandaloneSettings) -> str:

@@ -50,8 +50,9 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Two numbers that must be the same."""
+    """Two numbers that must be the same. `about` is the item's title, or what else they are about."""
 
+    about: str
     what: str
     said: int
     found: int
@@ -85,8 +86,8 @@ async def checks(site: Site, items: list[PublishedItem], reaches: dict[str, Reac
         caught = (await site.get("/mailbox.json", q=item.title))["total"]
         verified = sum(1 for call in webhooks if call["title"] == item.title and call["verified"])
         found += [
-            Check("people found = planned + left out", people, mailed),
-            Check("mails sent = mails in the mailbox", reach.sent("mail"), caught),
-            Check("webhooks sent = signatures verified", reach.sent("webhook"), verified),
+            Check(item.title, "people found = planned + left out", people, mailed),
+            Check(item.title, "mails sent = mails in the mailbox", reach.sent("mail"), caught),
+            Check(item.title, "webhooks sent = signatures verified", reach.sent("webhook"), verified),
         ]
     return found

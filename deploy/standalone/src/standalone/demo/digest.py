@@ -29,7 +29,7 @@ async def check(site: Site, state: DemoState) -> Check:
     while True:
         run = await _run(site, state.digest_run)
         caught = sum([(await site.get("/mailbox.json", q=subject))["total"] for subject in SUBJECTS])
-        found = Check("digests made = digests in the mailbox", run["mails"], caught)
+        found = Check("The digest", "digests made = digests in the mailbox", run["mails"], caught)
         if (run["state"] == "completed" and found.holds) or time.monotonic() > deadline:
             return found
         await asyncio.sleep(ASK_EVERY_S)

@@ -28,6 +28,8 @@ from standalone.demo.state import DemoState
 from standalone.settings import SERVICES, StandaloneSettings
 
 FIRST_PORT, PORTS = 8080, 20
+DIRECTORY = "demo"
+"""Of a demo, in the data directory."""
 PICTURE = Path(__file__).parent / "static" / "samverkan.png"
 ENVIRONMENT = {
     "BUDKAVLE_SENDER": "nyheter@samordningsforbundet.example",
@@ -66,7 +68,7 @@ def _settings() -> StandaloneSettings:
         os.environ.pop(name, None)
     told = load(StandaloneSettings)
     port = told.port if "BUDKAVLE_PORT" in os.environ else _free_port(told.host)
-    return load(StandaloneSettings, port=port, data_dir=told.data_dir / "demo")
+    return load(StandaloneSettings, port=port, data_dir=told.data_dir / DIRECTORY)
 
 
 def _free_port(host: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from itertools import groupby
 from urllib.parse import urlsplit
 
 from rich import box
@@ -81,8 +82,10 @@ def _reason(reason: str) -> str:
 def verdict(checks: Sequence[Check]) -> Table:
     """Every number of the ledger beside the receivers' own."""
     table = Table("does it add up?", "", "", "", box=box.SIMPLE_HEAD, show_header=True)
-    for check in checks:
-        table.add_row(check.what, str(check.said), str(check.found), "yes" if check.holds else "NO")
+    for about, mine in groupby(checks, key=lambda check: check.about):
+        table.add_row(about)
+        for check in mine:
+            table.add_row(f"  {check.what}", str(check.said), str(check.found), "yes" if check.holds else "NO")
     return table
 
 
