@@ -18,7 +18,7 @@ ARGS ?=
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
-LOCKED := uv.lock pyproject.toml $(wildcard shared/pyproject.toml services/*/pyproject.toml)
+LOCKED := uv.lock pyproject.toml $(wildcard shared/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 # The interpreter is the machine's own, never one that uv downloads; an outer virtual environment is not ours to fill.
 export UV_PROJECT_ENVIRONMENT := $(VENV)

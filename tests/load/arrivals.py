@@ -62,6 +62,9 @@ class Accepted:
     def count(self, audience: str) -> int:
         return len(self.accepted_at[audience])
 
+    def have(self, audience: str, count: int) -> bool:
+        return self.count(audience) >= count
+
     def wait(self, until: Callable[[], bool], *, within: float) -> None:
         deadline = time.monotonic() + within
         while not until():

@@ -28,7 +28,7 @@ texts: dict[str, str] = {}
 kept: list[smtplib.SMTP] = []
 
 
-@app.task(name="send")  # the publisher runs this module as __main__, which would be another name
+@app.task(name="send")  # type: ignore[untyped-decorator]  # the publisher runs this module as __main__, which would be another name
 def send(recipient: str) -> None:
     if not texts:
         texts.update(json.loads(Path(os.environ["PLAIN_WAY_MAIL"]).read_text()))

@@ -241,7 +241,7 @@ def test_press_passes_a_fan_out(
             break
         before, began = desks.count("newsroom"), time.time()
         editor.publish(release)
-        desks.wait(lambda before=before: desks.count("newsroom") >= before + DESKS, within=LIMIT_S)
+        desks.wait(partial(desks.have, "newsroom", before + DESKS), within=LIMIT_S)
         firsts.append(desks.accepted_at["newsroom"][before] - began)
     under_way = desks.count("collaboration_group")
     desks.wait(lambda: desks.count("collaboration_group") == READERS, within=LIMIT_S)
