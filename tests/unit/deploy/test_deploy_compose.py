@@ -15,6 +15,14 @@ from subscriptions.settings import SubscriptionsSettings
 
 OF_THE_DEPLOYMENT = {"SITE_ADDRESS", "EDGE_SUBNET", "IMAGE_TAG"}
 OUTSIDE_THE_SETTINGS = {"BUDKAVLE_SECRETS_DIR"}  # where the settings' secrets lie: read before them
+LEFT_ALONE = {  # the image's own: its address, its name (drawn), its form of logs; and what is for tests
+    "BUDKAVLE_HOST",
+    "BUDKAVLE_PORT",
+    "BUDKAVLE_INSTANCE",
+    "BUDKAVLE_LOG_FORMAT",
+    "BUDKAVLE_RETRY_SCALE",
+    "BUDKAVLE_WEBHOOK_ALLOW_LOOPBACK",
+}
 FILES_THAT_SETTINGS_NAME = {"dkim.pem"}  # BUDKAVLE_DKIM_KEYS=selector=/run/secrets/dkim.pem
 SETTINGS: dict[str, type[BaseSettings]] = {
     "content": ContentSettings,
@@ -49,6 +57,14 @@ def test_every_variable_is_a_setting() -> None:
     assert named <= known
     assert variables() <= named, "what may be set stands in .env.example"
     assert not named & {"BUDKAVLE_SECRET_KEYS", "BUDKAVLE_ADMIN_KEY", "BUDKAVLE_SMTP_URL"}, "secrets are files"
+
+
+def test_every_setting_has_its_place() -> None:
+    """A file of Compose's secrets, a line of the file itself, or one of .env.example; but for what tests alone set."""
+    file, example = ((ROOT / name).read_text() for name in ("docker-compose.yml", ".env.example"))
+    placed = {f"BUDKAVLE_{name.upper()}" for name in re.findall(r"target: budkavle_(\w+)", file)}
+    placed |= set(re.findall(r"BUDKAVLE_[A-Z_]+", file + example))
+    assert names_of(*SETTINGS.values()) - placed == LEFT_ALONE
 
 
 def test_the_example_gives_no_value_that_must_be_chosen() -> None:

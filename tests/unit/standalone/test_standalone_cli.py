@@ -24,6 +24,7 @@ from shared.messaging.outbox import emit
 from shared.messaging.outbox import outbox as table
 from standalone import importing
 from standalone.cli import app
+from standalone.parts import PARTS
 from subscriptions.csv_reading import COLUMNS, OF_AUDIENCE
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -176,6 +177,8 @@ def test_the_settings_are_listed_and_each_says_what_it_means(budkavle: Budkavle)
     lines = budkavle("settings").stdout.splitlines()
     told = dict(zip((line.partition("=")[0] for line in lines[::2]), lines[1::2], strict=True))
     assert {"BUDKAVLE_DATA_DIR", "BUDKAVLE_PORT", "BUDKAVLE_SMTP_URL", "BUDKAVLE_BOUNCE_ADDRESS"} <= set(told)
+    read = {f"BUDKAVLE_{name.upper()}" for part in PARTS for name in part.settings.model_fields}
+    assert read - set(told) == {"BUDKAVLE_DATABASE_URL", "BUDKAVLE_RETRY_SCALE", "BUDKAVLE_WEBHOOK_ALLOW_LOOPBACK"}
     assert [name for name, meaning in told.items() if not meaning.strip()] == []
     assert "BUDKAVLE_PORT=8080" in lines
     offered = set(re.findall(r"BUDKAVLE_[A-Z_]+", budkavle("up", "--help").output))

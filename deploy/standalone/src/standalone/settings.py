@@ -12,8 +12,10 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from content.settings import ContentSettings
 from distributor.settings import DistributorSettings
 from shared.settings import OrganisationSettings
+from subscriptions.settings import SubscriptionsSettings
 
 SERVICES = ("content", "subscriptions", "distributor")
 NOT_OURS = ("database_url", "retry_scale", "webhook_allow_loopback")
@@ -63,7 +65,8 @@ class Setting:
 
 def listed() -> Iterator[Setting]:
     """Everything that standalone reads from the environment, the whole's own first."""
-    fields = {**DistributorSettings.model_fields, **StandaloneSettings.model_fields}
+    services = (ContentSettings, SubscriptionsSettings, DistributorSettings)
+    fields = dict(item for kind in (*services, StandaloneSettings) for item in kind.model_fields.items())
     own = [name for name in fields if name in StandaloneSettings.model_fields]
     for name in [*own, *(name for name in fields if name not in own)]:
         if name in NOT_OURS:
