@@ -4,9 +4,10 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from tests import eventually as waiting
+from tests import scheduling
 from tests.servers import chromium as browsers
 from tests.servers import run
 from tests.servers.certificates import CertificateAuthority
@@ -21,6 +22,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """The run belongs to pytest itself; under xdist to the controller, and the workers inherit it."""
     if not hasattr(config, "workerinput"):
         run.open_run()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> scheduling.Rooms | None:
+    """Unless the command line asks for another."""
+    return scheduling.Rooms(config, log) if config.option.dist == "load" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items[:] = scheduling.slowest_first(items)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -106,10 +118,8 @@ def chromium() -> str:
 
 @pytest.fixture
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=chromium, args=list(browsers.ARGUMENTS))
-        yield started
-        await started.close()
+    async with browsers.launched(chromium) as launched:
+        yield launched
 
 
 @pytest.fixture

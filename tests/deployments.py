@@ -27,6 +27,7 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
+from tests.servers.migrated import migrated_postgres
 from tests.servers.origin import Origin
 from tests.servers.postgres import create_database, drop_database, plain, shared_postgres_url
 from tests.servers.process import ServerProcess
@@ -107,7 +108,7 @@ class Deployment:
         return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
     def open(self) -> None:
-        """Migrate, then start every replica."""
+        """Make the databases, then start every replica."""
         self.mail_link.start()
         self.intranet_link.start()
         self._open()
@@ -230,7 +231,9 @@ class Deployment:
 
 
 class Distributed(Deployment):
-    """Three services on RabbitMQ and PostgreSQL. `modes` are the commands of each service's replicas."""
+    """Three services on RabbitMQ and PostgreSQL. `modes` are the commands of each service's replicas. With `from_empty` each
+    service's own command migrates its database, which costs a process each; else it is the copy of a migrated one.
+    """
 
     kind = "rabbitmq-postgresql"
 
@@ -242,6 +245,7 @@ class Distributed(Deployment):
         settings: Mapping[str, str] | None = None,
         linked: Sequence[str] = (),
         database_server: str = "",
+        from_empty: bool = False,
     ) -> None:
         """The services named in `linked` reach broker and database through proxies, `broker_links[service]` and
         `database_links[service]`. The databases are made on the run's server unless another is named.
@@ -255,6 +259,7 @@ class Distributed(Deployment):
         self.database_links = {service: TcpProxy(make_url(self._database_server).port or 5432) for service in linked}
         self.origin = Origin()
         self._modes = modes
+        self._from_empty = from_empty
         self._databases: dict[str, str] = {}
 
     @property
@@ -269,8 +274,9 @@ class Distributed(Deployment):
         self.origin.start()
         for link in self._own_links():
             link.start()
-        self._databases = {service: create_database(self._database_server) for service in SERVICES}
-        _all_at_once([lambda service=service: self._migrate(service) for service in SERVICES])
+        self._databases = {service: self._database(service) for service in SERVICES}
+        if self._from_empty:
+            _all_at_once([lambda service=service: self._migrate(service) for service in SERVICES])
         for service in SERVICES:
             self.replicas[service] = [
                 self._replica(service, mode, number) for number, mode in enumerate(self._modes, start=1)
@@ -298,6 +304,10 @@ class Distributed(Deployment):
     def _replica(self, service: str, mode: str, number: int) -> Replica:
         command = [sys.executable, "-m", service, mode]
         return Replica(f"{service}-{number}", command, self.environment(service), self.directory, claim_port())
+
+    def _database(self, service: str) -> str:
+        server = self._database_server
+        return create_database(server) if self._from_empty else migrated_postgres(service, server)
 
     def _migrate(self, service: str) -> None:
         command = [sys.executable, "-m", service, "migrate"]

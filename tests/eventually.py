@@ -8,6 +8,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+SELDOM_S = 0.2
+
 
 async def eventually(
     predicate: Callable[[], Value | Awaitable[Value]], *, within: float = 10.0, every: float = 0.02
@@ -15,9 +17,10 @@ async def eventually(
     """The first truthy value of `predicate` (plain or async), asked every so many seconds.
 
     An AssertionError inside the predicate means "not yet". After the deadline raises AssertionError with the last
-    value or the last assertion.
+    value or the last assertion. It asks the more seldom the longer it has waited: what is awaited needs the processor too.
     """
-    deadline = time.monotonic() + within
+    began = time.monotonic()
+    deadline = began + within
     while True:
         last: object
         try:
@@ -30,4 +33,4 @@ async def eventually(
             last = not_yet
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s; at last: {last!r}")
-        await asyncio.sleep(every)
+        await asyncio.sleep(max(every, min((time.monotonic() - began) / 20, SELDOM_S)))

@@ -29,9 +29,11 @@ def intranets() -> Iterator[HttpReceiver]:
 
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])
 def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
-    """Both deployments; the distributed one with two replicas of each service."""
-    two_replicas = request.param == Distributed.kind
-    made = Distributed(shared_amqp_url(), modes=("run", "run")) if two_replicas else Standalone()
+    """Both deployments from their very beginning; the distributed one with two replicas of each service."""
+    if request.param == Distributed.kind:
+        made: Deployment = Distributed(shared_amqp_url(), modes=("run", "run"), from_empty=True)
+    else:
+        made = Standalone()
     made.mail_link.target = inboxes.port
     try:
         made.open()

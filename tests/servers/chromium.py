@@ -1,7 +1,11 @@
 """The browser for tests of pages: the machine's own Chromium, installed on Debian as root if it is missing."""
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+from playwright.async_api import Browser, async_playwright
 
 from tests.servers.finding import ServerUnavailable, can_install, install
 
@@ -29,6 +33,15 @@ def chromium_path() -> str:
     if found := _found():
         return found
     raise ServerUnavailable("The tests of pages need a browser: install chromium (make test as root on Debian does).")
+
+
+@asynccontextmanager
+async def launched(path: str) -> AsyncIterator[Browser]:
+    """A browser of its own; it belongs to the event loop that runs now."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        await browser.close()
 
 
 def _found() -> str | None:

@@ -26,9 +26,10 @@ def migrated_sqlite(service: str, directory: Path) -> str:
 
 
 def migrated_postgres(service: str, server_url: str) -> str:
-    """A new database of `service` on the run's server; gives its URL."""
-    noted = run_directory() / f"{service}.template"
-    with locked(f"{service}-postgres"):
+    """A new database of `service` on a server; gives its URL."""
+    server = make_url(server_url)
+    noted = run_directory() / f"{service}-{server.host}-{server.port}.template"
+    with locked(noted.stem):
         if not noted.exists():
             url = create_database(server_url)
             migrations.upgrade(_folder(service), url)

@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import uvloop
 
@@ -229,6 +229,8 @@ class SinkProcess:
         ]
         root = Path(__file__).parents[2]
         self._process = ServerProcess(command, self.log.with_suffix(".out"), cwd=root)
+        self._mails: list[SunkMail] = []
+        self._read_to = 0
 
     def start(self) -> None:
         out = self._process.log
@@ -243,9 +245,18 @@ class SinkProcess:
     @property
     def mails(self) -> list[SunkMail]:
         """All whole lines of the log so far."""
-        text = self.log.read_text() if self.log.exists() else ""
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        return [SunkMail(**{**(parsed := json.loads(line)), "rcpt": tuple(parsed["rcpt"])}) for line in lines]
+        if self.log.exists():
+            with self.log.open("rb") as log:
+                log.seek(self._read_to)
+                fresh = log.read()
+            whole = fresh[: fresh.rfind(b"\n") + 1]
+            self._read_to += len(whole)
+            self._mails += [_sunk(json.loads(line)) for line in whole.splitlines()]
+        return list(self._mails)
+
+
+def _sunk(told: dict[str, Any]) -> SunkMail:
+    return SunkMail(**{**told, "rcpt": tuple(told["rcpt"])})
 
 
 if __name__ == "__main__":

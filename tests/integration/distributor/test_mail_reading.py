@@ -1,9 +1,12 @@
 """The HTML parts in a browser: readable on a phone, in light and in dark, and nothing fetched."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
+from tests.servers.chromium import launched
 from tests.unit.distributor.mail_examples import dispatch, html_of, item, of_item, of_request, report, settings
 
 from distributor.mail.composer import Composer
@@ -53,6 +56,14 @@ def letters() -> dict[str, Any]:
     }
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """One for all: starting it takes far longer than to look at a mail."""
+    async with launched(chromium) as browser:
+        yield browser
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", letters())
 async def test_a_mail_is_readable_on_any_screen(browser: Browser, name: str, scheme: Any) -> None:
@@ -65,3 +76,4 @@ async def test_a_mail_is_readable_on_any_screen(browser: Browser, name: str, sch
     lowest = await page.evaluate(LOWEST_CONTRAST)
     assert lowest["ratio"] >= 4.5, lowest
     assert not fetched
+    await page.close()
