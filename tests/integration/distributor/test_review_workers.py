@@ -83,7 +83,7 @@ async def test_a_journal_that_fails_ends_the_worker_instead_of_leaving_it_mute(
     monkeypatch.setattr(journal, "decide", fails)
     worker = room.worker(sender)
     with pytest.raises(ArithmeticError):
-        await asyncio.wait_for(worker.run(asyncio.Event()), 5)
+        await asyncio.wait_for(worker.run(asyncio.Event()), 60)
     assert not sender.closed, "the worker is started again with the same sender"
 
 
