@@ -1,6 +1,7 @@
 """Who comes in to the office's pages, for how long, and who does not."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,19 @@ async def clerk(service: Service) -> AsyncIterator[Clerk]:
     clerk = Clerk(service)
     yield clerk
     await clerk.browser.aclose()
+
+
+@asynccontextmanager
+async def of_another_service(service: Service, **settings: Any) -> AsyncIterator[Clerk]:
+    """A clerk at one that has the same database and other settings."""
+    changed: Any = service.settings.model_copy(update=settings)
+    other = build(changed, service.clock)
+    clerk = Clerk(other)
+    try:
+        yield clerk
+    finally:
+        await clerk.browser.aclose()
+        await other.database.dispose()
 
 
 async def a_key(service: Service, *scopes: Scope) -> str:
@@ -134,13 +148,9 @@ async def test_another_key_in_the_settings_ends_the_sessions_of_the_former(
     clerk: Clerk, service: Service, newer: str | None
 ) -> None:
     await clerk.sign_in()
-    settings: Any = service.settings.model_copy(update={"admin_key": SecretStr(newer) if newer else None})
-    restarted = build(settings, service.clock)
-    later = Clerk(restarted)
-    later.browser.cookies = clerk.browser.cookies
-    assert (await later.browser.get(PEOPLE)).status_code == 303
-    await later.browser.aclose()
-    await restarted.database.dispose()
+    async with of_another_service(service, admin_key=SecretStr(newer) if newer else None) as later:
+        later.browser.cookies = clerk.browser.cookies
+        assert (await later.browser.get(PEOPLE)).status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -188,14 +198,10 @@ async def test_without_encryption_no_key_is_taken_but_on_the_own_machine(service
         ("http://localhost:8080", 303, "budkavle-kansli="),
         ("http://127.0.0.1:8080", 303, "budkavle-kansli="),
     ):
-        settings: Any = service.settings.model_copy(update={"public_url": origin})
-        elsewhere = build(settings, service.clock)
-        clerk = Clerk(elsewhere)
-        answer = await clerk.post(
-            "/kansli/logga-in", {"Origin": origin, "Sec-Fetch-Site": "same-origin"}, nyckel=ADMIN, vidare=""
-        )
+        async with of_another_service(service, public_url=origin) as clerk:
+            answer = await clerk.post(
+                "/kansli/logga-in", {"Origin": origin, "Sec-Fetch-Site": "same-origin"}, nyckel=ADMIN, vidare=""
+            )
         assert answer.status_code == status, origin
         assert answer.headers.get("set-cookie", "").startswith(prefix)
         assert "secure" not in answer.headers.get("set-cookie", "").lower()
-        await clerk.browser.aclose()
-        await elsewhere.database.dispose()
