@@ -9,8 +9,9 @@ import uvloop
 from fastapi import FastAPI
 
 from shared import logging, migrations
+from shared.messaging.embedded import FileInUse
 from shared.service import Service, run
-from shared.settings import Settings, load
+from shared.settings import Settings, load, refuse
 
 S = TypeVar("S", bound=Settings)
 
@@ -23,7 +24,10 @@ def main(name: str, kind: type[S], build: Callable[[S], Service], folder: Path) 
     if command == "migrate":
         migrations.upgrade(folder, settings.database_url)
         return
-    uvloop.run(_run(build, settings, command))
+    try:
+        uvloop.run(_run(build, settings, command))
+    except FileInUse as error:
+        refuse(f"{error}; several processes need a BUDKAVLE_BROKER_URL=amqp://…; one is `python -m {name} run`")
 
 
 async def _run(build: Callable[[S], Service], settings: S, command: str) -> None:

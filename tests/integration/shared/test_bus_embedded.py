@@ -16,11 +16,15 @@ import pytest
 from tests.eventually import eventually
 from tests.integration.shared.transports import FIRST, OTHER, QUEUES, SECOND, Collector, hang, news, published
 
+import content.app
+from content.settings import ContentSettings
+from shared import process
 from shared.clock import FixedClock
 from shared.messaging import embedded
 from shared.messaging.bus import Ack, BusUnavailable, Incoming, Retry
 from shared.messaging.embedded import EmbeddedBus, FileInUse
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT
+from shared.settings import EXIT_CONFIG
 
 HOLDER = """
 import asyncio, sys
@@ -120,6 +124,30 @@ async def test_a_second_process_is_refused_and_a_second_bus_too(path: Path, open
     assert child.returncode != 0 and "FileInUse" in child.stderr
     await bus.close()
     await opened().start()
+
+
+def test_a_service_beside_another_on_the_same_bus_is_refused_in_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus, loop = EmbeddedBus(path), asyncio.new_event_loop()
+    loop.run_until_complete(bus.start())
+    told = {
+        "DATABASE_URL": f"sqlite:///{path}.other",
+        "BROKER_URL": f"embedded:{path}",
+        "SECRET_KEYS": "k" * 32,
+        "PORT": "0",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"BUDKAVLE_{name}", value)
+    monkeypatch.setattr(sys, "argv", ["content", "work"])
+    monkeypatch.setattr(process.logging, "configure", lambda **_: None)
+    with pytest.raises(SystemExit) as end:
+        process.main("content", ContentSettings, content.app.build, path.parent)
+    loop.run_until_complete(bus.close())
+    loop.close()
+    line = capsys.readouterr().err
+    assert end.value.code == EXIT_CONFIG
+    assert line.count("\n") == 1 and "in use by another Budkavle" in line and "python -m content run" in line
 
 
 async def test_a_planned_end_is_no_death(path: Path, opened: Callable[..., EmbeddedBus]) -> None:
