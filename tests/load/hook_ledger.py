@@ -1,7 +1,6 @@
 """A distributor's ledger with webhooks due, and what it takes to send them: for the bench of webhooks."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from distributor.delivery import DeliveryWorker
 from distributor.ledger import deliveries
 from distributor.settings import DistributorSettings
 from distributor.webhooks import endpoints
-from distributor.webhooks.sending import WebhookSender, seal_of
+from distributor.webhooks.sending import WebhookSender, new_client, seal_of
 from shared.clock import SystemClock
 from shared.contracts.mail import Form, SubjectKind
 from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Locale
@@ -58,16 +57,15 @@ class HookLedger:
                 rows = [ledger.webhook_row(item.item_id, 1, endpoint, Form.NEWS, at, at) for endpoint in endpoint_ids]
                 await session.execute(insert(deliveries), rows)
 
-    async def drain(self) -> float:
-        """Send all that is due by one worker; how long it took, from its start to the last outcome on disk."""
-        sender = WebhookSender(self.settings, self.database, CLOCK)
+    async def drain(self, in_flight: int) -> None:
+        """Send all that is due by one worker, until the last outcome is on disk; so many requests at a time."""
+        client = new_client(self.settings, connections=in_flight)
+        sender = WebhookSender(self.settings, self.database, CLOCK, client)
         stop = asyncio.Event()
-        began = time.perf_counter()
         worker = asyncio.create_task(DeliveryWorker(sender, self.database, CLOCK, self.settings).run(stop))
         try:
             while await self._unsent():
                 await asyncio.sleep(0.05)
-            return time.perf_counter() - began
         finally:
             stop.set()
             await worker

@@ -10,12 +10,14 @@ clocks differ.
 """
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +26,10 @@ from sqlalchemy import (
     Dialect,
     MetaData,
     Table,
+    Text,
+    Uuid,
+    any_,
+    cast,
     event,
     func,
     literal,
@@ -237,6 +243,16 @@ def upsert(session: AsyncSession, table: Table) -> Any:
     """The dialect's own `INSERT`, for an `ON CONFLICT DO UPDATE` to be hung on."""
     build = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     return build(table)
+
+
+def among(session: AsyncSession, column: Any, keys: Iterable[UUID]) -> Any:
+    """`column IN (keys)` as one parameter: to bind five hundred takes far longer than to look them up."""
+    if session.get_bind().dialect.name == "sqlite":
+        told = json.dumps([key.hex for key in keys])
+        each = func.json_each(told).table_valued("value")
+        return column.in_(select(each.c.value))
+    told = f"{{{','.join(map(str, keys))}}}"
+    return column == any_(cast(literal(told, Text), postgresql.ARRAY(Uuid)))
 
 
 def lost_a_race(error: DBAPIError) -> bool:

@@ -16,7 +16,7 @@ from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, redirect
 
 from distributor.channels import Content, Dispatch, Fault
 from distributor.settings import DistributorSettings
-from distributor.webhooks import endpoints
+from distributor.webhooks import endpoints, targets
 from distributor.webhooks.models import DisabledReason, Endpoint
 from distributor.webhooks.sending import SLOTS_PER_ENDPOINT, WebhookSender, seal_of
 from distributor.webhooks.signing import new_secret
@@ -156,6 +156,33 @@ async def test_a_change_counts_within_a_second(desk: Desk) -> None:
 
     await eventually(refused, within=5)
     assert time.monotonic() - changed_at < 1.3  # a second, and a slow machine
+
+
+async def test_endpoints_that_are_used_are_read_together(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read for all that were asked for at once; later, what grows old goes along with whatever must be read."""
+    keys = [await desk.endpoint(f"/hook/{number}") for number in range(6)]
+    reads: list[set[UUID]] = []
+    read = endpoints.targets
+
+    async def counted(session: Any, asked: Any, at: Any) -> Any:
+        reads.append(set(asked))
+        return await read(session, asked, at)
+
+    monkeypatch.setattr(endpoints, "targets", counted)
+    book = targets.TargetBook(desk.database, CLOCK)
+    found = await asyncio.gather(*(book.find(key) for key in [*keys, uuid4()]))
+    assert [target.url for target in found[:-1] if target] == [desk.receiver.url(f"/hook/{n}") for n in range(6)]
+    assert found[-1] is None
+    assert len(reads) == 1
+    assert set(keys) < reads[0]
+    monkeypatch.setattr(targets, "FRESH_S", -1)
+    monkeypatch.setattr(targets, "OLD_S", -1)
+    await book.find(keys[0])
+    assert set(keys) < reads[1]
+    monkeypatch.setattr(targets, "LATELY_S", -1)
+    await book.find(keys[0])
+    assert reads[2:] == [{keys[0]}]
+    await book.close()
 
 
 async def test_a_deleted_endpoint_is_not_called(desk: Desk) -> None:

@@ -4,7 +4,6 @@ Every function works in the transaction it is given and may run twice: names and
 (unique index), and a change asks for the version that it was made from.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +24,7 @@ from distributor.webhooks.models import (
 )
 from distributor.webhooks.signing import Seal, algorithm_of, digest, new_secret, public_key_of
 from shared.contracts.news import ItemSnapshot
-from shared.database import insert_ignoring
+from shared.database import among, insert_ignoring
 from shared.ids import new_id
 
 MAX_SECRETS = 5
@@ -73,15 +72,14 @@ async def targets(session: AsyncSession, endpoint_ids: Collection[UUID], at: dat
     rows = await session.execute(
         select(Endpoint.id, Endpoint.url, Endpoint.state, EndpointSecret.sealed)
         .outerjoin(EndpointSecret, (EndpointSecret.endpoint_id == Endpoint.id) & _signing(at))
-        .where(Endpoint.id.in_(endpoint_ids))
+        .where(among(session, Endpoint.id, endpoint_ids))
         .order_by(EndpointSecret.id.desc())
     )
-    sealed: dict[UUID, list[str]] = defaultdict(list)
-    found = {}
-    for row in rows:
-        sealed[row.id] += [row.sealed] if row.sealed is not None else []
-        found[row.id] = (row.url, row.state == EndpointState.ENABLED)
-    return {key: Target(url, enabled, tuple(sealed[key])) for key, (url, enabled) in found.items()}
+    found: dict[UUID, Target] = {}
+    for key, url, state, sealed in rows:
+        newer = found[key].sealed if key in found else ()
+        found[key] = Target(url, state == EndpointState.ENABLED, newer if sealed is None else (*newer, sealed))
+    return found
 
 
 async def find(session: AsyncSession, endpoint_id: UUID) -> Endpoint | None:

@@ -51,13 +51,13 @@ BUSY = Outcome(
 )
 
 
-def new_client(settings: DistributorSettings) -> WebhookClient:
-    """A client that dials only where the operator's settings allow."""
+def new_client(settings: DistributorSettings, connections: int | None = None) -> WebhookClient:
+    """A client that dials only where the operator's settings allow, with a connection for every slot."""
     return WebhookClient(
         settings.address_policy,
         timeout_s=settings.webhook_timeout_s,
         ca_file=settings.webhook_ca_file,
-        connections=settings.webhook_slots,
+        connections=connections or settings.webhook_slots,
     )
 
 

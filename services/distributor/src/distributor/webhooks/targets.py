@@ -16,7 +16,8 @@ from shared.database import Database
 
 FRESH_S = 0.9
 OLD_S = FRESH_S / 2
-"""What is older and was used since it was read is read anew together with whatever must be."""
+LATELY_S = 10.0
+"""What is older and was used lately is read anew together with whatever must be."""
 KEPT = 4096
 
 
@@ -27,15 +28,15 @@ class TargetBook:
         self._database = database
         self._clock = clock
         self._known: dict[UUID, tuple[float, Target | None]] = {}
-        self._used: set[UUID] = set()
+        self._used: dict[UUID, float] = {}
         self._asked: dict[UUID, asyncio.Future[Target | None]] = {}
         self._reader: asyncio.Task[None] | None = None
 
     async def find(self, endpoint_id: UUID) -> Target | None:
         """The endpoint as it is, or was a moment ago; `None` when it is deleted."""
         read_at, target = self._known.get(endpoint_id, (0.0, None))
-        if read_at and time.monotonic() - read_at < FRESH_S:
-            self._used.add(endpoint_id)
+        now = self._used[endpoint_id] = time.monotonic()
+        if read_at and now - read_at < FRESH_S:
             return target
         asked = self._asked.get(endpoint_id)
         if asked is None:
@@ -76,6 +77,5 @@ class TargetBook:
             waiting.set_result(found.get(key))
 
     def _growing_old(self, now: float) -> list[UUID]:
-        old = [key for key in self._used if now - self._known.get(key, (now, None))[0] > OLD_S]
-        self._used.difference_update(old)
-        return old
+        self._used = {key: at for key, at in self._used.items() if now - at < LATELY_S}
+        return [key for key in self._used if now - self._known.get(key, (now, None))[0] > OLD_S]
