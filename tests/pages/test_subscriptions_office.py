@@ -45,6 +45,8 @@ async def test_the_office_works_by_keyboard(service: Service, register: None, vi
     await tab_into(page, "nyckel")
     await page.keyboard.type(KEY)
     await visitor.press("Logga in")
+    await visitor.look("office-overview", "Översikt", "Det finns ingenting att göra.")
+    await visitor.press("Personer")
     await visitor.look("office-people", "Personer", LONG_ADDRESS, "Eva Ek", LONG_NAME)
     await tab_into(page, "sok")
     await page.keyboard.type("baro")

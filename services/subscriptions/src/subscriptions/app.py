@@ -38,9 +38,15 @@ from subscriptions.web import (
     undoing,
     unsubscribing,
 )
-from subscriptions.web.office import door
+from subscriptions.web.office import covered as office_coverage
+from subscriptions.web.office import door, overview
+from subscriptions.web.office import groups as office_groups
+from subscriptions.web.office import importing as office_imports
 from subscriptions.web.office import keeping as office_keeping
+from subscriptions.web.office import organisations as office_organisations
 from subscriptions.web.office import people as office_people
+from subscriptions.web.office import stops as office_stops
+from subscriptions.web.office import tasks as office_tasks
 from subscriptions.weeding import Weeder
 
 HERE = Path(__file__).parent
@@ -61,7 +67,8 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     door.install_door(app)
     office = (api, digest_api, register_api, suppression_api, imports, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
-    rooms = (door, office_keeping, office_people)
+    places = (office_organisations, office_groups, office_coverage)
+    rooms = (door, overview, office_keeping, office_people, office_imports, office_tasks, office_stops, *places)
     for part in (*office, *pages, *rooms):
         app.include_router(part.router)
     return Service(

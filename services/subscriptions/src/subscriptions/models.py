@@ -276,6 +276,15 @@ Index(
 )
 
 
+Index(
+    "ix_suppressions_standing",
+    Suppression.reason,
+    Suppression.id,
+    postgresql_where=_stands,
+    sqlite_where=_stands,
+)
+
+
 class SoftBounce(Base):
     """A delivery that a server put off until it gave up; counted for a while."""
 

@@ -121,6 +121,21 @@ async def all_of(session: AsyncSession, subscriber_id: UUID) -> Sequence[Suppres
     return (await session.scalars(mine.order_by(Suppression.id.desc()))).all()
 
 
+async def standing_for(
+    session: AsyncSession, reasons: Sequence[SuppressionReason], *, after: UUID | None, limit: int
+) -> list[tuple[Suppression, Subscriber]]:
+    """What stands for one of these reasons, the newest first: a stretch of the index for each, put together."""
+    found: list[Suppression] = []
+    for reason in reasons:
+        mine = select(Suppression).where(Suppression.reason == str(reason), Suppression.lifted_at.is_(None))
+        further = mine if after is None else mine.where(Suppression.id < after)
+        found += (await session.scalars(further.order_by(Suppression.id.desc()).limit(limit))).all()
+    newest = sorted(found, key=lambda stop: stop.id, reverse=True)[:limit]
+    ids = {stop.subscriber_id for stop in newest}
+    people = {row.id: row for row in await session.scalars(select(Subscriber).where(Subscriber.id.in_(ids)))}
+    return [(stop, people[stop.subscriber_id]) for stop in newest]
+
+
 def _standing(subscriber_id: UUID, reasons: Collection[SuppressionReason] | type[SuppressionReason]) -> tuple[Any, ...]:
     among = Suppression.reason.in_([str(reason) for reason in reasons])
     return Suppression.subscriber_id == subscriber_id, Suppression.lifted_at.is_(None), among

@@ -105,9 +105,11 @@ async def _begin_again(session: AsyncSession, person: Person, at: datetime) -> N
     await suppressions.lift(session, person.subscriber, BY_MAILBOX, Source.INVITATION, at)
 
 
-async def remove(session: AsyncSession, links: Links, group: Group, member_id: UUID, at: datetime) -> None:
+async def remove(
+    session: AsyncSession, links: Links, group: Group, member_id: UUID, at: datetime, source: Source = Source.GROUP
+) -> None:
     """Take somebody out of the group, and tell both."""
-    async with changing(session, member_id, at, Source.GROUP) as person:
+    async with changing(session, member_id, at, source) as person:
         mine = Role.id == role_id(member_id, IN_GROUP, group.id)
         was_member = (await session.scalars(delete(Role).where(mine).returning(Role.id))).first() is not None
         person.touched = was_member

@@ -5,17 +5,22 @@ keeps a page elsewhere from acting with a link that leaked to it. The one-click 
 providers and is no browser's: it is not asked where it comes from.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from shared.problems import Problem
 
 MAX_BYTES = 64_000
 MAX_FIELDS = 200
+PATIENCE = 10
+"""How many times the limit is thrown away."""
 
 
 async def read_form(request: Request) -> FormData:
@@ -33,6 +38,40 @@ async def read_form(request: Request) -> FormData:
         return await Request(request.scope, replay).form(max_files=0, max_fields=MAX_FIELDS)
     except HTTPException:
         return FormData()
+
+
+class TooLarge(Exception):
+    """More was posted than is taken."""
+
+
+@asynccontextmanager
+async def uploaded(request: Request, limit: int) -> AsyncIterator[FormData]:
+    """A form with one file, which lies on disk where it is large. Beyond the limit `TooLarge`: the rest is read and
+    thrown away first, since a browser that still sends hears no answer.
+    """
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size <= limit:
+            return message
+        while message.get("more_body") and size < limit * PATIENCE:
+            message = await request.receive()
+            size += len(message.get("body", b""))
+        raise MultiPartException("too large")  # the parser closes its files on this one alone
+
+    try:
+        form = await Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS)
+    except HTTPException as error:
+        if size > limit:
+            raise TooLarge from error
+        form = FormData()
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def texts(form: FormData, name: str) -> list[str]:

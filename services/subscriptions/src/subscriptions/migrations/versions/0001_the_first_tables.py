@@ -217,6 +217,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("lifted_at IS NULL"),
             sqlite_where=sa.text("lifted_at IS NULL"),
         )
+        batch_op.create_index(
+            "ix_suppressions_standing",
+            ["reason", "id"],
+            unique=False,
+            postgresql_where=sa.text("lifted_at IS NULL"),
+            sqlite_where=sa.text("lifted_at IS NULL"),
+        )
 
     op.create_table(
         "soft_bounces",
@@ -629,6 +636,11 @@ def downgrade() -> None:
 
     op.drop_table("soft_bounces")
     with op.batch_alter_table("suppressions", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_suppressions_standing",
+            postgresql_where=sa.text("lifted_at IS NULL"),
+            sqlite_where=sa.text("lifted_at IS NULL"),
+        )
         batch_op.drop_index(
             "uq_suppressions_standing",
             postgresql_where=sa.text("lifted_at IS NULL"),

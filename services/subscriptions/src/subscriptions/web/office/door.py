@@ -40,7 +40,16 @@ def _(text: str) -> str:
     return text
 
 
-ROOMS = (NavigationLink(f"{HOME}/personer", _("Personer")),)
+ROOMS = (
+    NavigationLink(HOME, _("Översikt")),
+    NavigationLink(f"{HOME}/personer", _("Personer")),
+    NavigationLink(f"{HOME}/organisationer", _("Organisationer")),
+    NavigationLink(f"{HOME}/grupper", _("Grupper")),
+    NavigationLink(f"{HOME}/importer", _("Importer")),
+    NavigationLink(f"{HOME}/uppgifter", _("Uppgifter")),
+    NavigationLink(f"{HOME}/stopp", _("Stopp")),
+    NavigationLink(f"{HOME}/tackning", _("Täckning")),
+)
 NOT_A_KEY = _(
     "Nyckeln går inte att använda. Kontrollera att den är hel, att den inte har spärrats "
     "och att den har rättigheten admin."
@@ -56,6 +65,14 @@ DONE = {
     "stoppad": _("Personen får inga fler mejl."),
     "upphavt": _("Stoppet är upphävt."),
     "raderad": _("Personen är raderad."),
+    "avbruten": _("Importen är avbruten."),
+    "stangd": _("Uppgiften är stängd."),
+    "plats-tillagd": _("Tillagd."),
+    "redaktionsadress": _("Redaktionsadressen är vald."),
+    "kontaktperson": _("Kontaktpersonen är vald och har fått sin länk med mejl."),
+    "medlem-borta": _("Medlemmen är borttagen och har fått veta det med mejl."),
+    "inbjuden": _("Inbjudan är skickad."),
+    "inbjudan-borta": _("Inbjudan är tillbakatagen."),
 }
 """What a page says after a POST; its address carries the word."""
 
@@ -146,11 +163,6 @@ async def sign_out(request: Request) -> Response:
     answer = RedirectResponse(place, 303, headers=PRIVATE)
     answer.delete_cookie(cookie_name(request), path="/", secure=_is_https(request), httponly=True, samesite="lax")
     return answer
-
-
-@router.api_route(HOME, methods=["GET", "HEAD"])
-async def home(request: Request, _who: SignedIn) -> Response:
-    return RedirectResponse(href(reader_language(request), ROOMS[0].path), 303, headers=PRIVATE)
 
 
 def page(request: Request, office: Office, template: str, *, status: int = 200, **names: Any) -> Response:

@@ -16,7 +16,7 @@ from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
 from shared.web.dates import day
-from shared.web.pages import href, reader_language
+from shared.web.pages import reader_language
 from subscriptions import people
 from subscriptions.consent import ground_of
 from subscriptions.exporting import Held, held_about
@@ -29,6 +29,8 @@ from subscriptions.states import SubscriberState, state_of
 from subscriptions.suppressions import SuppressionReason
 from subscriptions.web.fields import Choice
 from subscriptions.web.office.door import HOME, SignedIn, now, page
+from subscriptions.web.office.listing import asked as asked_by
+from subscriptions.web.office.listing import kept, linked
 from subscriptions.web.office.wording import (
     ACTS,
     AUDIENCES,
@@ -46,7 +48,6 @@ router = APIRouter(include_in_schema=False)
 PATH = f"{HOME}/personer"
 SHOWN = 50
 ASKED = ("sok", "malgrupp", "kommun", "lage", "organisation", "grupp")
-LONGEST_ASKED = 200
 CHANGES_SHOWN = 20
 
 
@@ -108,7 +109,7 @@ class Event:
 
 @router.api_route(PATH, methods=["GET", "HEAD"])
 async def listing(request: Request, office: SignedIn, session: Reading) -> Response:
-    asked = {name: _asked(request, name) for name in ASKED}
+    asked = kept(request, *ASKED)
     wanted, wording, at = _wanted(asked), OfficeWording(reader_language(request).locale), now(request)
     found = await finding.find(session, wanted, _place(request), SHOWN, at)
     is_first = "efter" not in request.query_params
@@ -121,7 +122,7 @@ async def listing(request: Request, office: SignedIn, session: Reading) -> Respo
         typed=asked["sok"],
         within=await _within(session, wanted),
         places=await _places(session, asked["sok"]) if is_first else [],
-        beginning="" if is_first else _link(request, asked),
+        beginning="" if is_first else linked(request, PATH, asked),
         following=_following(request, asked, found.after),
         audiences=_choices(asked["malgrupp"], ((str(key), wording.gettext(AUDIENCES[key])) for key in STRONGEST_FIRST)),
         municipalities=_choices(asked["kommun"], sorted(MUNICIPALITIES.items(), key=lambda entry: entry[1])),
@@ -139,7 +140,7 @@ async def show(request: Request, office: SignedIn, session: Reading, subscriber_
         request,
         office,
         "person.html",
-        **_person(row, held, reader_language(request).locale, now(request), _id(_asked(request, "fore"))),
+        **_person(row, held, reader_language(request).locale, now(request), _id(asked_by(request, "fore"))),
     )
 
 
@@ -161,11 +162,6 @@ def _wanted(asked: dict[str, str]) -> Wanted:
     )
 
 
-def _asked(request: Request, name: str) -> str:
-    typed = request.query_params.get(name, "")[:LONGEST_ASKED]
-    return "".join(character for character in typed if character.isprintable()).strip()
-
-
 def _id(text: str) -> UUID | None:
     try:
         return UUID(text) if text else None
@@ -175,15 +171,15 @@ def _id(text: str) -> UUID | None:
 
 def _place(request: Request) -> Place | None:
     after = paging.decode(request.query_params.get("efter"))
-    return Place(after, _asked(request, "ord")) if after else None
+    return Place(after, asked_by(request, "ord")) if after else None
 
 
 def _following(request: Request, asked: dict[str, str], after: Place | None) -> str:
-    return _link(request, {**asked, "efter": paging.encode(after.subscriber_id), "ord": after.word}) if after else ""
-
-
-def _link(request: Request, query: dict[str, str]) -> str:
-    return href(reader_language(request), PATH, **{name: value for name, value in query.items() if value})
+    return (
+        linked(request, PATH, {**asked, "efter": paging.encode(after.subscriber_id), "ord": after.word})
+        if after
+        else ""
+    )
 
 
 async def _within(session: AsyncSession, wanted: Wanted) -> NamedPlace | None:

@@ -8,9 +8,11 @@ from shared.contracts.news import Audience, Locale
 from shared.web.dates import day
 from subscriptions.consent import Basis
 from subscriptions.history import AUDIENCE, GETS, Act, Source, Standing
+from subscriptions.models import OrganisationKind
 from subscriptions.people import RoleRow
 from subscriptions.states import SubscriberState
 from subscriptions.suppressions import SuppressionReason
+from subscriptions.tasks.tasks import TaskKind
 from subscriptions.wording import LANGUAGES, Wording
 
 
@@ -57,6 +59,41 @@ SOURCES = {
     Source.GROUP: _("av gruppens kontaktperson"),
     Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),
 }
+KINDS = {
+    OrganisationKind.NEWSROOM: _("Redaktion"),
+    OrganisationKind.COUNCIL: _("Fullmäktige eller nämnd"),
+    OrganisationKind.AGENCY: _("Myndighet"),
+}
+FIND_ADDRESS = _("Ta reda på en adress som fungerar, lägg till den och välj den som redaktionsadress.")
+TASKS = {
+    TaskKind.NEWSROOM_BOUNCED: (_("Mejl till en redaktion kommer tillbaka"), FIND_ADDRESS),
+    TaskKind.NEWSROOM_COMPLAINED: (
+        _("En redaktion har anmält ett mejl som skräppost"),
+        _("Hör med redaktionen vad de vill ha. Adressen får inga mejl förrän de själva ber om det på sin sida."),
+    ),
+    TaskKind.DESK_MISSING: (
+        _("En redaktion saknar redaktionsadress"),
+        _("Välj på redaktionens sida vilken adress som är deras egen."),
+    ),
+    TaskKind.DESK_UNREACHABLE: (_("En redaktionsadress får inga mejl"), FIND_ADDRESS),
+    TaskKind.DESK_UNANSWERED: (
+        _("En redaktion svarar inte på om adress och bevakning stämmer"),
+        _("Ring redaktionen. Rätta adressen och kommunerna om det behövs."),
+    ),
+    TaskKind.DESK_WISH: (
+        _("En redaktion vill ändra något"),
+        _("Ändra det du håller med om. Önskemålet glöms när uppgiften stängs."),
+    ),
+    TaskKind.GROUP_RETURN: (
+        _("Någon vill vara kvar i en grupp"),
+        _("Kontaktpersonen har fått en länk som ångrar borttagningen. Hör efter hur de vill ha det."),
+    ),
+    TaskKind.GROUP_CONTACT_BOUNCED: (
+        _("Mejl till en grupps kontaktperson kommer tillbaka"),
+        _("Välj en annan kontaktperson på gruppens sida, eller rätta adressen."),
+    ),
+}
+"""What there is to settle, and what to do about it."""
 STOPS = {
     SuppressionReason.HARD_BOUNCE: _("Adressen finns inte: mejl kom tillbaka"),
     SuppressionReason.SOFT_BOUNCES: _("Mejl har kommit tillbaka under lång tid"),
@@ -67,6 +104,10 @@ STOPS = {
 
 class OfficeWording(Wording):
     """Words in one language."""
+
+    @property
+    def is_swedish(self) -> bool:
+        return self._locale is Locale.SV
 
     def audience(self, audience: Audience) -> str:
         return self.gettext(AUDIENCES[audience])
