@@ -1,13 +1,23 @@
 """Who gets an item, against a table written by hand. The table knows nothing of the code that finds people."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.integration.subscriptions.conftest import NOON, Register, emitted, make_item, run_dry
+from tests.load import register as many
+from tests.servers.postgres import plain
 
+from shared.contracts.news import Audience
 from shared.database import Database
+from subscriptions import matching
+from subscriptions.audience import Target
 from subscriptions.fanout import FanoutWorker, record
+from subscriptions.matching import audience_page
+from subscriptions.models import Subscriber
 
 KALMAR, NYBRO, BORGHOLM = "0880", "0881", "0885"
 
@@ -246,3 +256,33 @@ async def test_the_swedish_day_decides_a_mandate(register: Register, worker: Fan
     await run_dry(worker, database)
     [envelope] = await emitted(database, "mail.requested")
     assert [recipient["recipient_id"] for recipient in envelope.data["recipients"]] == [begun]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_page_in_the_middle_reads_the_page_and_no_table_from_its_beginning(
+    database: Database, database_url: str
+) -> None:
+    """What a page costs must not grow with the register: a million people are two thousand pages."""
+    await asyncio.to_thread(many.fill, plain(database_url), 60_000)
+    most = 500
+    async with database.reading() as session:
+        middle = await session.scalar(select(Subscriber.id).order_by(Subscriber.id).offset(30_000).limit(1))
+        for audiences in (("public",), ("politician", "public")):
+            target = Target.of(make_item(*audiences, municipalities=("0880",)), NOON)
+            found, _ = await audience_page(session, target, Audience.PUBLIC, after=middle, limit=most)
+            assert len(found) == most
+            plan = await explained(session, matching._page(target, Audience.PUBLIC), {"after": middle, "most": most})
+            assert max(rows_read(plan)) < 3 * most, plan
+
+
+async def explained(session: AsyncSession, question: Select[Any], values: dict[str, Any]) -> dict[str, Any]:
+    at_hand = await session.connection()
+    told = question.compile(at_hand.sync_connection).construct_expanded_state(values)
+    answer = await at_hand.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {told.statement}", told.parameters)
+    return dict(answer.scalar_one()[0]["Plan"])
+
+
+def rows_read(plan: dict[str, Any]) -> list[float]:
+    """By each step of a plan, with the rows that it threw away."""
+    here = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return [here, *(rows for step in plan.get("Plans", ()) for rows in rows_read(step))]

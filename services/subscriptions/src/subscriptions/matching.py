@@ -10,17 +10,31 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Select, Uuid, and_, bindparam, case, distinct, func, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    distinct,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from subscriptions.audience import Match, Target
-from subscriptions.frequencies import frequencies_of, frequency_of
+from subscriptions.frequencies import Frequency, chosen_by, frequency_of, read_chosen
 from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, meets, rank_of
 
 NOBODY = UUID(int=0)
 NEWSROOM = rank_of(Audience.NEWSROOM)
+EVERYWHERE = frozenset[str]()
 LOCALES = {str(locale): locale for locale in Locale}
 
 
@@ -30,20 +44,13 @@ async def audience_page(
     """The next people who count under `audience`, by rising id, and the id to go on after (`None`: there are no more).
     A person who has several roles in one audience is told of the first.
     """
-    rows = (await session.execute(_page(target, audience), {"after": after or NOBODY, "most": limit})).all()
-    matches: dict[UUID, Match] = {}
+    connection = await session.connection()
+    rows = (await connection.execute(_page(target, audience), {"after": after or NOBODY, "most": limit})).all()
+    matches: list[Match] = []
     for row in rows:
-        matches.setdefault(row.id, _match(row, audience))
-    return await _with_frequencies(session, target, matches), rows[-1].id if len(rows) == limit else None
-
-
-async def _with_frequencies(session: AsyncSession, target: Target, matches: dict[UUID, Match]) -> list[Match]:
-    """The matches with how often each gets this; few have chosen anything but at once."""
-    for key, chosen in (await frequencies_of(session, matches)).items():
-        match = matches[key]
-        often = frequency_of(chosen, match.audience, target.topics, match.topics)
-        matches[key] = match._replace(frequency=often)
-    return list(matches.values())
+        if not matches or row[0] != matches[-1].subscriber_id:
+            matches.append(_match(row, audience, target))
+    return matches, rows[-1].id if len(rows) == limit else None
 
 
 async def overlaps(session: AsyncSession, target: Target) -> list[tuple[frozenset[Audience], int]]:
@@ -63,8 +70,14 @@ async def overlaps(session: AsyncSession, target: Target) -> list[tuple[frozense
 
 @lru_cache(maxsize=256)
 def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
-    """The question for one audience, made once for all its pages: making it takes longer than asking it."""
+    """The question for one audience, made once for all its pages: making it takes longer than asking it.
+
+    Each table is told where the page begins. PostgreSQL does not conclude it from the joins, and read them from their
+    beginning for every page.
+    """
+    rank, after = rank_of(audience), bindparam("after", type_=Uuid())
     left = Departure.left_at.is_not(None)
+    theirs = (Departure.subscriber_id == Role.subscriber_id, Departure.audience_rank == rank)
     return (
         select(
             Subscriber.id,
@@ -74,18 +87,19 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
             Subscriber.topics,
             Subscriber.municipalities,
             Subscriber.paused_until,
-            Subscriber.unsubscribed_at,
-            Subscriber.suppressed_at,
-            func.coalesce(Organisation.name, Group.name, "").label("role_name"),
-            (Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities).label("role_area"),
-            left.label("left"),
+            Subscriber.unsubscribed_at.is_not(None),
+            Subscriber.suppressed_at.is_not(None),
+            func.coalesce(Organisation.name, Group.name, ""),
+            Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities,
+            left,
+            chosen_by(Role.subscriber_id),
         )
         .select_from(Role)
-        .join(Subscriber, Subscriber.id == Role.subscriber_id)
-        .outerjoin(Departure, _departed(Role))
+        .join(Subscriber, and_(Subscriber.id == Role.subscriber_id, Subscriber.id > after))
+        .outerjoin(Departure, and_(*theirs, Departure.subscriber_id > after))
         .outerjoin(Organisation, Organisation.id == Role.organisation_id)
         .outerjoin(Group, Group.id == Role.group_id)
-        .where(Role.subscriber_id > bindparam("after", type_=Uuid()), Role.audience_rank == rank_of(audience))
+        .where(Role.subscriber_id > after, Role.audience_rank == rank)
         .where(_matches(Role, target), _counts_here(target, audience, left))
         .order_by(Role.subscriber_id, Role.id)
         .limit(bindparam("most", type_=Integer()))
@@ -93,15 +107,20 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
 
 
 def _counts_here(target: Target, audience: Audience, left: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether this is the strongest audience that the person has not left, or the strongest of those all left."""
+    """Whether this is the strongest audience that the person has not left, or the strongest of those all left.
+
+    The offset of none keeps PostgreSQL from reading every stronger role into a hash, again for every page.
+    """
     if len(target.audiences) == 1:
         return true()
     rank = rank_of(audience)
     other, departure = aliased(Role), aliased(Departure)
+    departed = and_(departure.subscriber_id == other.subscriber_id, departure.audience_rank == other.audience_rank)
     elsewhere = (
         select(other.id)
-        .outerjoin(departure, _departed(other, departure))
+        .outerjoin(departure, departed)
         .where(other.subscriber_id == Role.subscriber_id, _matches(other, target))
+        .offset(0)
     )
     stays = departure.left_at.is_(None)
     stronger = other.audience_rank < rank
@@ -112,14 +131,10 @@ def _counts_here(target: Target, audience: Audience, left: ColumnElement[bool]) 
     )
 
 
-def _departed(role: Any, departure: Any = Departure) -> ColumnElement[bool]:
-    return and_(departure.subscriber_id == role.subscriber_id, departure.audience_rank == role.audience_rank)
-
-
 def _matches(role: Any, target: Target) -> ColumnElement[bool]:
     """Whether a role matches. Only what can tell roles of this target apart is asked: it is asked of every row."""
     found = [
-        role.audience_rank.in_([rank_of(audience) for audience in target.audiences]),
+        role.audience_rank.in_(sorted(rank_of(audience) for audience in target.audiences)),
         or_(role.mandate_from.is_(None), role.mandate_from <= target.day),
         or_(role.mandate_until.is_(None), role.mandate_until >= target.day),
     ]
@@ -134,21 +149,39 @@ def _matches(role: Any, target: Target) -> ColumnElement[bool]:
     return and_(*found)
 
 
-def _match(row: Any, audience: Audience) -> Match:
+def _match(row: Any, audience: Audience, target: Target) -> Match:
+    """By position: this is done for every person, and names cost as much as all the rest."""
+    (
+        key,
+        address,
+        locale,
+        generation,
+        topics,
+        places,
+        paused_until,
+        unsubscribed,
+        suppressed,
+        name,
+        area,
+        left,
+        chosen,
+    ) = row
+    often = frequency_of(read_chosen(chosen), audience, target.topics, topics) if chosen else Frequency.IMMEDIATE
     return Match(
-        subscriber_id=row.id,
-        address=row.address,
-        locale=LOCALES[row.locale],
-        generation=row.generation,
-        audience=audience,
-        role_name=row.role_name,
-        role_area=row.role_area or frozenset(),
-        topics=row.topics,
-        municipalities=row.municipalities,
-        paused_until=row.paused_until,
-        unsubscribed=row.unsubscribed_at is not None,
-        suppressed=row.suppressed_at is not None,
-        left=row.left,
+        key,
+        address,
+        LOCALES[locale],
+        generation,
+        audience,
+        name,
+        area or EVERYWHERE,
+        topics,
+        places,
+        paused_until,
+        unsubscribed,
+        suppressed,
+        left,
+        often,
     )
 
 
