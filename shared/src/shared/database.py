@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -262,16 +263,18 @@ def lost_a_race(error: DBAPIError) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again later may help: the connection went away, a deadlock, a lock that was held too long."""
-    if not isinstance(error, DBAPIError):
-        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-        return busy or isinstance(error, TimeoutError | ConnectionError)
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return (
-        error.connection_invalidated
-        or state[:2] in {"08", "40", "53", "55", "57"}
-        or state == "25006"  # read-only: a standby that has not been promoted yet
-        or "locked" in str(error.orig)
-    )
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _passes(error.orig)
+    return isinstance(error, TimeoutError | ConnectionError) or _passes(error)
+
+
+def _passes(error: BaseException | None) -> bool:
+    """The same of a driver's own error."""
+    state = getattr(error, "sqlstate", None) or ""
+    lost = isinstance(error, psycopg.OperationalError) and not state
+    busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    # 25006 is read-only: a standby that has not been promoted yet
+    return lost or busy or state[:2] in {"08", "40", "53", "55", "57"} or state == "25006"
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:

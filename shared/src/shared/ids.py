@@ -9,22 +9,31 @@ from uuid_utils.compat import uuid7
 NAMESPACE = UUID("6f2c0c64-3a0b-5d5e-9a53-6f1f4b8f7a10")
 """Namespace of all derived ids. Changing it would make every replay a stranger."""
 
+VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}
+
 
 def new_id() -> UUID:
     """A fresh id that sorts by time (RFC 9562, version 7)."""
     return uuid7()
 
 
-def derived_ids(*parts: object) -> Callable[[object], UUID]:
-    """What `derived_id` gives for `parts` and one more, for many that differ in that one."""
+def derived_hexes(*parts: object) -> Callable[[object], str]:
+    """The 32 digits of what `derived_id` gives for `parts` and one more, for many that differ in that one."""
     begun = sha1(NAMESPACE.bytes + "".join(f"{part}\x1f" for part in parts).encode(), usedforsecurity=False)
 
-    def derived(last: object) -> UUID:
+    def derived(last: object) -> str:
         hashed = begun.copy()
         hashed.update(str(last).encode())
-        return UUID(bytes=hashed.digest()[:16], version=5)
+        digits = hashed.hexdigest()  # RFC 9562, section 5.5: version 5, and the variant's two bits
+        return f"{digits[:12]}5{digits[13:16]}{VARIANT[digits[16]]}{digits[17:32]}"
 
     return derived
+
+
+def derived_ids(*parts: object) -> Callable[[object], UUID]:
+    """What `derived_id` gives for `parts` and one more, for many that differ in that one."""
+    hexes = derived_hexes(*parts)
+    return lambda last: UUID(int=int(hexes(last), 16))
 
 
 def derived_id(*parts: object) -> UUID:

@@ -78,8 +78,7 @@ def composer():
 
 
 def example(name, locale=Locale.SV):
-    found = examples()[name]
-    return type(found)(**{field: getattr(found, field) for field in found.__dataclass_fields__} | {"locale": locale})
+    return examples()[name]._replace(locale=locale)
 
 
 # Headers
@@ -440,6 +439,7 @@ def test_b37_whatever_is_written_is_read_back_and_nothing_more(title, reason, na
     assert b"\r" not in mail.data.replace(b"\r\n", b"") and b"\n" not in mail.data.replace(b"\r\n", b"")
     assert max(map(len, mail.data.split(b"\r\n"))) <= 200
     assert mail.data.isascii()
+    assert mail.dotless and mail.wire == mail.data and b"\n." not in mail.data
     assert parsed(mail.data).subject.strip() == one_line(title)
     ((shown, address),) = parsed(mail.data).from_
     assert address == "nyheter@kalmar.example"
@@ -457,6 +457,15 @@ def test_b38_quoted_printable_comes_back_and_leaves_room_for_a_soft_break(text):
     assert quopri.decodestring(data).decode() == text.replace("\n", "\r\n")
     assert all(len(line) <= 76 for line in data.split(b"\r\n"))
     assert len(data.split(b"\r\n")[-1]) <= 75
+    assert not any(line.startswith(b".") for line in data.split(b"\r\n"))
+
+
+@pytest.mark.parametrize("lead", range(70, 80))
+def test_a_link_full_of_dots_begins_no_line_with_one(composer, lead):
+    url = "https://forbundet.example/".ljust(lead, "x") + "." * 160
+    data = composer.compose(dispatch(unsubscribe_url=url)).data
+    assert b"\n." not in data
+    assert url in text_of(data) and url in html_of(data)
 
 
 def test_every_swedish_text_has_its_english():

@@ -95,6 +95,9 @@ class Breaker:
 
     def hear(self, delivery_id: UUID, outcome: Outcome, now: float) -> Heard:
         """Learn how a delivery ended."""
+        if outcome.state is SENT and self.flow is Flow.FLOWING:  # as nearly all do
+            self._take_back()
+            return Heard(outcome)
         refusal = _refusal(outcome) if self._refused is not None else None
         if outcome.state is SENT:
             self._take_back()

@@ -7,7 +7,7 @@ ledger, and says of each dispatch whether the receiver may have it: that is what
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from shared.contracts.delivery import Channel, DeliveryState
@@ -42,8 +42,7 @@ class Content:
         return Correlation(self.correlation_id, self.traceparent)
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """One delivery that is to go out now. Sending it again must put the same bytes on the wire.
 
     For mail, `recipient_id` and `address` are the person's or the desk's; for a webhook `recipient_id` is the

@@ -49,8 +49,9 @@ from shared.database import Database
 
 log = structlog.get_logger()
 
-LINGER_S = 0.003
-"""Outcomes wait this long for each other before they are written: saves commits, costs no one a noticeable delay."""
+LINGER_S, LONGEST_LINGER_S = 0.003, 0.02
+"""Outcomes wait for each other as long as one comes in each such while, and no longer than the longest before they are
+written: saves commits, costs no one a noticeable delay."""
 CHUNKS_AHEAD = 4
 """With a limit per domain, claim up to this many rows a slot, so that there is something for other domains."""
 FOLLOW_UPS = frozenset({Form.CORRECTION, Form.WITHDRAWAL})
@@ -87,6 +88,7 @@ class DeliveryWorker:
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
+        self._company = asyncio.Event()  # enough has come home to be written
         self._look = True  # something may be due
         self._broken: BaseException | None = None
         self._contents: OrderedDict[Key, Known] = OrderedDict()
@@ -164,15 +166,17 @@ class DeliveryWorker:
 
     async def _gather(self) -> None:
         """Let half of what is under way come home, so that one commit serves many, and the other half keeps us busy."""
-        until = time.monotonic() + LINGER_S
-        while len(self._under_way) > 0 and len(self._finished) < self._sender.slots // 2:
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                return
-            self._changed.clear()
-            alarm = asyncio.get_running_loop().call_later(left_s, self._changed.set)
-            await self._changed.wait()
+        loop, seen = asyncio.get_running_loop(), 0
+        longest = loop.time() + LONGEST_LINGER_S
+        while not self._in_company() and seen < len(self._finished) and loop.time() < longest:
+            seen = len(self._finished)
+            self._company.clear()
+            alarm = loop.call_later(LINGER_S, self._company.set)
+            await self._company.wait()
             alarm.cancel()
+
+    def _in_company(self) -> bool:
+        return not self._under_way or len(self._finished) >= self._sender.slots // 2
 
     def _places(self) -> int:
         """How many may begin now, each to go forward at once.
@@ -210,6 +214,8 @@ class DeliveryWorker:
         if not task.cancelled() and task.exception() is not None:
             self._broken = task.exception()
         self._changed.set()
+        if self._in_company():
+            self._company.set()
 
     async def _attempt(self, row: Claimed, content: Content | None) -> None:
         outcome = await self._send(row, content)  # first: the list is another one by then
@@ -321,17 +327,18 @@ class DeliveryWorker:
 
 
 def _dispatch(row: Claimed, content: Content) -> Dispatch:
+    channel, form, locale, audience = _kind(row.channel, row.form, row.locale, row.audience)
     return Dispatch(
         delivery_id=row.id,
-        channel=Channel(row.channel),
+        channel=channel,
         recipient_id=row.recipient_id,
-        form=Form(row.form),
+        form=form,
         lane=LANE_OF_RANK[row.lane],
         content=content,
         planned_at=row.planned_at.astimezone(UTC),
         attempt=row.tries + 1,
-        locale=Locale(row.locale),
-        audience=Audience(row.audience) if row.audience else None,
+        locale=locale,
+        audience=audience,
         address=row.address or "",
         reason=row.reason or "",
         preferences_url=row.preferences_url or "",
@@ -339,6 +346,11 @@ def _dispatch(row: Claimed, content: Content) -> Dispatch:
         one_click_url=row.one_click_url or "",
         thread_of=tuple(_earlier(part) for part in row.thread_of.split(",") if part) if row.thread_of else (),
     )
+
+
+@lru_cache
+def _kind(channel: str, form: str, locale: str, audience: str | None) -> tuple[Channel, Form, Locale, Audience | None]:
+    return Channel(channel), Form(form), Locale(locale), Audience(audience) if audience else None
 
 
 def _earlier(part: str) -> int | uuid.UUID:

@@ -13,6 +13,7 @@ single visit to a thread (`group_commit_sqlite`). Both do the same, in words of 
   and not begun, and is then set aside (`leases.set_aside`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -55,6 +56,28 @@ class GroupCommit(Protocol):
 def standings(one: Ended) -> tuple[Standing | None, Standing | None]:
     """Where the delivery was counted, and where it is from now on."""
     return standing(one.row, one.row.leased_from), standing(one.row, one.verdict.state, one.verdict.reason)
+
+
+Move = tuple[object, ...]
+
+
+def move_of(one: Ended) -> Move:
+    """The same for all deliveries that leave one standing for another: cheaper to make and to compare than both."""
+    row, verdict = one.row, one.verdict
+    about = (row.subject_kind, row.edition_id or row.subject_id, row.revision, row.audience, row.form)
+    return (*about, row.leased_from, verdict.state, verdict.reason)
+
+
+def tallied(ended: Sequence[Ended]) -> Counter[Standing]:
+    """What all of them together take from each count, and add to it."""
+    moves = [move_of(one) for one in ended]
+    first = dict(zip(moves, ended, strict=True))
+    counted: Counter[Standing] = Counter()
+    for move, count in Counter(moves).items():
+        for place, change in zip(standings(first[move]), (-count, count), strict=True):
+            if place is not None:
+                counted[place] += change
+    return counted
 
 
 def in_order(claimed: Sequence[Claimed]) -> list[Claimed]:

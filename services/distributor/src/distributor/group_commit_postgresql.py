@@ -1,18 +1,20 @@
 """A group commit on PostgreSQL: one statement, which is its own transaction, on a connection kept for it.
 
-The planner sees the same text each time and keeps its plan. All parts of the statement see the ledger as it was before
+The driver is asked directly: what SQLAlchemy does around each statement took as long as the driver itself. The planner
+sees the same text each time and keeps its plan. All parts of the statement see the ledger as it was before
 it; they never touch the same row, since what is due is nobody's and what ended is ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from distributor.arrays import bare, quoted
-from distributor.group_commit import Group, in_order, must_not_begin, standings
+from distributor.group_commit import Group, Move, in_order, move_of, must_not_begin, standings
 from distributor.leases import Claimed, Ended
 from distributor.states import LANE_OF_RANK
 from distributor.tallies import Standing
@@ -112,11 +114,11 @@ RETURNING {", ".join(Claimed._fields)}
 
 
 @lru_cache
-def statement(*, ended: bool, bounces: bool, fared: bool) -> str:
+def statement(*, ended: bool, bounces: bool, fared: bool) -> bytes:
     """All of a group in one statement, without the parts that it has nothing for."""
     parts = (OUTCOMES if ended else "", BOUNCES if bounces else "", ENDPOINTS if fared else "", BEGINNINGS)
     whole = "WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS at),\n" + "".join(parts)
-    return " ".join(whole.split())  # psycopg keeps texts of up to 4 kB taken apart
+    return " ".join(whole.split()).encode()  # psycopg keeps texts of up to 4 kB taken apart
 
 
 class PostgresGroupCommit:
@@ -124,14 +126,17 @@ class PostgresGroupCommit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: AsyncConnection | None = None
+        self._connection: AsyncConnection | None = None  # lent by the engine's pool
+        self._driver: psycopg.AsyncConnection
 
     async def write(self, group: Group) -> list[Claimed]:
         try:
-            connection = await self._connected()
+            if self._connection is None:
+                await self._connect()
             said = statement(ended=bool(group.ended), bounces=bool(group.bounces), fared=bool(group.fared))
-            result = await connection.exec_driver_sql(said, _parameters(group))
-            return in_order([Claimed._make(row) for row in result])
+            cursor = self._driver.cursor(row_factory=_claimed)
+            await cursor.execute(said, _parameters(group), prepare=True)
+            return in_order(await cursor.fetchall())
         except BaseException:
             await self._throw_away()
             raise
@@ -147,11 +152,17 @@ class PostgresGroupCommit:
             await connection.invalidate()
             await connection.close()
 
-    async def _connected(self) -> AsyncConnection:
-        if self._connection is None:
-            connection = await self._database.engine.connect()
-            self._connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        return self._connection
+    async def _connect(self) -> None:
+        connection = await self._database.engine.connect()
+        self._connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        self._driver = driver
+
+
+def _claimed(_: object) -> Callable[[Sequence[Any]], Claimed]:
+    """Rows as they are wanted, straight from the driver."""
+    return Claimed._make
 
 
 def _parameters(group: Group) -> dict[str, Any]:
@@ -191,11 +202,19 @@ def _of_outcomes(group: Group) -> dict[str, Any]:
 def _of_tallies(ended: Sequence[Ended]) -> dict[str, Any]:
     """All standings that occur, once each, and the place that each delivery leaves and takes among them."""
     places: dict[Standing, int] = {}
-    moves = [[s and places.setdefault(s, len(places) + 1) for s in standings(one)] for one in ended]
+    moves: dict[Move, list[int | None]] = {}
+    was_becomes = [moves.get(move := move_of(one)) or moves.setdefault(move, _places(one, places)) for one in ended]
     columns = list(zip(*places, strict=True)) or [()] * len(Standing._fields)
     names = ("subjects", "revisions", "channels", "audiences", "forms", "kinds", "marks")
     told = {name: quoted(map(str, column)) for name, column in zip(names, columns, strict=True)}
-    return told | {"was": bare([was for was, _ in moves]), "becomes": bare([becomes for _, becomes in moves])}
+    return told | {
+        "was": bare([was for was, _ in was_becomes]),
+        "becomes": bare([becomes for _, becomes in was_becomes]),
+    }
+
+
+def _places(one: Ended, places: dict[Standing, int]) -> list[int | None]:
+    return [standing and places.setdefault(standing, len(places) + 1) for standing in standings(one)]
 
 
 def _of_bounces(group: Group) -> dict[str, Any]:

@@ -1,18 +1,17 @@
 """A group commit on SQLite: a handful of statements in one visit to a thread, instead of one visit each."""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.dialects import sqlite
 
-from distributor.group_commit import Group, in_order, must_not_begin, standings
+from distributor.group_commit import Group, in_order, must_not_begin, tallied
 from distributor.leases import Claimed, Ended
 from distributor.states import LANE_OF_RANK
-from distributor.tallies import Standing
 from distributor.webhooks.health import WRITTEN_EVERY, Fared
 from shared.clock import Clock
 from shared.database import EPOCH, MICROSECOND, Database
@@ -46,7 +45,8 @@ SET works = :well, last_status = :status, last_phase = :phase, last_attempt_at =
 WHERE endpoint_id = :endpoint
     AND (NOT :well OR works IS NOT 1 OR told <> '' OR last_success_at IS NULL OR last_success_at < :stale)
 """
-KEYS = [Claimed._fields.index(name) for name in ("id", "recipient_id", "subject_id", "edition_id")]
+OWN_KEYS = [Claimed._fields.index(name) for name in ("id", "recipient_id")]
+SHARED_KEYS = [Claimed._fields.index(name) for name in ("subject_id", "edition_id")]
 INSTANTS = [Claimed._fields.index(name) for name in ("planned_at", "begun_at")]
 """Where a row of `CLAIM` has what SQLite has no type for."""
 
@@ -81,9 +81,10 @@ class SqliteGroupCommit:
 
 def _write(connection: sqlite3.Connection, group: Group, now: datetime) -> list[Claimed]:
     at = _micros(now)
-    written = connection.executemany(RECORD, [_record(one, now) for one in group.ended])
+    written = connection.executemany(RECORD, [_record(one, now, at) for one in group.ended])
     ours = group.ended if written.rowcount == len(group.ended) else _still_ours(connection, group.ended, at)
-    connection.executemany(TALLIED, _tallied(ours))
+    changes = [(new_id().hex, key.subject_id.hex, *key[1:], count) for key, count in tallied(ours).items() if count]
+    connection.executemany(TALLIED, changes)
     connection.executemany(TRIED, [_attempt(one, at) for one in group.ended])
     connection.executemany(FARED, [_fared(one, now) for one in group.fared])
     bounces = [(row["id"].hex, row["exchange"], row["routing_key"], row["body"], at) for row in group.bounces]
@@ -100,25 +101,16 @@ def _write(connection: sqlite3.Connection, group: Group, now: datetime) -> list[
     return [_claimed(row) for row in connection.execute(CLAIM, wanted).fetchall()]
 
 
-def _record(one: Ended, now: datetime) -> tuple[Any, ...]:
+def _record(one: Ended, now: datetime, at: int) -> tuple[Any, ...]:
     due_at = _micros(now + one.wait) if one.wait is not None else None
     counts = (one.tries, one.attempts, one.repeats)
     state = one.verdict.state.value
-    return (state, one.verdict.reason, due_at, _micros(now), *counts, one.row.id.hex, one.row.lease_owner)
+    return (state, one.verdict.reason, due_at, at, *counts, one.row.id.hex, one.row.lease_owner)
 
 
 def _still_ours(connection: sqlite3.Connection, ended: Sequence[Ended], at: int) -> list[Ended]:
     """Those whose delivery nobody has taken over: it changed in this very moment."""
     return [one for one in ended if connection.execute(STILL_OURS, (one.row.id.hex, at)).fetchone()]
-
-
-def _tallied(ended: Iterable[Ended]) -> list[tuple[Any, ...]]:
-    counts: Counter[Standing] = Counter()
-    for one in ended:
-        for place, count in zip(standings(one), (-1, 1), strict=True):
-            if place is not None:
-                counts[place] += count
-    return [(new_id().hex, key.subject_id.hex, *key[1:], count) for key, count in counts.items() if count]
 
 
 def _attempt(one: Ended, at: int) -> tuple[Any, ...]:
@@ -134,11 +126,25 @@ def _fared(one: Fared, now: datetime) -> dict[str, Any]:
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     values = list(row)
-    for at in KEYS:
-        values[at] = None if values[at] is None else UUID(values[at])
+    for at in OWN_KEYS:
+        values[at] = UUID(int=int(values[at], 16))
+    for at in SHARED_KEYS:
+        values[at] = None if values[at] is None else _key(values[at])
     for at in INSTANTS:
-        values[at] = None if values[at] is None else EPOCH + timedelta(microseconds=values[at])
+        values[at] = None if values[at] is None else _instant(values[at])
     return Claimed._make(values)
+
+
+@lru_cache
+def _key(digits: str) -> UUID:
+    """Of what many deliveries have in common."""
+    return UUID(digits)
+
+
+@lru_cache
+def _instant(micros: int) -> datetime:
+    """The same: they were planned together, and begin together."""
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def _micros(instant: datetime) -> int:

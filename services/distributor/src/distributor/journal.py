@@ -163,7 +163,7 @@ class Journal:
             await self._written([one], bounces)
         except Exception as error:  # noqa: BLE001 - whatever it was, the words may have been it
             log.error("reply_not_recorded", delivery_id=str(one.row.id), error=type(error).__name__)
-            bare = replace(one, outcome=replace(one.outcome, reply="", enhanced="", phase=""))
+            bare = one._replace(outcome=replace(one.outcome, reply="", enhanced="", phase=""))
             await self._written([bare], bounces)
 
     def _bounce(self, one: Ended) -> dict[str, Any]:

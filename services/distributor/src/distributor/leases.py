@@ -8,7 +8,6 @@ and recording are in `group_commit`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -74,8 +73,7 @@ class Claimed(NamedTuple):
     repeats: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A delivery that came back from its channel, and what is to become of it. `wait` is the jittered one.
 
     It was leased to whoever claimed it: a sender that has taken a new name since then may still tell of it.

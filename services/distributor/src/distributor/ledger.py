@@ -43,7 +43,7 @@ from shared import correlation
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Exclusion, Form, Lane, MailRequested, Recipient, SubjectKind
 from shared.contracts.news import ItemSnapshot
-from shared.database import insert_ignoring, upsert
+from shared.database import among, insert_ignoring, upsert
 from shared.ids import derived_id
 
 deliveries: Table = Delivery.__table__  # type: ignore[assignment]
@@ -198,7 +198,7 @@ async def _without_earlier(session: AsyncSession, batch: MailRequested) -> list[
     query = select(deliveries.c.recipient_id).where(
         deliveries.c.subject_id == batch.subject_id,
         deliveries.c.channel == Channel.MAIL,
-        deliveries.c.recipient_id.in_(ids),
+        among(session, deliveries.c.recipient_id, ids),
     )
     earlier = set(await session.scalars(query))
     return [recipient for recipient in batch.recipients if recipient.recipient_id not in earlier]
@@ -217,7 +217,7 @@ async def _barred(
 ) -> dict[UUID, str]:
     """Who of `recipients` must not get it, and why. An erasure bars everything; a stop, all but transactional mail."""
     ids = [recipient.recipient_id for recipient in recipients]
-    query = select(stops).where(stops.c.recipient_id.in_(ids), stops.c.stopped)
+    query = select(stops).where(among(session, stops.c.recipient_id, ids), stops.c.stopped)
     found: dict[UUID, str] = {}
     audience_of = {recipient.recipient_id: recipient.audience or "" for recipient in recipients}
     for stop in await session.execute(query):

@@ -22,7 +22,7 @@ from distributor.states import CANCELLED, LANE_RANK, PLANNED
 from distributor.tallies import Standing, standing
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import MailRequested, Recipient
-from shared.database import EPOCH, MICROSECOND
+from shared.database import EPOCH, MICROSECOND, among
 from shared.ids import derived_ids
 
 SHARED = "subject_id, revision, channel, subject_kind, form, lane, planned_at, created_at, changed_at"
@@ -71,7 +71,7 @@ async def plan(session: AsyncSession, planned: Planned) -> None:
     connection = await session.connection()
     if connection.dialect.name == "sqlite":  # nobody else writes meanwhile
         ids = [row[0] for row in rows]
-        there = set(await session.scalars(select(Delivery.id).where(Delivery.id.in_(ids))))
+        there = set(await session.scalars(select(Delivery.id).where(among(session, Delivery.id, ids))))
         await connection.exec_driver_sql(ON_SQLITE, [_on_sqlite(planned, row) for row in rows])
         new = {row[0] for row in rows} - there
     else:

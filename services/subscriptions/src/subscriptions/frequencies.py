@@ -15,6 +15,7 @@ from sqlalchemy import ScalarSelect, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
+from shared.database import among
 from subscriptions.models import FrequencyRow
 
 EVERYTHING = ""
@@ -51,7 +52,7 @@ def frequency_of(chosen: Frequencies, audience: Audience, topics: Iterable[str],
 
 async def frequencies_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, dict[str, Frequency]]:
     """What each has chosen; whoever has chosen nothing is not there."""
-    rows = select(FrequencyRow).where(FrequencyRow.subscriber_id.in_(list(subscriber_ids)))
+    rows = select(FrequencyRow).where(among(session, FrequencyRow.subscriber_id, subscriber_ids))
     found: dict[UUID, dict[str, Frequency]] = {}
     for row in await session.scalars(rows):
         found.setdefault(row.subscriber_id, {})[row.topic] = Frequency(row.frequency)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from itertools import compress
+from string import ascii_letters, digits
 from uuid import UUID
 
 from markupsafe import escape
@@ -40,7 +41,7 @@ from distributor.mail.smtp import Composed
 from distributor.settings import DistributorSettings
 from shared.contracts.mail import Form, SubjectKind
 from shared.contracts.news import Audience, Locale
-from shared.ids import derived_id, derived_ids
+from shared.ids import derived_hexes, derived_id
 from shared.translations import translations
 
 FRAMES_KEPT = 128
@@ -48,11 +49,13 @@ FRAMES_KEPT = 128
 HEADER_URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 """Printable ASCII without angle brackets; a header line ends at 998 octets and a URL cannot be folded."""
 
-PLAIN_URL = re.compile(r"[A-Za-z0-9:/._~?#-]*")
-"""The same in text, in HTML and in quoted-printable. Our own links are."""
+PLAIN = f"{ascii_letters}{digits}:/._~?#-".encode()
+"""A link of these octets alone is the same in text, in HTML and in quoted-printable. Our own links are."""
 
 SOFT_BREAK = b"=\r\n"
 QP_LINE = 75
+DOT = ord(".")
+LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 SLOTS = tuple(Slot)
 
 DIGEST_NAME = "Sammandrag från %s"
@@ -72,10 +75,12 @@ class Frame:
     """A mail without its recipient: `parts` in a row, with places left open.
 
     `places` says what goes where: an index of `parts`, and one of the recipient's own words (see `_own_words`).
+    `dotless`: no line begins with a dot, as our quoted-printable never does.
     """
 
     parts: tuple[bytes, ...]
     places: tuple[tuple[int, int], ...]
+    dotless: bool
 
 
 class Composer:
@@ -103,15 +108,15 @@ class Composer:
         for place, words in frame.places:
             parts[place] = own[words]
         mail_from = self._return_paths.of(dispatch.delivery_id) if self._return_paths else self._return_path
-        return Composed(mail_from, recipient.text, b"".join(parts), message_id, recipient.smtputf8)
+        data = b"".join(parts)
+        return Composed(mail_from, recipient.text, data, message_id, recipient.smtputf8, frame.dotless)
 
     def _message_id(self, dispatch: Dispatch, earlier: int | UUID) -> str:
         """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects, also where
         that was a digest.
         """
         subject, revision = (earlier, 0) if isinstance(earlier, UUID) else (dispatch.content.subject_id, earlier)
-        unique = _message_ids(subject, revision)(dispatch.recipient_id)
-        return f"<{unique.hex}@{self._domain}>"
+        return f"<{_message_ids(subject, revision)(dispatch.recipient_id)}@{self._domain}>"
 
     def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
         fields = f"To: {recipient.text}\r\nDate: {_date(dispatch.planned_at)}\r\nMessage-ID: {message_id}\r\n"
@@ -199,7 +204,7 @@ def _framed(head: bytes, boundary: bytes, letter: Letter) -> Frame:
         cutter.part(parts, html=subtype == b"html")
         cutter.static(b"\r\n")
     cutter.static(b"--" + boundary + b"--\r\n")
-    return Frame(tuple(cutter.parts), tuple(cutter.places))
+    return Frame(tuple(cutter.parts), tuple(cutter.places), b"\r\n." not in b"".join(cutter.parts))
 
 
 class _Cutter:
@@ -244,17 +249,19 @@ def _reason(reason: str) -> tuple[bytes, bytes]:
 
 def _link(url: str) -> tuple[bytes, bytes]:
     """A link, unlike a reason, is one recipient's alone."""
-    if not PLAIN_URL.fullmatch(url):
+    data = url.encode("utf-8", "replace")
+    if data.translate(None, PLAIN):
         return _in_both(url)
-    data = url.encode()
-    if len(data) > QP_LINE:
-        data = SOFT_BREAK.join([data[at : at + QP_LINE] for at in range(0, len(data), QP_LINE)])
-    return data, data
+    lines = [data[at : at + QP_LINE] for at in range(0, len(data), QP_LINE)]
+    if DOT in [line[0] for line in lines]:
+        return _in_both(url)
+    folded = SOFT_BREAK.join(lines)
+    return folded, folded
 
 
 @lru_cache(maxsize=256)
-def _message_ids(subject_id: UUID, revision: int) -> Callable[[object], UUID]:
-    return derived_ids("message-id", subject_id, revision)
+def _message_ids(subject_id: UUID, revision: int) -> Callable[[object], str]:
+    return derived_hexes("message-id", subject_id, revision)
 
 
 @lru_cache(maxsize=256)
@@ -264,8 +271,10 @@ def _date(instant: datetime) -> str:
 
 
 def quoted_printable(text: str) -> bytes:
-    """RFC 2045, section 6.7, with CRLF; the last line leaves room for a soft break."""
+    """RFC 2045, section 6.7, with CRLF; no line begins with a dot, and the last leaves room for a soft break."""
     data = b2a_qp(text.encode("utf-8", "replace"), istext=True).replace(b"\n", b"\r\n")
+    while LEADING_DOT.search(data):  # a line of its own, for what follows may be as long as a line can be
+        data = LEADING_DOT.sub(b"=2E=\r\n", data)
     if len(data) - (data.rfind(b"\n") + 1) > QP_LINE:
         cut = -3 if data[-3:-2] == b"=" else -1
         data = data[:cut] + SOFT_BREAK + data[cut:]

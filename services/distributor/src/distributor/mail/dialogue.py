@@ -5,7 +5,7 @@ Which bytes a mail becomes, what the server announced, and how a dialogue can en
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from distributor.mail.replies import Phase, printable
 
@@ -18,19 +18,25 @@ ENOUGH = 3
 """So many strikes, and a server that announced pipelining is asked one command at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """A mail ready to go. `data` has CRLF lines and ends with one; `smtputf8` when an address is beyond ASCII."""
+class Composed(NamedTuple):
+    """A mail ready to go. `data` has CRLF lines and ends with one; `smtputf8` when an address is beyond ASCII;
+    `dotless` when it is known that no line begins with a dot: to look for one takes longer than to compose the mail.
+    """
 
     mail_from: str
     recipient: str
     data: bytes
     message_id: str
     smtputf8: bool = False
+    dotless: bool = False
+
+    @property
+    def wire(self) -> bytes:
+        """`data` as DATA wants it, without the final dot."""
+        return self.data if self.dotless else stuffed(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """Where a dialogue ended. `code` is None when no usable answer came; `text` is then what happened instead.
 
     `local` names what we refused ourselves, without asking the relay: it will never be otherwise.
@@ -77,13 +83,10 @@ class Announced:
 
     def envelope(self, mail: Composed) -> tuple[bytes, bytes]:
         """MAIL and RCPT, without their line ends."""
-        options = b" SIZE=%d" % len(mail.data) if self.size else b""
+        options = f" SIZE={len(mail.data)}" if self.size else ""
         if mail.smtputf8:
-            options += b" SMTPUTF8"
-        return (
-            b"MAIL FROM:<%b>%b" % (mail.mail_from.encode(), options),
-            b"RCPT TO:<%b>" % mail.recipient.encode(),
-        )
+            options += " SMTPUTF8"
+        return f"MAIL FROM:<{mail.mail_from}>{options}".encode(), f"RCPT TO:<{mail.recipient}>".encode()
 
 
 @dataclass(slots=True, eq=False)

@@ -28,20 +28,20 @@ class DomainLimit:
     """At most `each` a domain; 0 is no limit."""
 
     def __init__(self, each: int) -> None:
-        self._each = each
+        self.each = each
         self._under_way: Counter[str] = Counter()
         self._put_off: Counter[str] = Counter()
 
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
         """A place at the address's domain; raises Crowded."""
-        if not self._each:
+        if not self.each:
             yield
             return
         domain = address.rpartition("@")[2].lower()
-        if self._under_way[domain] >= self._each:
+        if self._under_way[domain] >= self.each:
             self._put_off[domain] += 1
-            raise Crowded(min(LONGEST, PUT_OFF * (1 + self._put_off[domain] // (self._each * TOGETHER))))
+            raise Crowded(min(LONGEST, PUT_OFF * (1 + self._put_off[domain] // (self.each * TOGETHER))))
         self._under_way[domain] += 1
         try:
             yield

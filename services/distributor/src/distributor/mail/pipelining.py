@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from distributor.mail.dialogue import ENOUGH, GO_AHEAD, ONE_WRITE, Announced, Ending, Pool, Transaction, stuffed
+from distributor.mail.dialogue import ENOUGH, GO_AHEAD, ONE_WRITE, Announced, Ending, Pool, Transaction
 from distributor.mail.replies import BAD_COMMANDS, SERVICE_CLOSING, Phase, printable
 
 MAX_REPLY_OCTETS = 65_536
@@ -39,6 +39,10 @@ MAX_REPLY_OCTETS = 65_536
 
 SLOW_DOT_S = 1.0
 """A server that takes longer to say yes to a mail gets the next one when it has."""
+
+
+CODES = {b"%d" % code: code for code in range(200, 600)}
+"""By the three digits of an answer."""
 
 
 class Asked(Enum):
@@ -52,6 +56,7 @@ class Asked(Enum):
     LONE_DOT = auto()
 
 
+MAIL, RCPT, DATA, DOT = Asked.MAIL, Asked.RCPT, Asked.DATA, Asked.DOT
 PHASE_OF = {
     Asked.RSET: Phase.MAIL,
     Asked.MAIL: Phase.MAIL,
@@ -92,12 +97,13 @@ class PipelinedLine(asyncio.Protocol):
 
     def begin(self, transaction: Transaction) -> None:
         if opening := self._opening(transaction):
-            self._write(opening)
+            self._transport.write(opening)
+            self._await()
         else:
             self._loop.call_soon(self._pool.rests, self)
 
     def close(self) -> None:
-        self._write(b"QUIT\r\n")
+        self._transport.write(b"QUIT\r\n")
         self._leave(self._transport.close)
 
     def abort(self) -> None:
@@ -107,10 +113,14 @@ class PipelinedLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for number, line in enumerate(lines, 1):
-            self._line(line, last=number == len(lines) and not self._rest)
+        left = len(lines)
+        for line in lines:
+            left -= 1
+            self._line(line, last=not left and not self._rest)
             if self._gone:
                 return
+        if lines:
+            self._await()
         if self._lines_octets + len(self._rest) > MAX_REPLY_OCTETS:
             self._break("unintelligible: an answer without end", strikes=ENOUGH)
         elif not self._asked and self._long is None:
@@ -131,14 +141,15 @@ class PipelinedLine(asyncio.Protocol):
         if (waiting := self._long) is not None:
             self._long = None
             self._end_text(b"", waiting)
+            self._await()
 
     # Answers
 
     def _line(self, line: bytes, *, last: bool) -> None:
         line = line.removesuffix(b"\r")
-        code, mark = line[:3], line[3:4]
-        fit = code.isdigit() and len(code) == 3 and b"2" <= code[:1] <= b"5" and mark in (b" ", b"-", b"")
-        if not fit or (self._lines and self._lines[-1][:3] != code):
+        code, mark = CODES.get(line[:3], 0), line[3:4]
+        fit = code and mark in (b" ", b"-", b"")
+        if not fit or (self._lines and self._lines[-1][:3] != line[:3]):
             self._break(f"unintelligible: {line[:200].decode(errors='replace')}", strikes=ENOUGH)
             return
         if mark == b"-":
@@ -147,31 +158,35 @@ class PipelinedLine(asyncio.Protocol):
             if self._lines_octets > MAX_REPLY_OCTETS:
                 self._break("unintelligible: an answer without end", strikes=ENOUGH)
             return
-        text = b"\n".join(each[4:] for each in (*self._lines, line)) if self._lines else line[4:]
-        self._lines = []
-        self._lines_octets = 0
-        self._heard(int(code), text.decode(errors="replace"), last=last)
+        text = line[4:]
+        if self._lines:
+            text = b"\n".join(each[4:] for each in (*self._lines, line))
+            self._lines = []
+            self._lines_octets = 0
+        if not self._asked:
+            self._unasked(code, text.decode(errors="replace"))
+        elif code >= 300 or self._asked[0][0] in (DATA, DOT):
+            self._heard(code, text.decode(errors="replace"), last=last)
+        else:  # yes, and nobody asks for the words
+            self._asked.popleft()
 
     def _heard(self, code: int, text: str, *, last: bool) -> None:
-        if not self._asked:
-            self._unasked(code, text)
+        """A refusal, the leave to write a text, or the end of a mail."""
+        asked, transaction = self._asked[0]
+        if 300 <= code < 400 and asked is not DATA:
+            self._break(f"unintelligible: {code} to {asked.name}", strikes=ENOUGH)
             return
-        if 300 <= code < 400 and self._asked[0][0] is not Asked.DATA:
-            self._break(f"unintelligible: {code} to {self._asked[0][0].name}", strikes=ENOUGH)
-            return
-        asked, transaction = self._asked.popleft()
-        self._await()
-        phase = PHASE_OF[asked]
+        self._asked.popleft()
         if code == SERVICE_CLOSING:
-            transaction.end(Ending(phase, code, text))
+            transaction.end(Ending(PHASE_OF[asked], code, text))
             self._break(f"the server closed the connection: {code} {text}")
-        elif asked is Asked.DATA:
+        elif asked is DATA:
             self._to_data(transaction, code, text, last=last)
-        elif asked is Asked.DOT:
+        elif asked is DOT:
             self._slow = self._loop.time() - self._dot_at > SLOW_DOT_S
-            transaction.end(Ending(phase, code, text))
-        elif asked is not Asked.LONE_DOT and not 200 <= code < 300:
-            transaction.end(Ending(phase, code, text))
+            transaction.end(Ending(Phase.DOT, code, text))
+        elif asked is not Asked.LONE_DOT:
+            transaction.end(Ending(PHASE_OF[asked], code, text))
             if asked is Asked.RSET:
                 self._break(f"no new start: {code} {text}")
 
@@ -189,7 +204,7 @@ class PipelinedLine(asyncio.Protocol):
         elif refused_before:
             self._unfinished = True
             self._asked.append((Asked.LONE_DOT, transaction))
-            self._write(b".\r\n")
+            self._transport.write(b".\r\n")
         else:
             self._hand_over(transaction)
 
@@ -204,35 +219,36 @@ class PipelinedLine(asyncio.Protocol):
 
     def _opening(self, transaction: Transaction) -> bytes:
         """The group that begins a mail, noted as asked; empty when this server will never take it."""
-        if (refusal := self._announced.refusal(transaction.mail)) is not None:
+        mail = transaction.mail
+        if (refusal := self._announced.refusal(mail)) is not None:
             transaction.end(refusal)
             return b""
         transaction.kept = self._carried > 0
         self._carried += 1
-        group = b"%b\r\n%b\r\nDATA\r\n" % self._announced.envelope(transaction.mail)
+        group = b"%b\r\n%b\r\nDATA\r\n" % self._announced.envelope(mail)
         if self._unfinished:
             self._unfinished = False
             self._asked.append((Asked.RSET, transaction))
             group = b"RSET\r\n" + group
-        self._asked += ((Asked.MAIL, transaction), (Asked.RCPT, transaction), (Asked.DATA, transaction))
+        self._asked += ((MAIL, transaction), (RCPT, transaction), (DATA, transaction))
         return group
 
     def _hand_over(self, transaction: Transaction) -> None:
         """Write the text. As long as its dot is unwritten, nothing was delivered."""
-        wire = stuffed(transaction.mail.data)
+        wire = transaction.mail.wire
         if len(wire) <= ONE_WRITE:
             self._end_text(wire, transaction)
             return
         self._long = transaction
-        self._write(wire)
+        self._transport.write(wire)
         if not self._paused and self._long is not None:
             self._long = None
             self._end_text(b"", transaction)
 
     def _end_text(self, wire: bytes, transaction: Transaction) -> None:
-        self._asked.append((Asked.DOT, transaction))
+        self._asked.append((DOT, transaction))
         self._dot_at = self._loop.time()
-        self._write(b"%b.\r\n%b" % (wire, b"" if self._slow else self._next_opening()))
+        self._transport.write(b"".join((wire, b".\r\n", b"" if self._slow else self._next_opening())))
 
     def _next_opening(self) -> bytes:
         while (following := self._pool.following(self)) is not None:
@@ -240,15 +256,11 @@ class PipelinedLine(asyncio.Protocol):
                 return opening
         return b""
 
-    def _write(self, data: bytes) -> None:
-        self._await()
-        self._transport.write(data)
-
     # Time and the end
 
     def _await(self) -> None:
         """The next answer has its own time. One alarm is kept, and looks again when it was early."""
-        dot = bool(self._asked) and self._asked[0][0] is Asked.DOT
+        dot = bool(self._asked) and self._asked[0][0] is DOT
         self._deadline = self._loop.time() + (self._dot_timeout_s if dot else self._timeout_s)
         if self._alarm is None or self._alarm.when() > self._deadline:
             self._ring_at_deadline()
@@ -286,4 +298,4 @@ class PipelinedLine(asyncio.Protocol):
         self._pool.over(self, strikes=strikes)
 
     def _amid_group(self) -> bool:
-        return bool(self._asked) and self._asked[0][0] in (Asked.RCPT, Asked.DATA)
+        return bool(self._asked) and self._asked[0][0] in (RCPT, DATA)

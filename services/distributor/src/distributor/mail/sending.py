@@ -7,7 +7,6 @@ final dot was written and no usable answer came.
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 
 from distributor.channels import Dispatch, Fault, Outcome
@@ -60,6 +59,8 @@ class MailSender:
 
     async def send(self, dispatch: Dispatch) -> Outcome:
         """Send one mail and say how it ended, unless its domain has its hands full."""
+        if not self._domains.each:
+            return await self._deliver(dispatch)
         try:
             with self._domains.place(dispatch.address):
                 return await self._deliver(dispatch)
@@ -69,9 +70,11 @@ class MailSender:
     async def _deliver(self, dispatch: Dispatch) -> Outcome:
         began = time.monotonic()
         try:
-            mail = await self._signed(self._composer.compose(dispatch), dispatch)
+            mail = self._composer.compose(dispatch)
         except Unsendable as refusal:
             return _unsendable(str(refusal))
+        if self._signer is not None:
+            mail = await self._signed(self._signer, mail, dispatch)
         ending = await self._relay.transmit(mail)
         return outcome(ending, timedelta(seconds=time.monotonic() - began))
 
@@ -80,13 +83,11 @@ class MailSender:
         await self._relay.close()
         self._signers.shutdown(wait=False)
 
-    async def _signed(self, mail: Composed, dispatch: Dispatch) -> Composed:
+    async def _signed(self, signer: DkimSigner, mail: Composed, dispatch: Dispatch) -> Composed:
         """Sign beside the event loop: `cryptography` lets go of the interpreter while it computes."""
-        if self._signer is None:
-            return mail
         loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._signers, self._signer.sign, mail.data, dispatch.planned_at)
-        return replace(mail, data=data)
+        data = await loop.run_in_executor(self._signers, signer.sign, mail.data, dispatch.planned_at)
+        return mail._replace(data=data)
 
 
 def sender_domain(settings: DistributorSettings) -> str:

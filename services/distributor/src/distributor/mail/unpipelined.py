@@ -10,7 +10,7 @@ import asyncio
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
-from distributor.mail.dialogue import GO_AHEAD, ONE_WRITE, Announced, Composed, Ending, Pool, Transaction, stuffed, told
+from distributor.mail.dialogue import GO_AHEAD, ONE_WRITE, Announced, Composed, Ending, Pool, Transaction, told
 from distributor.mail.replies import SERVICE_CLOSING, Phase, printable
 
 
@@ -82,7 +82,7 @@ class UnpipelinedLine:
             if ending.code is None or not _goes_on(phase, ending.code):
                 return ending
             self._mid_transaction = True
-        ending = await self._hand_over(mail.data)
+        ending = await self._hand_over(mail.wire)
         self._mid_transaction = ending.phase is not Phase.DOT
         return ending
 
@@ -97,9 +97,8 @@ class UnpipelinedLine:
             return self._spoilt(Ending(phase, None, told(error)))
         return self._heard(phase, response.code, response.message)
 
-    async def _hand_over(self, data: bytes) -> Ending:
+    async def _hand_over(self, wire: bytes) -> Ending:
         """Send the mail and its dot. As long as the dot is unwritten, nothing was delivered."""
-        wire = stuffed(data)
         try:
             if len(wire) > ONE_WRITE:
                 if (early := await self._ahead_of_dot(wire)) is not None:
