@@ -37,6 +37,7 @@ from tests.unit.distributor.mail_examples import (
 
 from distributor.mail import composer as composing
 from distributor.mail.composer import Composer, quoted_printable
+from distributor.mail.dkim import Canonical
 from distributor.mail.letters import CATALOGUES, Unsendable
 from shared.contracts.mail import Form
 from shared.contracts.news import Audience, Kind, Locale
@@ -198,6 +199,15 @@ def test_frames_are_kept_but_not_for_ever(monkeypatch):
 
     assert len(composer._frames) == 3
     assert [composer.compose(dispatch(content)).data for content in contents] == first
+
+
+@pytest.mark.parametrize("reason", ["Du  får \t det här ", " . ", ""])
+def test_what_a_signature_covers_is_known_from_the_parts(reason):
+    signing = Composer(settings())
+    signing._signed = True
+    for name in examples():
+        mail = signing.compose(example(name)._replace(reason=reason))
+        assert mail.canonical == Canonical.of(mail.data), name
 
 
 def test_requests_are_not_kept():

@@ -13,11 +13,11 @@ Lines have at most 78 octets, but for a header field that holds one long address
 import re
 from binascii import b2a_qp
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import compress
 from string import ascii_letters, digits
 from uuid import UUID
@@ -27,6 +27,7 @@ from markupsafe import escape
 from distributor.channels import Content, Dispatch
 from distributor.mail import headers
 from distributor.mail.addresses import InvalidAddress, WireAddress, wire_address
+from distributor.mail.dkim import Canonical, relaxed_fields, relaxed_lines
 from distributor.mail.letters import (
     CATALOGUES,
     REQUEST_FORMS,
@@ -57,6 +58,8 @@ QP_LINE = 75
 DOT = ord(".")
 LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 SLOTS = tuple(Slot)
+BODY = 2
+"""Which part of a frame the body begins in, behind the fields that it shares the part with."""
 
 DIGEST_NAME = "Sammandrag från %s"
 LIST_NAMES: dict[Audience | None, str] = {
@@ -70,7 +73,7 @@ LIST_NAMES: dict[Audience | None, str] = {
 Key = tuple[Content, Form, Locale, Audience | None, frozenset[Slot]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """A mail without its recipient: `parts` in a row, with places left open.
 
@@ -81,6 +84,27 @@ class Frame:
     parts: tuple[bytes, ...]
     places: tuple[tuple[int, int], ...]
     dotless: bool
+
+    def filled(self, own: Sequence[bytes]) -> bytes:
+        """The mail of whoever's own words these are."""
+        parts = list(self.parts)
+        for place, words in self.places:
+            parts[place] = own[words]
+        return b"".join(parts)
+
+    def canonical(self, own: Sequence[bytes]) -> Canonical:
+        """The same as a signature covers it. What is alike for all is brought into that form once."""
+        fields, parts = self._canonical
+        body = list(parts)
+        for place, words in self.places[1:]:
+            body[place - BODY] = relaxed_lines(own[words])
+        return Canonical(fields | relaxed_fields(own[0]), b"".join(body))
+
+    @cached_property
+    def _canonical(self) -> tuple[dict[bytes, bytes], tuple[bytes, ...]]:
+        start, _, begun = self.parts[BODY].partition(b"\r\n\r\n")
+        body = (begun, *self.parts[BODY + 1 :])
+        return relaxed_fields(self.parts[0] + start), tuple(map(relaxed_lines, body))
 
 
 class Composer:
@@ -93,6 +117,7 @@ class Composer:
         sender = wire_address(settings.sender).text
         self._return_path = wire_address(settings.return_path or settings.sender).text
         self._return_paths = settings.return_paths
+        self._signed = settings.dkim_keys != ""
         self._domain = sender.rpartition("@")[2]
         self._sender = headers.mailbox("From", settings.sender_name or settings.organisation, sender)
         if settings.reply_to:
@@ -104,12 +129,9 @@ class Composer:
         frame = self._frame(dispatch)
         message_id = self._message_id(dispatch, dispatch.content.revision)
         own = (self._personal_headers(dispatch, recipient, message_id), *_own_words(dispatch))
-        parts = list(frame.parts)
-        for place, words in frame.places:
-            parts[place] = own[words]
         mail_from = self._return_paths.of(dispatch.delivery_id) if self._return_paths else self._return_path
-        data = b"".join(parts)
-        return Composed(mail_from, recipient.text, data, message_id, recipient.smtputf8, frame.dotless)
+        mail = Composed(mail_from, recipient.text, frame.filled(own), message_id, recipient.smtputf8, frame.dotless)
+        return mail._replace(canonical=frame.canonical(own)) if self._signed else mail
 
     def _message_id(self, dispatch: Dispatch, earlier: int | UUID) -> str:
         """Known to every process: a repeat can be recognised, a correction finds the mail that it corrects, also where

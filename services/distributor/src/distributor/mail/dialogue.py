@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, Self
 
+from distributor.mail.dkim import Canonical
 from distributor.mail.replies import Phase, printable
 
 ONE_WRITE = 65_536
@@ -21,6 +22,7 @@ ENOUGH = 3
 class Composed(NamedTuple):
     """A mail ready to go. `data` has CRLF lines and ends with one; `smtputf8` when an address is beyond ASCII;
     `dotless` when it is known that no line begins with a dot: to look for one takes longer than to compose the mail.
+    `canonical` is what a signature covers, of a mail that is to be signed.
     """
 
     mail_from: str
@@ -29,6 +31,7 @@ class Composed(NamedTuple):
     message_id: str
     smtputf8: bool = False
     dotless: bool = False
+    canonical: Canonical | None = None
 
     @property
     def wire(self) -> bytes:

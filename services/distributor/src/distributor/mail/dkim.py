@@ -12,11 +12,12 @@ Sources: RFC 6376, RFC 8463 (Ed25519), RFC 8301 (at least 1,024 bits; we ask for
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
@@ -79,6 +80,18 @@ def parse_keys(setting: str) -> tuple[SigningKey, ...]:
     return tuple(key for key in keys if first_of_kind[key.algorithm] is key)
 
 
+class Canonical(NamedTuple):
+    """A mail as signatures cover it: header fields by name, and the body."""
+
+    fields: Mapping[bytes, bytes]
+    body: bytes
+
+    @classmethod
+    def of(cls, mail: bytes) -> Self:
+        head, _, body = mail.partition(b"\r\n\r\n")
+        return cls(relaxed_fields(head), relaxed_body(body))
+
+
 class DkimSigner:
     """Signs for one domain with one key of each kind."""
 
@@ -86,11 +99,12 @@ class DkimSigner:
         self._domain = domain
         self._keys = keys
 
-    def sign(self, mail: bytes, at: datetime) -> bytes:
-        """`mail` (CRLF, as it goes out) with its DKIM-Signature fields in front. May run in any thread."""
-        head, _, body = mail.partition(b"\r\n\r\n")
-        body_hash = b64encode(sha256(relaxed_body(body)).digest()).decode()
-        fields = dict(_relaxed_fields(head + b"\r\n"))
+    def sign(self, mail: bytes, at: datetime, canonical: Canonical | None = None) -> bytes:
+        """`mail` (CRLF, as it goes out) with its DKIM-Signature fields in front. May run in any thread. Whoever knows
+        its canonical form saves us to find it, a third of a signature's time.
+        """
+        fields, body = canonical or Canonical.of(mail)
+        body_hash = b64encode(sha256(body).digest()).decode()
         names = [name for name in SIGNED if name in fields or name in ALWAYS_NAMED]
         signed = b"".join(fields[name] for name in dict.fromkeys(names) if name in fields)
         return b"".join((*(self._field(key, names, signed, body_hash, at) for key in self._keys), mail))
@@ -109,22 +123,29 @@ class DkimSigner:
 
 def relaxed_body(body: bytes) -> bytes:
     """RFC 6376, section 3.4.4."""
+    ended = relaxed_lines(body).rstrip(b"\r\n ")
+    return ended + b"\r\n" if ended else b""
+
+
+def relaxed_lines(body: bytes) -> bytes:
+    """The same of a part of a body that begins a line."""
     # Looking first is ten times as fast as substituting: our own mails seldom have anything to squeeze.
     if b"\t" in body or b"  " in body:
         body = SPACES.sub(b" ", body)
     if b" \r\n" in body:
         body = body.replace(b" \r\n", b"\r\n")
-    ended = body.rstrip(b"\r\n ")
-    return ended + b"\r\n" if ended else b""
+    return body
 
 
-def _relaxed_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each field's name and canonical form (RFC 6376, section 3.4.2). We write no field twice."""
+def relaxed_fields(head: bytes) -> dict[bytes, bytes]:
+    """Each field's canonical form by its name (RFC 6376, section 3.4.2). We write no field twice."""
+    fields = {}
     for line in FOLDED.sub(b"", head).split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
             lowered = name.strip().lower()
-            yield lowered, lowered + b":" + SPACES.sub(b" ", value).strip() + b"\r\n"
+            fields[lowered] = lowered + b":" + SPACES.sub(b" ", value).strip() + b"\r\n"
+    return fields
 
 
 def _folded(listed: str, separator: str) -> str:

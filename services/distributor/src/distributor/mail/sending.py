@@ -4,26 +4,24 @@ Promises the port's promise: an outcome for every dispatch, whatever a receiver 
 final dot was written and no usable answer came.
 """
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from distributor.channels import Dispatch, Fault, Outcome
 from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
-from distributor.mail.dialogue import Composed, Ending
+from distributor.mail.dialogue import Ending
 from distributor.mail.dkim import DkimSigner, parse_keys
 from distributor.mail.domains import Crowded, DomainLimit
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, greylisted, printable
+from distributor.mail.signing import SigningThreads
 from distributor.mail.smtp import RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
 
 INVALID_ADDRESS = "invalid_address"
-SIGNING_THREADS = 2
 
 GREYLIST_WINDOW = timedelta(minutes=5)
 """The usual one: whoever comes back sooner may have to begin anew."""
@@ -39,8 +37,8 @@ class MailSender:
         self._pipeline = settings.smtp_pipeline
         self._domains = DomainLimit(settings.smtp_per_domain)
         self._composer = Composer(settings)
-        self._signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="dkim")
-        self._signer = DkimSigner(sender_domain(settings), keys) if (keys := parse_keys(settings.dkim_keys)) else None
+        keys = parse_keys(settings.dkim_keys)
+        self._signing = SigningThreads(DkimSigner(sender_domain(settings), keys)) if keys else None
         self._relay = SmtpRelay(
             RelaySettings(
                 url=RelayUrl.parse(settings.smtp_url.get_secret_value()),
@@ -73,21 +71,16 @@ class MailSender:
             mail = self._composer.compose(dispatch)
         except Unsendable as refusal:
             return _unsendable(str(refusal))
-        if self._signer is not None:
-            mail = await self._signed(self._signer, mail, dispatch)
+        if self._signing is not None:
+            mail = await self._signing.sign(mail, dispatch.planned_at)
         ending = await self._relay.transmit(mail)
         return outcome(ending, timedelta(seconds=time.monotonic() - began))
 
     async def close(self) -> None:
         """Hang up."""
         await self._relay.close()
-        self._signers.shutdown(wait=False)
-
-    async def _signed(self, signer: DkimSigner, mail: Composed, dispatch: Dispatch) -> Composed:
-        """Sign beside the event loop: `cryptography` lets go of the interpreter while it computes."""
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._signers, signer.sign, mail.data, dispatch.planned_at)
-        return mail._replace(data=data)
+        if self._signing is not None:
+            self._signing.close()
 
 
 def sender_domain(settings: DistributorSettings) -> str:
