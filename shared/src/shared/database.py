@@ -25,6 +25,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
+    Interval,
     MetaData,
     Table,
     Text,
@@ -36,6 +37,7 @@ from sqlalchemy import (
     literal,
     make_url,
     select,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -172,6 +174,12 @@ class Database:
         if self.is_sqlite:
             return literal(self._clock.now(), Instant())
         return func.clock_timestamp(type_=Instant())
+
+    def later(self, wait: timedelta) -> ColumnElement[datetime]:
+        """In a while from now, by the same clock."""
+        if self.is_sqlite:
+            return literal(self._clock.now() + wait, Instant())
+        return type_coerce(func.clock_timestamp() + literal(wait, Interval()), Instant())
 
     async def ping(self) -> None:
         """Raise unless the database answers."""

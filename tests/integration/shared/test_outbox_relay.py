@@ -13,7 +13,7 @@ from tests.eventually import eventually
 
 from shared import correlation
 from shared.clock import FixedClock, SystemClock
-from shared.contracts.mail import RecipientErased
+from shared.contracts.mail import Form, Lane, MailRequested, RecipientErased, SubjectKind
 from shared.database import Database
 from shared.ids import derived_id, new_id
 from shared.messaging import outbox, relay
@@ -76,6 +76,34 @@ async def test_an_event_leaves_right_after_its_commit_and_only_once(database: Da
     assert bus.ids == keys, "in the order of their emission, as long as nothing fails"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_press_release_passes_the_batches_of_a_digest_that_wait(database: Database) -> None:
+    await emit_batches(database, Lane.DIGEST, 10)
+    bus = NotedBus()
+    carrier = a_relay(database, bus)
+    assert await carrier.carry() == outbox.BULK_TOGETHER, "no more is ever ahead of what comes next"
+    await emit_batches(database, Lane.PRESS, 2)
+    while await carrier.carry():
+        pass
+    lanes = [message.routing_key.rpartition(".")[2] for message in bus.published]
+    assert lanes == ["digest"] * 4 + ["press"] * 2 + ["digest"] * 6
+    assert len(set(bus.ids)) == 12
+
+
+async def emit_batches(database: Database, lane: Lane, count: int) -> None:
+    async with database.transaction() as session:
+        for _ in range(count):
+            batch = MailRequested(
+                batch_id=new_id(),
+                subject_kind=SubjectKind.DIGEST_RUN,
+                subject_id=new_id(),
+                revision=0,
+                form=Form.DIGEST,
+                lane=lane,
+                planned_at=CLOCK.now(),
+            )
+            await outbox.emit(session, batch, source="tests", subject="x", at=CLOCK.now())
 
 
 async def _is(value: object, expected: object) -> bool:

@@ -21,7 +21,6 @@ from sqlalchemy import (
     case,
     delete,
     exists,
-    literal,
     null,
     or_,
     select,
@@ -35,7 +34,7 @@ from shared.contracts.envelope import Envelope, Event
 from shared.database import Database, Instant, insert_ignoring, plumbing
 from shared.ids import new_id
 from shared.messaging.bus import DIRECT, Message, Unroutable
-from shared.messaging.topology import exchange_of
+from shared.messaging.topology import BULK, exchange_of
 
 outbox = Table(
     "outbox",
@@ -65,6 +64,10 @@ Index(
 
 WAITING = outbox.c.published_at.is_(None)
 IN_ORDER = (outbox.c.created_at, outbox.c.id)
+IN_BULK = case((outbox.c.routing_key.in_(BULK), 1), else_=0)
+BULK_TOGETHER = 4
+"""Two thousand recipients, about a megabyte."""
+MESSAGE = (outbox.c.id, outbox.c.exchange, outbox.c.routing_key, outbox.c.body)
 PATIENT_ATTEMPTS = 4
 """So often an unroutable event is offered without a pause: the transport puts a lost queue back in the meantime."""
 REFUSED_PAUSE = timedelta(seconds=30)
@@ -135,22 +138,25 @@ async def pending(session: AsyncSession, database: Database) -> Pending:
 
 
 async def claim(session: AsyncSession, database: Database, *, limit: int, lease: timedelta) -> list[Message]:
-    """Lease the oldest waiting rows, skipping those that another relay holds."""
+    """Lease the rows whose turn it is, skipping those that another relay holds. Of what comes in bulk only a few at
+    once: until they are confirmed, a press release would wait behind them, and they are held in memory.
+    """
     waiting = (
-        select(outbox.c.id)
+        select(outbox.c.id, IN_BULK.label("bulk"))
         .where(WAITING, _free(database))
-        .order_by(*IN_ORDER)
+        .order_by(IN_BULK, *IN_ORDER)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = list(await session.scalars(waiting))
-    if not ids:
+    found = (await session.execute(waiting)).all()
+    first = [row.id for row in found if not row.bulk]
+    ids = first + [row.id for row in found if row.bulk][: max(BULK_TOGETHER - len(first), 1)]
+    if not found:
         return []
-    until = await _in(session, database, lease)
-    leased = update(outbox).where(outbox.c.id.in_(ids))
-    await session.execute(leased.values(leased_until=until, attempts=outbox.c.attempts + 1))
-    rows = await session.execute(select(outbox).where(outbox.c.id.in_(ids)).order_by(*IN_ORDER))
-    return [Message(str(row.id), row.exchange, row.routing_key, row.body) for row in rows]
+    values = {"leased_until": database.later(lease), "attempts": outbox.c.attempts + 1}
+    leased = update(outbox).where(outbox.c.id.in_(ids)).values(values).returning(*MESSAGE)
+    rows = {row.id: row for row in await session.execute(leased)}
+    return [Message(str(row.id), row.exchange, row.routing_key, row.body) for row in map(rows.__getitem__, ids)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,18 +184,12 @@ async def settle(session: AsyncSession, database: Database, settlement: Settleme
         back = update(outbox).where(outbox.c.id.in_(settlement.released))
         await session.execute(back.values(leased_until=None))
     if settlement.refused:
-        until = await _in(session, database, REFUSED_PAUSE)
-        waits = case((outbox.c.attempts < PATIENT_ATTEMPTS, null()), else_=literal(until, Instant()))
+        waits = case((outbox.c.attempts < PATIENT_ATTEMPTS, null()), else_=database.later(REFUSED_PAUSE))
         await session.execute(update(outbox).where(outbox.c.id.in_(settlement.refused)).values(leased_until=waits))
 
 
 def _free(database: Database) -> ColumnElement[bool]:
     return or_(outbox.c.leased_until.is_(None), outbox.c.leased_until <= database.now())
-
-
-async def _in(session: AsyncSession, database: Database, wait: timedelta) -> datetime:
-    now: datetime = (await session.execute(select(database.now()))).scalar_one()
-    return now + wait
 
 
 async def republish(session: AsyncSession, since: datetime) -> int:

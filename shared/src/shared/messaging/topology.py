@@ -64,6 +64,9 @@ QUEUES = (
     *DISTRIBUTOR_MAIL_LANES,
 )
 
+BULK = ("mail.requested.news", "mail.requested.digest")
+"""What comes in thousands and is large: it travels a few at a time, and whatever else waits goes first."""
+
 RETRY_DELAYS_S = (1, 5, 15, 60)
 """Waits between the tries of one message: five tries in under two minutes, then a dead letter. RabbitMQ has a waiting
 queue for each (`retry.5s`), because messages of different waits in one queue would hold each other up."""
