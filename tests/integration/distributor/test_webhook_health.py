@@ -1,6 +1,7 @@
 """How endpoints fare, what their contacts are told and when, and sending again what was missed."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from distributor.channels import Outcome
 from distributor.journal import Finished, Journal
 from distributor.leases import Claimed
 from shared.contracts.delivery import Channel, DeliveryState
-from shared.contracts.news import ItemState, NewsCorrected
+from shared.contracts.news import Audience, ItemState, NewsCorrected, NewsPublished, NewsWithdrawn
 from shared.database import Database
 
 FAILS, WORKS, STOPPED = (
@@ -197,17 +198,47 @@ async def test_recovering_sends_what_was_missed_once(hooks: HookRoom, http_recei
     later = {"since": (CLOCK.now() + timedelta(hours=1)).isoformat()}
     assert (await hooks.api.post(url, json=later)).json() == {"replanned": 0}
     answer = await hooks.api.post(url, json=since)
-    assert (answer.status_code, answer.json()) == (202, {"replanned": 2})  # the third is of an older revision
+    assert (answer.status_code, answer.json()) == (202, {"replanned": 3})  # one of them in its newer revision
     assert (await hooks.api.post(url, json=since)).json() == {"replanned": 0}
     async with hooks.sending():
         await hooks.settled()
-    assert (await hooks.states())["sent"] >= 2
+    bodies = [json.loads(request.body)["data"] for request in http_receiver.requests[-3:]]
+    told = [(body["item_id"], body["revision"]) for body in bodies]
+    assert sorted(told) == sorted((str(item.item_id), 2 if item is items[0] else 1) for item in items)
     for body in ({}, {"since": "igår"}, {"since": "2026-11-22T10:00:00"}):
         assert (await hooks.api.post(url, json=body)).status_code == 422
     assert (await hooks.api.post(f"{URL}/{uuid4()}/recover", json=since)).status_code == 404
     await hooks.api.patch(f"{URL}/{key}", json={"state": "disabled"}, headers={"If-Match": "*"})
     refused = await hooks.api.post(url, json=since)
     assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_disabled")
+
+
+async def test_recovering_sends_what_was_published_while_the_endpoint_was_disabled(
+    hooks: HookRoom, http_receiver: HttpReceiver
+) -> None:
+    before = CLOCK.now()
+    await hooks.publish()  # older than the endpoint
+    key = await hooks.endpoint(http_receiver.url("/hook"))
+    await hooks.api.patch(f"{URL}/{key}", json={"state": "disabled"}, headers={"If-Match": "*"})
+    kept, gone, other = await hooks.publish(3)
+    withdrawn = snapshot(gone.item_id, 2, ItemState.WITHDRAWN)
+    await hooks.room.hear(NewsWithdrawn(item=withdrawn, reason="Fel"))
+    elsewhere = other.model_copy(update={"item_id": uuid4(), "audiences": (Audience.NEWSROOM,)})
+    await hooks.room.hear(NewsPublished(item=elsewhere))
+    corrected = snapshot(other.item_id, 2, ItemState.PUBLISHED)
+    await hooks.room.hear(NewsCorrected(item=corrected, note="Rättat"))
+    await hooks.enable(key)
+    since = {"since": before.isoformat()}
+    answers = [(await hooks.api.post(f"{URL}/{key}/recover", json=since)).json() for _ in range(2)]
+    assert answers == [{"replanned": 2}, {"replanned": 0}]
+    async with hooks.sending():
+        await hooks.settled()
+    told = [json.loads(request.body) for request in http_receiver.requests]
+    assert {(one["data"]["item_id"], one["data"]["revision"]) for one in told} == {
+        (str(kept.item_id), 1),
+        (str(other.item_id), 2),
+    }
+    assert {one["type"] for one in told} == {"se.budkavle.news.published.v1"}
 
 
 async def test_attempts_are_shown_newest_first(hooks: HookRoom, http_receiver: HttpReceiver) -> None:

@@ -186,13 +186,13 @@ async def list_attempts(
 async def recover_endpoint(
     request: Request, endpoint_id: UUID, body: RecoverIn, session: Writing, _caller: Publisher
 ) -> Recovered:
-    """Send everything once more that failed, or was put off, since then; nothing older than an item's newest revision.
-    Asking twice sends once.
+    """Send everything once more that failed, or was put off, since then, and what was never sent because the endpoint
+    was disabled: each item in its newest revision. Asking twice sends once.
     """
     endpoint = await _existing(session, endpoint_id)
     if endpoint.state == EndpointState.DISABLED:
         raise Problem(409, "endpoint_disabled", "Nothing is sent to a disabled endpoint; enable it first.")
-    return Recovered(replanned=await history.recover(session, endpoint_id, body.since, _now(request)))
+    return Recovered(replanned=await history.recover(session, endpoint, body.since, _now(request)))
 
 
 def _now(request: Request) -> datetime:

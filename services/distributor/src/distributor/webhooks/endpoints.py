@@ -67,6 +67,18 @@ async def matching(session: AsyncSession, item: ItemSnapshot) -> list[UUID]:
     return list(found)
 
 
+def is_for(endpoint: Endpoint, item: ItemSnapshot) -> bool:
+    """The same of one endpoint, enabled or not."""
+    filters = (
+        (endpoint.audiences, item.audiences),
+        (endpoint.municipalities, item.municipalities),
+        (endpoint.topics, item.topics),
+    )
+    return bool(item.audiences) and all(
+        not theirs or not its or not theirs.isdisjoint(map(str, its)) for theirs, its in filters
+    )
+
+
 async def targets(session: AsyncSession, endpoint_ids: Collection[UUID], at: datetime) -> dict[UUID, Target]:
     """Where and how to reach these endpoints now; those that are gone are left out."""
     rows = await session.execute(

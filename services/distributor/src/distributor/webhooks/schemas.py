@@ -199,10 +199,10 @@ class EndpointAttempt(AttemptView):
 class RecoverIn(RequestModel):
     """Since when."""
 
-    since: AwareDatetime = Field(description="everything that has failed, or was put off, after this instant")
+    since: AwareDatetime = Field(description="what failed, was put off, or was published in vain after it")
 
 
 class Recovered(BaseModel):
     """What `recover` did."""
 
-    replanned: int = Field(description="deliveries that go out once more; none when asked again at once")
+    replanned: int = Field(description="deliveries that go out now; none when asked again at once")
