@@ -1,11 +1,13 @@
 """Lists of people as they come out of spreadsheets, good and bad."""
 
 import io
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from shared.contracts.news import Audience, Locale
-from subscriptions import csv_reading
+from subscriptions import csv_reading, csv_text
 
 POLITICIAN = Audience.POLITICIAN
 HEADER = "E-post;Namn;Fullmäktige;Kommun;Mandat från;Mandat till;Språk\n"
@@ -140,15 +142,16 @@ def test_lines_with_another_separator() -> None:
     assert "semikolon" in reading.errors[0].message_sv
 
 
-def test_a_letter_that_is_cut_by_the_reading_and_a_byte_that_is_none() -> None:
+def test_a_letter_that_is_cut_by_the_reading_and_a_byte_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_text, "PIECE", 100)
     line = "anna@kalmar.example;Åsa\n"
     for shift in range(2):
-        text = "email;name" + " " * shift + "\n" + "".join(line.replace("anna", f"p{n}") for n in range(12_000))
+        text = "email;name" + " " * shift + "\n" + "".join(line.replace("anna", f"p{n}") for n in range(200))
         reading = read(text, Audience.PUBLIC)
-        assert (faults(reading), len(reading.rows)) == ([], 12_000)
+        assert (faults(reading), len(reading.rows)) == ([], 200)
     broken = text.encode() + b"x@kalmar.example;\x81\n"
     [fault] = read(broken, Audience.PUBLIC).errors
-    assert (fault.code, "12002" in fault.message_sv) == ("wrong_encoding", True)
+    assert (fault.code, "202" in fault.message_sv) == ("wrong_encoding", True)
 
 
 def test_lines_that_were_read_before_are_passed_by() -> None:
@@ -160,3 +163,21 @@ def test_lines_that_were_read_before_are_passed_by() -> None:
 def test_the_first_of_a_persons_lines_is_known() -> None:
     text = HEADER + ANNA + ANNA.replace("Kommunfullmäktige", "Nämnden")
     assert [row.is_first for row in read(text).rows] == [True, False]
+
+
+def test_a_long_list_is_read_in_the_memory_of_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_text, "PIECE", 10_000)
+
+    def peak(lines: int) -> int:
+        file = tmp_path / f"{lines}.csv"
+        file.write_text("email;namn\n" + "".join(f"p{n}@kalmar.example;Person {n}\n" for n in range(lines)))
+        with file.open("rb") as source:
+            tracemalloc.start()
+            count = sum(1 for _ in csv_reading.rows(source, Audience.PUBLIC, csv_reading.Reading()))
+            _, highest = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert count == lines
+        return highest
+
+    peak(100)
+    assert peak(4_000) < peak(1_000) + 20_000
