@@ -181,3 +181,9 @@ def test_a_long_list_is_read_in_the_memory_of_a_short_one(tmp_path: Path, monkey
 
     peak(100)
     assert peak(4_000) < peak(1_000) + 20_000
+
+
+def test_a_list_without_a_heading_is_told_so_and_nobody_is_named() -> None:
+    reading = read("anna@kalmar.example;Anna\nbo@kalmar.example;Bo\n", Audience.PUBLIC)
+    assert faults(reading) == [(1, "", "missing_header")]
+    assert "anna" not in repr(reading.errors).casefold()

@@ -156,6 +156,8 @@ def _columns(values: list[str], audience: Audience, reading: Reading) -> list[st
     allowed = (*ALWAYS, *OF_AUDIENCE[audience])
     spelling = {alias: column for column in allowed for alias in COLUMNS[column]}
     found: list[str] = []
+    if any("@" in value for value in values):  # told by no value of it: faults are kept longer than people
+        raise _no_header(allowed)
     for value in values:
         column = spelling.get(re.sub(r"[\s_\-.]", "", value).casefold())
         if column is None:
@@ -175,6 +177,12 @@ def _columns(values: list[str], audience: Audience, reading: Reading) -> list[st
             message = f"The column {column} is missing."
             reading.fault(1, column, "missing_column", message, f"Kolumnen {column} saknas.")
     return found
+
+
+def _no_header(allowed: tuple[str, ...]) -> Unreadable:
+    message = f"The first line is a person. It must name the columns: {', '.join(allowed)}."
+    message_sv = f"Första raden är en person. Den ska ha kolumnernas namn: {', '.join(allowed)}."
+    return Unreadable("missing_header", message, message_sv)
 
 
 def _mixed_header() -> Unreadable:
