@@ -1,4 +1,4 @@
-"""From a sign-up on the site to an erasure, in a real standalone installation: nothing of the person is left anywhere."""
+"""From a sign-up on the site to an erasure, on both deployments: nothing of the person is left in any table or queue."""
 
 import asyncio
 import re
@@ -6,13 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
+import aio_pika
 import httpx2
 import pytest
-from tests.deployments import Standalone
+from tests.deployments import SERVICES, Deployment, Distributed, Standalone
 from tests.desk import Desk
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
 from tests.journeys.conftest import pytest_runtest_makereport
+from tests.servers.rabbitmq import shared_amqp_url
+
+from shared.messaging.topology import QUEUES, RETRY_DELAYS_S
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -28,9 +32,9 @@ ITEM = {
 }
 
 
-@pytest.fixture
-def standalone(inboxes: Inboxes) -> Iterator[Standalone]:
-    made = Standalone()
+@pytest.fixture(params=[Distributed.kind, Standalone.kind])
+def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
+    made = Standalone() if request.param == Standalone.kind else Distributed(shared_amqp_url())
     made.mail_link.target = inboxes.port
     try:
         made.open()
@@ -55,10 +59,10 @@ def link_in(mail: Mail, label: str) -> str:
     return re.search(rf"{label}:\n(\S+)", mail.part("plain"))[1]
 
 
-async def test_erasing_leaves_nothing_in_any_table_or_queue(standalone: Standalone, inboxes: Inboxes) -> None:
+async def test_erasing_leaves_nothing_in_any_table_or_queue(deployment: Deployment, inboxes: Inboxes) -> None:
     async with (
-        httpx2.AsyncClient(base_url=standalone.url, headers=OWN, timeout=30) as reader,
-        standalone.client() as api,
+        httpx2.AsyncClient(base_url=deployment.url, headers=OWN, timeout=30) as reader,
+        deployment.client() as api,
     ):
         desk = Desk(api)
         signed = await reader.post("/prenumerera", data={"email": ADDRESS, "frequency": "immediate"})
@@ -77,29 +81,66 @@ async def test_erasing_leaves_nothing_in_any_table_or_queue(standalone: Standalo
             await reader.post(fresh, data={"action": "move", "new_address": "ny.ekmosse@kalmar.example"})
         ).status_code == 200
         await mail_about(inboxes, "Bekräfta din nya adress")
-        assert found_in(standalone) != []
+        assert await found_in(deployment) != []
         erased = await reader.post(fresh, data={"action": "erase", "own_address": ADDRESS})
         assert "Dina uppgifter är borttagna" in erased.text
-        await eventually(lambda: found_in(standalone) == [], within=30)
+
+        async def nothing_left() -> bool:
+            left = await found_in(deployment)
+            assert left == []
+            return True
+
+        await eventually(nothing_left, within=30)
         assert (await desk.reach(item))["adds_up"]
-    logs = "".join(standalone.logs().values()).lower()
+    logs = "".join(deployment.logs().values()).lower()
     assert [part for part in TOLD_APART if part in logs] == []
 
 
-def found_in(standalone: Standalone) -> list[str]:
-    """Every table and column of every file that still tells of the person."""
-    places = []
+async def found_in(deployment: Deployment) -> list[str]:
+    """Every table and column, file and queue that still tells of the person."""
+    if isinstance(deployment, Standalone):
+        return await asyncio.to_thread(in_files, deployment)
+    assert isinstance(deployment, Distributed)
+    return [*await asyncio.to_thread(in_databases, deployment), *await in_queues(deployment)]
+
+
+def in_files(standalone: Standalone) -> list[str]:
+    places = set()
     for file in sorted(standalone.data.glob("*.sqlite3")):
         with closing(sqlite3.connect(file, timeout=10)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             for (table,) in tables:
                 rows = connection.execute(f'SELECT * FROM "{table}"')
                 names = [column[0] for column in rows.description]
-                for row in rows:
-                    places += [
-                        f"{file.stem}.{table}.{name}" for name, value in zip(names, row, strict=True) if tells(value)
-                    ]
-    return sorted(set(places))
+                places |= {f"{file.stem}.{table}.{names[place]}" for row in rows for place in telling(row)}
+    return sorted(places)
+
+
+def in_databases(distributed: Distributed) -> list[str]:
+    places = set()
+    for service in SERVICES:
+        for (table,) in distributed.ask(service, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            rows = distributed.ask(service, f'SELECT * FROM "{table}"')
+            places |= {f"{service}.{table}.{place}" for row in rows for place in telling(row)}
+    return sorted(places)
+
+
+async def in_queues(distributed: Distributed) -> list[str]:
+    """What lies in a queue, its backstop or a waiting queue is looked at and goes back when the connection ends."""
+    names = [name for queue in QUEUES for name in (queue.name, queue.dead)]
+    names += [f"retry.{delay}s" for delay in RETRY_DELAYS_S]
+    found = []
+    url = str(httpx2.URL(distributed.amqp_url).copy_remove_param("namespace"))
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        for name in names:
+            queue = await channel.get_queue(f"{distributed.namespace}.{name}")
+            while (message := await queue.get(fail=False)) is not None:
+                found += [name] if tells(message.body) else []
+    return found
+
+
+def telling(row: tuple[object, ...]) -> list[int]:
+    return [place for place, value in enumerate(row) if tells(value)]
 
 
 def tells(value: object) -> bool:
