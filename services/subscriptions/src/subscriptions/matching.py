@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Text,
     Uuid,
     and_,
     bindparam,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    type_coerce,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -30,11 +32,10 @@ from sqlalchemy.orm import aliased
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from subscriptions.audience import Match, Target
 from subscriptions.frequencies import Frequency, chosen_by, frequency_of, read_chosen
-from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, meets, rank_of
+from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, codes_of, meets, rank_of
 
 NOBODY = UUID(int=0)
 NEWSROOM = rank_of(Audience.NEWSROOM)
-EVERYWHERE = frozenset[str]()
 LOCALES = {str(locale): locale for locale in Locale}
 
 
@@ -84,13 +85,13 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
             Subscriber.address,
             Subscriber.locale,
             Subscriber.generation,
-            Subscriber.topics,
-            Subscriber.municipalities,
+            type_coerce(Subscriber.topics, Text),
+            type_coerce(Subscriber.municipalities, Text),
             Subscriber.paused_until,
             Subscriber.unsubscribed_at.is_not(None),
             Subscriber.suppressed_at.is_not(None),
             func.coalesce(Organisation.name, Group.name, ""),
-            Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities,
+            type_coerce(Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities, Text),
             left,
             chosen_by(Role.subscriber_id),
         )
@@ -150,7 +151,7 @@ def _matches(role: Any, target: Target) -> ColumnElement[bool]:
 
 
 def _match(row: Any, audience: Audience, target: Target) -> Match:
-    """By position: this is done for every person, and names cost as much as all the rest."""
+    """By position, and with the sets of codes read here: this is done for every person, and each call counts."""
     (
         key,
         address,
@@ -166,6 +167,7 @@ def _match(row: Any, audience: Audience, target: Target) -> Match:
         left,
         chosen,
     ) = row
+    topics = codes_of(topics)
     often = frequency_of(read_chosen(chosen), audience, target.topics, topics) if chosen else Frequency.IMMEDIATE
     return Match(
         key,
@@ -174,9 +176,9 @@ def _match(row: Any, audience: Audience, target: Target) -> Match:
         generation,
         audience,
         name,
-        area or EVERYWHERE,
+        codes_of(area or ""),
         topics,
-        places,
+        codes_of(places),
         paused_until,
         unsubscribed,
         suppressed,

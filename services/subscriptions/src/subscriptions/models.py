@@ -24,7 +24,8 @@ UNINDEXED = "ix_subscribers_unindexed"
 
 
 @lru_cache(maxsize=10_000)
-def _codes(text: str) -> frozenset[str]:
+def codes_of(text: str) -> frozenset[str]:
+    """What a `CodeSet` keeps as this text; few sets are chosen by many."""
     return frozenset(code for code in text.split("|") if code)
 
 
@@ -40,7 +41,7 @@ class CodeSet(TypeDecorator[frozenset[str]]):
         return "".join(f"|{code}" for code in sorted(set(value))) + "|" if value else ""
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:
-        return None if value is None else _codes(value)
+        return None if value is None else codes_of(value)
 
 
 def meets(column: Any, codes: Iterable[str]) -> ColumnElement[bool]:
