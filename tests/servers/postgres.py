@@ -36,7 +36,7 @@ START_DEADLINE = 60.0
 CONNECTIONS = 300  # several services with pools of their own, times the workers
 
 # Speed for what lives only as long as the run. A SIGKILL of the server loses nothing by it, only a power cut does.
-HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=128MB")
 
 _kept: list["PrivatePostgres"] = []  # as long as this process lives; the guardian ends them
 
@@ -105,10 +105,16 @@ def _answers(url: str) -> bool:
 
 
 def create_database(server_url: str, template: str = "template1") -> str:
-    """A new database, empty or the copy of another; gives its SQLAlchemy URL."""
+    """A new database, empty or the copy of another; gives its SQLAlchemy URL.
+
+    Its files are copied, as before version 15: that version's way, each page through the log, takes more processor time, and
+    a run makes hundreds.
+    """
     name = f"t{secrets.token_hex(6)}"
-    copied = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    _execute(server_url, copied.format(sql.Identifier(name), sql.Identifier(template)))
+    with contextlib.closing(psycopg.connect(plain(server_url), autocommit=True)) as connection:
+        strategy = "STRATEGY FILE_COPY" if connection.info.server_version >= 150_000 else ""
+        copied = sql.SQL("CREATE DATABASE {} TEMPLATE {} " + strategy)
+        connection.execute(copied.format(sql.Identifier(name), sql.Identifier(template)))
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
