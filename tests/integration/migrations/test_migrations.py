@@ -20,6 +20,7 @@ MODELS = {
         "subscriptions.tasks.models",
         "subscriptions.groups.models",
         "subscriptions.office.models",
+        "subscriptions.imports.models",
     ),
     "distributor": ("distributor.models", "distributor.webhooks.models"),
 }

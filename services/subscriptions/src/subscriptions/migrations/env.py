@@ -5,6 +5,7 @@ from shared.messaging import dead_letters, outbox  # noqa: F401 - their tables a
 from shared.migrations import run
 from subscriptions.desks import models as desks  # noqa: F401
 from subscriptions.groups import models as groups  # noqa: F401
+from subscriptions.imports import models as imports  # noqa: F401
 from subscriptions.models import Base
 from subscriptions.office import models as office  # noqa: F401
 from subscriptions.rolls import models as rolls  # noqa: F401
