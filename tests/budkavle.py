@@ -71,4 +71,4 @@ class Process:
             await self._process.wait()
 
     def site(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.url, timeout=30)
+        return httpx2.AsyncClient(base_url=self.url, timeout=30, follow_redirects=True)

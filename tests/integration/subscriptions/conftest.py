@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, Response
 from sqlalchemy import select, update
 from tests.servers.migrated import migrated_sqlite
 
@@ -58,10 +58,17 @@ def database(service: Service) -> Database:
     return service.database
 
 
+class Browser(AsyncClient):
+    """Keeps cookies and follows where a link leads, as browsers do."""
+
+    async def get(self, url: Any, **options: Any) -> Response:
+        return await super().get(url, **{"follow_redirects": True, **options})
+
+
 @pytest.fixture
 async def reader(service: Service) -> AsyncIterator[AsyncClient]:
     """A reader's browser: no key."""
-    async with AsyncClient(transport=ASGITransport(service.app), base_url="https://nyheter.example") as client:
+    async with Browser(transport=ASGITransport(service.app), base_url="https://nyheter.example") as client:
         yield client
 
 

@@ -88,7 +88,7 @@ async def test_the_answers_and_what_scanners_do(
     url = mail["request"]["action_url"]
     before = await desks.shown()
     for method in ("GET", "HEAD"):
-        answer = await reader.request(method, url)
+        answer = await reader.request(method, url, follow_redirects=True)
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     page = await reader.get(url)
     assert "barometern.example" not in page.text

@@ -1,14 +1,17 @@
 """The links of a mail, as readers, mail providers, scanners and strangers use them."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import html5lib
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 from tests.integration.subscriptions.conftest import Register, emitted
 
+import subscriptions.web
 from shared.clock import FixedClock
 from shared.contracts.news import Audience
 from shared.database import Database
@@ -103,12 +106,12 @@ async def test_b20_scanners_change_nothing(
     for url in (out, page):
         for agent in ("Mozilla/5.0", "SafeLinks", "Barracuda Sentinel", "Googlebot/2.1"):
             for method in ("GET", "HEAD"):
-                answer = await reader.request(method, url, headers={"user-agent": agent, "purpose": "prefetch"})
+                headers = {"user-agent": agent, "purpose": "prefetch"}
+                answer = await reader.request(method, url, headers=headers, follow_redirects=True)
                 assert answer.status_code == 200
                 assert answer.headers["cache-control"] == "no-store"
                 assert answer.headers["referrer-policy"] == "no-referrer"
                 assert "noindex" in answer.headers["x-robots-tag"]
-                assert "set-cookie" not in answer.headers
     assert await shown(office, politician) == before
     assert await emitted(database) == []
 
@@ -287,3 +290,143 @@ async def test_b24_a_new_link_is_mailed_and_tells_strangers_nothing(
     faulty = await reader.post("/prenumeration", data={"email": "anna.andersson@"}, headers=OWN)
     assert faulty.status_code == 422
     assert 'value="anna.andersson@"' in faulty.text
+
+
+TOKEN_PATHS = [
+    "/prenumeration/{}",
+    "/prenumeration/uppgifter/{}",
+    "/prenumeration/angra/{}",
+    "/prenumeration/adress/{}",
+    "/prenumeration/adress-tillbaka/{}",
+    "/prenumeration/redaktion/{}",
+    "/prenumeration/grupp/{}",
+    "/prenumeration/grupp/medlemmar/{}",
+    "/prenumeration/grupp/angra/{}",
+    "/prenumeration/grupp/kvar/{}",
+    "/prenumeration/inbjudan/{}",
+    "/prenumerera/bekrafta/{}",
+    "/avregistrera/{}",
+]
+
+
+@pytest.mark.parametrize("path", TOKEN_PATHS)
+async def test_b19_every_bad_token_gets_one_page_on_every_path(path: str, page: str, reader: AsyncClient) -> None:
+    """The token of a page that this path does not open, and what is made of it, by GET and by POST."""
+    token = page.rpartition("/")[2]
+    kid, payload, mac = token.split(".")
+    if path == "/prenumeration/{}":
+        token = payload = kid  # its own would open it
+    header = "eyJhbGciOiJub25lIn0"  # {"alg":"none"}
+    bad = [
+        token,
+        token[:-1],
+        f"{kid}.{payload}.",
+        f"{kid}.{payload}.{mac}=",
+        f"{header}.{payload}.",
+        "a" * 10_000,
+        "%00",
+    ]
+    for send in (reader.get, reader.post):
+        answers = [await send(path.format(one)) for one in bad]
+        assert {answer.status_code for answer in answers} == {404}
+        pages = {
+            answer.text.replace(one, "TOKEN").replace("\0", "TOKEN") for one, answer in zip(bad, answers, strict=True)
+        }
+        assert len(pages) == 1
+        assert 'href="/prenumer' in pages.pop(), "the way to a new one"
+        assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
+
+
+def test_b19_the_paths_are_all_that_take_a_token() -> None:
+    sources = (Path(subscriptions.web.__file__).parent).rglob("*.py")
+    found = [re.findall(r'router\.\w+\("(/[^"]*\{token\}[^"]*)"', source.read_text()) for source in sources]
+    taken = {path.replace("{token}", "{}") for paths in found for path in paths}
+    assert taken - {"/prenumeration/uppgifter/{}/export.json"} == set(TOKEN_PATHS)
+
+
+@pytest.mark.parametrize(
+    "path", ["/prenumerera", "/prenumeration", "/prenumeration/x", "/avregistrera/x", "/kansli", "/nowhere"]
+)
+async def test_b30_every_page_has_the_strict_policy(path: str, reader: AsyncClient) -> None:
+    answer = await reader.get(path, follow_redirects=True)
+    policy = dict(rule.strip().split(" ", 1) for rule in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert "script-src" not in policy and "'unsafe-inline'" not in str(policy)
+    assert policy["form-action"] == "'self'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("onward", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+async def test_b30_nobody_is_led_to_another_site(onward: str, page: str, reader: AsyncClient) -> None:
+    for name in ("next", "vidare", "url", "return", "lang"):
+        answer = await reader.post(page, params={name: onward}, data={"action": "leave_all"}, headers=OWN)
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/prenumeration/")
+
+
+async def test_a_link_is_exchanged_for_a_cookie_and_a_clean_address(
+    page: str, politician: str, service: Service, reader: AsyncClient, office: AsyncClient, clock: FixedClock
+) -> None:
+    token = page.rpartition("/")[2]
+    shown_page = await reader.get(f"{page}?lang=en")
+    assert str(shown_page.url) == "https://nyheter.example/prenumeration/min-sida?lang=en"
+    assert token not in shown_page.text
+    given = shown_page.history[0]
+    assert (given.status_code, given.headers["cache-control"]) == (303, "no-store")
+    assert given.headers["referrer-policy"] == "no-referrer"
+    name, *attributes = given.headers["set-cookie"].split("; ")
+    assert name.startswith("__Host-budkavle-preferences=")
+    assert {"HttpOnly", "Path=/", "SameSite=lax", "Secure"} == set(attributes)
+    saved = await reader.post("/prenumeration/min-sida", data={"action": "leave_all"}, headers=OWN)
+    assert saved.headers["location"] == "/prenumeration/min-sida?sparat=avslutat"
+    assert (await reader.get(saved.headers["location"])).status_code == 200
+    clock.advance(timedelta(hours=12))
+    assert (await reader.get("/prenumeration/min-sida")).status_code == 404
+    assert (await reader.get(page)).status_code == 200, "the link itself begins anew, for ever"
+    await office.delete(f"/api/subscriptions/v1/subscribers/{politician}")
+    assert (await reader.get("/prenumeration/min-sida")).status_code == 404
+
+
+async def test_whoever_keeps_no_cookies_gets_the_page_under_its_own_address(
+    page: str, service: Service, office: AsyncClient, politician: str
+) -> None:
+    async def forget(request: Any) -> None:
+        request.headers.pop("cookie", None)
+
+    hooks: dict[str, list[Any]] = {"request": [forget]}
+    transport = ASGITransport(service.app)
+    async with AsyncClient(transport=transport, base_url="https://nyheter.example", event_hooks=hooks) as strict:
+        shown_page = await strict.get(page, follow_redirects=True)
+        assert (shown_page.status_code, len(shown_page.history)) == (200, 1)
+        assert f'action="{page.removeprefix("https://nyheter.example")}"' in shown_page.text
+        assert (await strict.post(page, data={"action": "leave_all"}, headers=OWN)).status_code == 303
+    assert (await shown(office, politician))["state"] == "unsubscribed"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}]
+)
+async def test_b22_a_cookie_is_no_authority_for_another_site_or_for_silence(
+    headers: dict[str, str], page: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    await reader.get(page)
+    answer = await reader.post("/prenumeration/min-sida", data={"action": "leave_all"}, headers=headers)
+    assert answer.status_code == 403
+    assert (await shown(office, politician))["state"] == "active"
+
+
+async def test_b30_a_planted_cookie_opens_nothing(page: str, out: str, reader: AsyncClient) -> None:
+    """The link's own token, another purpose's, another name's: only what we gave for this page counts."""
+    for planted in (page.rpartition("/")[2], out.rpartition("/")[2], "x", ""):
+        for name in ("__Host-budkavle-preferences", "budkavle-preferences"):
+            answer = await reader.get("/prenumeration/min-sida", headers={"cookie": f"{name}={planted}"})
+            assert answer.status_code == 404
+    await reader.get(page)
+    given = reader.cookies["__Host-budkavle-preferences"]
+    for path in (
+        "/prenumeration/grupp/min-sida",
+        "/prenumeration/redaktion/min-sida",
+        "/prenumeration/uppgifter/min-sida",
+    ):
+        assert (await reader.get(path)).status_code == 404
+    assert (await reader.get(f"/prenumeration/{given}")).status_code == 404, "a visit is no link"

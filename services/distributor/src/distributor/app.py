@@ -26,6 +26,7 @@ from shared.http import create_app
 from shared.service import Service, Worker
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
+from shared.web.visits import Visits
 
 HERE = Path(__file__).parent
 MIGRATIONS = HERE / "migrations"
@@ -36,12 +37,14 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
     """The distributor, ready to be started."""
     clock = clock or SystemClock()
     database = Database(settings.database_url, clock=clock)
-    links = EndpointLinks(settings.public_url, TokenSigner([key.get_secret_value() for key in settings.secret_keys]))
+    signer = TokenSigner([key.get_secret_value() for key in settings.secret_keys])
+    links = EndpointLinks(settings.public_url, signer)
     app = create_app("distributor", "Budkavle distributor", settings=settings, database=database, clock=clock)
     app.include_router(api.router)
     app.include_router(webhooks_api.router)
     app.include_router(endpoint_page.router)
     app.state.endpoint_links = links
+    app.state.visits = Visits(settings.public_url, signer)
     app.state.pages = Pages(settings, HERE / "webhooks")
     install_error_pages(app, app.state.pages)
     senders = (MailSender(settings), WebhookSender(settings, database, clock))

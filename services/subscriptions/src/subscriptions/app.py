@@ -9,6 +9,7 @@ from shared.http import create_app
 from shared.service import Service
 from shared.tokens import TokenSigner
 from shared.web.pages import Pages, install_error_pages
+from shared.web.visits import Visits
 from subscriptions import api, coverage, digest_api, register_api, suppression_api
 from subscriptions.desks import api as desks
 from subscriptions.desks.care import DeskCare
@@ -58,9 +59,11 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     """The service, not running yet."""
     clock = clock or SystemClock()
     database = Database(settings.database_url, clock=clock)
-    links = Links(settings.public_url, TokenSigner([key.get_secret_value() for key in settings.secret_keys]))
+    signer = TokenSigner([key.get_secret_value() for key in settings.secret_keys])
+    links = Links(settings.public_url, signer)
     app = create_app("subscriptions", "Budkavle subscriptions", settings=settings, database=database, clock=clock)
     app.state.links = links
+    app.state.visits = Visits(settings.public_url, signer)
     app.state.counting_key = settings.secret_keys[0].get_secret_value().encode()
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)

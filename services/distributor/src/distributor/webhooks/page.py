@@ -8,8 +8,7 @@ before goes on signing for a day.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import Row
@@ -17,18 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.webhooks import endpoints, health, history, trial
 from distributor.webhooks.contact_mail import fault_words
+from distributor.webhooks.links import PURPOSE
 from distributor.webhooks.models import Endpoint, EndpointHealth, EndpointState
 from distributor.webhooks.schemas import TrialResult
 from distributor.webhooks.sending import seal_of
 from distributor.webhooks.signing import new_secret
 from shared.contracts.delivery import DeliveryState
 from shared.http import no_store
-from shared.problems import Problem
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
+from shared.web.visits import PRIVATE
 
 router = APIRouter(prefix="/intranat", include_in_schema=False, dependencies=[Depends(no_store)])
 
-PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 SHOWN_ATTEMPTS = 10
 SHOWN_REPLY = 200
 OVERLAP = timedelta(hours=24)
@@ -111,6 +111,8 @@ async def _answer(
         endpoint = await _endpoint(request, session, token)
         if endpoint is None:
             return _dead_link(request)
+        if request.method != "POST" and (place := request.app.state.visits.onward(request, PURPOSE, token)):
+            return cast("Response", place)
         fares = (await health.of(session, [endpoint.id]))[endpoint.id]
         tried = await history.attempts(session, endpoint.id, before=None, limit=SHOWN_ATTEMPTS)
     answer: Response = request.app.state.pages.render(
@@ -130,7 +132,7 @@ async def _answer(
 
 async def _endpoint(request: Request, session: AsyncSession, token: str) -> Endpoint | None:
     try:
-        claim = request.app.state.endpoint_links.read(token)
+        claim = request.app.state.endpoint_links.read(request.app.state.visits.token(request, PURPOSE, token))
     except InvalidToken:
         return None
     endpoint = await endpoints.find(session, claim.subject)
@@ -161,17 +163,3 @@ def _shown_attempt(row: Row[Any]) -> ShownAttempt:
     arrived = row.state == DeliveryState.SENT
     fault = "" if arrived else fault_words(row.code, row.phase)
     return ShownAttempt(row.ended_at, arrived, row.code, fault, row.duration_ms, row.reply[:SHOWN_REPLY])
-
-
-def refuse_cross_site(request: Request) -> None:
-    """403 where a browser says that another site made it post. Under `no-referrer`, `Origin` is `null` for our own."""
-    came_from = request.headers.get("sec-fetch-site", "same-origin")
-    origin = request.headers.get("origin", "null")
-    ours = (_origin(request.app.state.settings.public_url), _origin(str(request.base_url)), "null")
-    if came_from not in ("same-origin", "none") or origin not in ours:
-        raise Problem(403, "cross_site", "The form was posted from another site.")
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

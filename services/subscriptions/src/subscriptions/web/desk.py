@@ -15,14 +15,17 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
+from shared.web.visits import PRIVATE
 from subscriptions import addresses
 from subscriptions.addresses import InvalidAddress
 from subscriptions.desks import desks
 from subscriptions.desks.desks import Held, UnknownDesk, Wish
+from subscriptions.links import DESK
 from subscriptions.web.fields import municipality_choices, topic_choices, unknown
-from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
-from subscriptions.web.visiting import PRIVATE, dead_link, language_of, now
+from subscriptions.web.posting import read_form, text, texts
+from subscriptions.web.visiting import dead_link, language_of, linked, now, onward
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
@@ -60,7 +63,7 @@ async def ask(request: Request, token: str) -> Response:
             held = await _held(request, session, token)
     except UnknownDesk:
         return dead_link(request)
-    return _page(request, held, _stored(held), [])
+    return onward(request, DESK, token) or _page(request, held, _stored(held), [])
 
 
 @router.post("/prenumeration/redaktion/{token}")
@@ -87,7 +90,7 @@ async def answer(request: Request, token: str) -> Response:
 
 async def _held(request: Request, session: AsyncSession, token: str) -> Held:
     try:
-        claim = request.app.state.links.read_desk(token)
+        claim = request.app.state.links.read_desk(linked(request, DESK, token))
     except InvalidToken as error:
         raise UnknownDesk from error
     return await desks.held(session, claim.subject, claim.generation)

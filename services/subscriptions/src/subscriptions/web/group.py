@@ -18,21 +18,24 @@ from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
-from subscriptions import addresses
+from shared.web.visits import PRIVATE
+from subscriptions import addresses, links
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.groups import invitations, members
 from subscriptions.groups.invitations import Invited
 from subscriptions.groups.letters import MEMBERS, addressee
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.limits import TooOften
+from subscriptions.links import GROUP
 from subscriptions.mailing import request_mail
 from subscriptions.models import NAME_LENGTH
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web.fields import language_choices
 from subscriptions.web.limiting import count_asks, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.visiting import PRIVATE, dead_link, language_of, now
+from subscriptions.web.posting import read_form, text
+from subscriptions.web.visiting import dead_link, language_of, linked, now, onward
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
@@ -80,7 +83,8 @@ class Typed:
 async def show(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
-            return await _page(request, session, await _held(request, session, token), Typed())
+            held = await _held(request, session, token)
+            return onward(request, GROUP, token) or await _page(request, session, held, Typed())
     except UnknownGroup:
         return dead_link(request)
 
@@ -111,7 +115,8 @@ async def act(request: Request, token: str) -> Response:
 async def show_members(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
-            return await _members_page(request, session, await _held_fresh(request, session, token))
+            held = await _held_fresh(request, session, token)
+            return onward(request, links.MEMBERS, token) or await _members_page(request, session, held)
     except UnknownGroup:
         return _ended(request)
 
@@ -133,7 +138,7 @@ async def change_members(request: Request, token: str) -> Response:
 
 async def _held(request: Request, session: AsyncSession, token: str) -> Held:
     try:
-        claim = request.app.state.links.read_group(token)
+        claim = request.app.state.links.read_group(linked(request, GROUP, token))
     except InvalidToken as error:
         raise UnknownGroup from error
     return await members.held(session, claim.subject, claim.generation)
@@ -141,7 +146,7 @@ async def _held(request: Request, session: AsyncSession, token: str) -> Held:
 
 async def _held_fresh(request: Request, session: AsyncSession, token: str) -> Held:
     try:
-        claim = request.app.state.links.read_members(token, now(request))
+        claim = request.app.state.links.read_members(linked(request, links.MEMBERS, token), now(request))
     except InvalidToken as error:
         raise UnknownGroup from error
     return await members.held(session, claim.subject, claim.generation)

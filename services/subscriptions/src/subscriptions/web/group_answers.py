@@ -9,13 +9,15 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import ReaderLanguage
+from shared.web.visits import PRIVATE
 from subscriptions.groups import invitations, members, undoing
 from subscriptions.groups.invitations import UnknownInvitation
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.groups.models import GroupAct, GroupChange
-from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.visiting import PRIVATE, dead_link, language_of, now
+from subscriptions.web.posting import read_form, text
+from subscriptions.web.visiting import dead_link, language_of, now
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
+from shared.web.visits import PRIVATE
 from subscriptions import address_changes
 from subscriptions.address_changes import AddressTaken, UnknownChange
 from subscriptions.stops import UnknownSubscriber
-from subscriptions.web.posting import read_form, refuse_cross_site
-from subscriptions.web.visiting import PRIVATE, dead_link, now
+from subscriptions.web.posting import read_form
+from subscriptions.web.visiting import dead_link, now
 
 router = APIRouter(include_in_schema=False)
 DEAD = (InvalidToken, UnknownChange, UnknownSubscriber)

@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from shared.contracts.news import Locale
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, reader_language
+from shared.web.visits import PRIVATE
 from subscriptions import addresses, linking
 from subscriptions.addresses import InvalidAddress
 from subscriptions.limits import TooOften
 from subscriptions.web.limiting import count_asks, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.visiting import PRIVATE
+from subscriptions.web.posting import read_form, text
 
 router = APIRouter(include_in_schema=False)
 

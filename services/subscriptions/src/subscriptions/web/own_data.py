@@ -15,17 +15,20 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Locale
 from shared.http import no_store
 from shared.tokens import Claim, InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError
+from shared.web.visits import PRIVATE
 from subscriptions import address_changes, addresses, erasing, exporting, people
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.history import Source
 from subscriptions.limits import TooOften
+from subscriptions.links import FRESH
 from subscriptions.models import Subscriber
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web import own_presenters
 from subscriptions.web.limiting import count_asks, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.visiting import PRIVATE, DeadLink, language_of, now
+from subscriptions.web.posting import read_form, text
+from subscriptions.web.visiting import DeadLink, language_of, linked, now, onward
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(no_store)])
 
@@ -43,7 +46,8 @@ SAME = _("Det är redan din adress.")
 async def show(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
-            return await _page(request, session, await _owner(request, session, token))
+            owner = await _owner(request, session, token)
+            return onward(request, FRESH, token) or await _page(request, session, owner)
     except DeadLink:
         return _ended(request)
 
@@ -77,7 +81,7 @@ async def act(request: Request, token: str) -> Response:
 
 async def _owner(request: Request, session: AsyncSession, token: str) -> Subscriber:
     try:
-        claim: Claim = request.app.state.links.read_fresh(token, now(request))
+        claim: Claim = request.app.state.links.read_fresh(linked(request, FRESH, token), now(request))
     except InvalidToken as error:
         raise DeadLink from error
     row = await people.subscriber(session, claim.subject)

@@ -1,13 +1,12 @@
 """What is posted to the pages: read with a limit, and refused when another site posted it.
 
-The link is the authority, so there is no session that another site could ride on; refusing cross-site posts still
-keeps a page elsewhere from acting with a link that leaked to it. The one-click POST of RFC 8058 comes from mail
+Refusing cross-site posts keeps a page elsewhere from acting with a link that leaked to it, or with the cookie that a
+link was exchanged for. The one-click POST of RFC 8058 comes from mail
 providers and is no browser's: it is not asked where it comes from.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import FormData
@@ -81,17 +80,3 @@ def texts(form: FormData, name: str) -> list[str]:
 
 def text(form: FormData, name: str) -> str:
     return next(iter(texts(form, name)), "")
-
-
-def refuse_cross_site(request: Request) -> None:
-    """403 where a browser says that another site made it post. Under `no-referrer`, `Origin` is `null` for our own."""
-    came_from = request.headers.get("sec-fetch-site", "same-origin")
-    origin = request.headers.get("origin", "null")
-    ours = (_origin(request.app.state.settings.public_url), _origin(str(request.base_url)), "null")
-    if came_from not in ("same-origin", "none") or origin not in ours:
-        raise Problem(403, "cross_site", "The form was posted from another site.")
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

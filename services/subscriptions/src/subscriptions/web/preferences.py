@@ -1,8 +1,9 @@
 """`/prenumeration/{token}`: what a person gets and why, and everything they can choose. GET changes nothing.
 
-The link stands in every mail and works without signing in, so the page never shows the address or the name, and every
-change made here is confirmed by a mail with an undo link. Changes are limited per person and hour, so that a scanner
-that submits every form it finds ends by itself; leaving is never refused.
+The link stands in every mail and works without signing in (`shared.web.visits` keeps its token out of sight), so the
+page never shows the address or the name, and every change made here is confirmed by a mail with an undo link. Changes
+are limited per person and hour, so that a scanner that submits every form it finds ends by itself; leaving is never
+refused.
 """
 
 from datetime import UTC, date, datetime, time
@@ -16,18 +17,21 @@ from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
 from shared.web.dates import STOCKHOLM
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
+from shared.web.visits import PRIVATE
 from subscriptions import choosing, consent, history, linking, suppressions, undoing
 from subscriptions.choosing import Chosen
 from subscriptions.frequencies import EVERYTHING, Frequency
 from subscriptions.limits import TooOften
+from subscriptions.links import PREFERENCES
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web import presenters
 from subscriptions.web.fields import unknown
 from subscriptions.web.limiting import count_change, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
+from subscriptions.web.posting import read_form, text, texts
 from subscriptions.web.presenters import OPEN, Typed
-from subscriptions.web.visiting import PRIVATE, DeadLink, Visitor, dead_link, now, visitor
+from subscriptions.web.visiting import DeadLink, Visitor, dead_link, now, onward, visitor
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(no_store)])
 
@@ -50,7 +54,8 @@ async def show(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
             found = await visitor(request, session, token)
-            return await _page(request, session, found, _stored(found, request))
+            place = onward(request, PREFERENCES, token)
+            return place or await _page(request, session, found, _stored(found, request))
     except DeadLink:
         return dead_link(request)
 

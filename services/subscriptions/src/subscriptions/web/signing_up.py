@@ -13,7 +13,9 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, ReaderLanguage, reader_language
+from shared.web.visits import PRIVATE
 from subscriptions import addresses, consent, signing_up
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.frequencies import Frequency
@@ -22,8 +24,7 @@ from subscriptions.models import SignUp
 from subscriptions.signing_up import UnknownSignUp, Wanted
 from subscriptions.web import fields
 from subscriptions.web.limiting import asks_refused, count_asks, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text, texts
-from subscriptions.web.visiting import PRIVATE
+from subscriptions.web.posting import read_form, text, texts
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)

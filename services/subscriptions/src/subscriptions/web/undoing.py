@@ -7,14 +7,16 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError
+from shared.web.visits import PRIVATE
 from subscriptions import undoing
 from subscriptions.limits import TooOften
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.undoing import AlreadyUndone, Undoing
 from subscriptions.web.limiting import count_change, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site
-from subscriptions.web.visiting import PRIVATE, Visitor, dead_link, now, visitor_of
+from subscriptions.web.posting import read_form
+from subscriptions.web.visiting import Visitor, dead_link, now, visitor_of
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)

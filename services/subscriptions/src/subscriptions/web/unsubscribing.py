@@ -12,15 +12,17 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tokens import InvalidToken
+from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, ReaderLanguage, reader_language
+from shared.web.visits import PRIVATE
 from subscriptions import choosing, people
 from subscriptions.limits import TooOften
 from subscriptions.links import Departing
 from subscriptions.people import RoleRow
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web.limiting import count_change, refusal
-from subscriptions.web.posting import read_form, refuse_cross_site, text
-from subscriptions.web.visiting import PRIVATE, DeadLink, dead_link, language_of, now
+from subscriptions.web.posting import read_form, text
+from subscriptions.web.visiting import DeadLink, dead_link, language_of, now
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)

@@ -14,13 +14,13 @@ from shared.contracts.news import Locale
 from shared.tokens import Claim, InvalidToken
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import ReaderLanguage, reader_language
+from shared.web.visits import PRIVATE
 from subscriptions import people
 from subscriptions.frequencies import Frequencies, frequencies_of
+from subscriptions.links import PREFERENCES
 from subscriptions.models import Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.stops import Person
-
-PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 
 
 class DeadLink(Exception):
@@ -44,7 +44,7 @@ class Visitor:
 async def visitor(request: Request, session: AsyncSession, token: str) -> Visitor:
     """Whose preference page it is; `DeadLink` where it is nobody's."""
     try:
-        claim: Claim = request.app.state.links.read_preferences(token)
+        claim: Claim = request.app.state.links.read_preferences(linked(request, PREFERENCES, token))
     except InvalidToken as error:
         raise DeadLink from error
     row = await people.subscriber(session, claim.subject)
@@ -61,6 +61,18 @@ async def visitor_of(request: Request, session: AsyncSession, row: Subscriber) -
     person = Person(row, now(request), left[row.id])
     held = people.in_force(roles[row.id], now(request).astimezone(STOCKHOLM).date())
     return Visitor(person, held, chosen.get(row.id, {}), language_of(request, row))
+
+
+def linked(request: Request, purpose: str, token: str) -> str:
+    """The link's token, also where the page is visited under its clean address; may raise `InvalidToken`."""
+    found: str = request.app.state.visits.token(request, purpose, token)
+    return found
+
+
+def onward(request: Request, purpose: str, token: str) -> Response | None:
+    """Where the GET of a link that holds leads: to a cookie and the clean address."""
+    place: Response | None = request.app.state.visits.onward(request, purpose, token)
+    return place
 
 
 def language_of(request: Request, row: Subscriber) -> ReaderLanguage:

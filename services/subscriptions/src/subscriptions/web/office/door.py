@@ -17,7 +17,9 @@ from fastapi.responses import RedirectResponse
 
 from shared import keys
 from shared.problems import Problem
+from shared.web.origins import origin_of
 from shared.web.pages import FormError, NavigationLink, href, reader_language
+from shared.web.visits import LOOPBACK
 from subscriptions.limits import TooOften, count, network_of
 from subscriptions.office import sessions
 from subscriptions.office.sessions import SettingsKey
@@ -29,7 +31,6 @@ log = structlog.get_logger()
 HOME = "/kansli"
 SIGN_IN = f"{HOME}/logga-in"
 PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Robots-Tag": "noindex, nofollow"}
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 KEY_LENGTH = 300
 
 router = APIRouter(include_in_schema=False)
@@ -192,7 +193,7 @@ def refuse_foreign(request: Request) -> None:
     an opaque origin (`null`) do not pass.
     """
     fetched_from, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    ours = {_origin(request.app.state.settings.public_url), _origin(str(request.base_url))}
+    ours = {origin_of(request.app.state.settings.public_url), origin_of(str(request.base_url))}
     foreign = fetched_from not in (None, "same-origin") or (origin is not None and origin not in ours)
     if foreign or (fetched_from is None and origin is None):
         raise Problem(403, "cross_site", "The form was posted from another site.")
@@ -216,11 +217,6 @@ def within(path: str) -> str:
 
 def _is_https(request: Request) -> bool:
     return bool(request.app.state.settings.public_url.startswith("https://"))
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _with_cookie(request: Request, answer: Response, token: str) -> Response:
