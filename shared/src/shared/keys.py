@@ -15,6 +15,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Column, Row, RowMapping, String, Table, select, update
@@ -23,6 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.database import Instant, plumbing
 from shared.problems import Problem
 from shared.rates import Rates
+
+log = structlog.get_logger()
 
 api_keys = Table(
     "api_keys",
@@ -124,8 +127,10 @@ def require(scope: Scope) -> object:
         _keep_to_rate(request.app.state.rates, key)
         principal = await authenticate(request, key)
         if principal is None:
+            log.info("key_refused", reason="unknown" if key else "missing")
             raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
         if not principal.may(scope):
+            log.warning("key_refused", reason="scope", key_id=principal.key_id, scope=str(scope))
             raise Problem(403, "missing_scope", f"The key needs the scope `{scope}`.")
         return principal
 

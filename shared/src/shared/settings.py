@@ -6,8 +6,11 @@ A secret may lie in a file instead: with `BUDKAVLE_SECRETS_DIR=/run/secrets`, th
 
 import os
 import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,6 +21,10 @@ S = TypeVar("S", bound="Settings")
 
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: the settings are wrong, starting again will not help."""
+
+PREFIX = "BUDKAVLE_"
+ALIKE = 0.93
+"""How alike a wrong name must be to pass for a slip: a letter or two, not another service's setting."""
 
 MIN_SECRET_LENGTH = 32
 """Characters of a signing key: 32 hex digits are the 128 bits below which HMAC-SHA256 is worth less than it says."""
@@ -82,6 +89,8 @@ class Settings(BaseSettings):
     def _plain_origin(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with https:// (or http:// on your own machine)")
+        if value.startswith("http://") and _is_public(urlsplit(value).hostname or ""):
+            raise ValueError("must begin with https://: links and keys would be read on the way")
         return value.rstrip("/")
 
 
@@ -106,16 +115,36 @@ class OrganisationSettings(Settings):
 
 def load(kind: type[S], **overrides: Any) -> S:
     """Read the settings, or end the process with one clear line (exit status 78)."""
+    misspelt = list(_misspelt(kind))
     try:
-        return kind(_secrets_dir=_secrets_dir(), **overrides)
+        settings = kind(_secrets_dir=_secrets_dir(), **overrides)
     except ValidationError as error:
-        refuse(*(_complaint(detail) for detail in error.errors()))
+        refuse(*misspelt, *(_complaint(detail) for detail in error.errors()))
+    if misspelt:
+        refuse(*misspelt)
+    return settings
 
 
 def refuse(*complaints: str) -> NoReturn:
     """End the process: the settings are wrong."""
     sys.stderr.write("budkavle cannot start: " + "; ".join(complaints) + "\n")
     raise SystemExit(EXIT_CONFIG)
+
+
+def _misspelt(kind: type[Settings]) -> Iterator[str]:
+    """Names in the environment that nobody reads and that look like one of ours. Others are left alone: one `.env`
+    serves all services, and each knows its own settings only.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in kind.model_fields}
+    for name in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
+        for meant in get_close_matches(name, known, n=1, cutoff=ALIKE):
+            yield f"{name}: there is no such setting; did you mean {meant}?"
+
+
+def _is_public(host: str) -> bool:
+    """Whether a name could be found on the internet: it has a dot, and is no address or name of a network's own."""
+    own = host.endswith((".localhost", ".local", ".internal"))
+    return "." in host and not own and not host.replace(".", "").isdigit()
 
 
 def _complaint(detail: Any) -> str:

@@ -6,6 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
+from content.settings import ContentSettings
+from distributor.settings import DistributorSettings
+from shared.settings import Settings, _misspelt
+from standalone.settings import StandaloneSettings
+from subscriptions.settings import SubscriptionsSettings
 
 GOOD = {
     "BUDKAVLE_DATABASE_URL": "postgresql://user:hunter2@db/content",
@@ -48,6 +55,8 @@ def test_good_settings_are_read() -> None:
         ("SECRET_KEYS", "hunter2", "at least 32 characters"),
         ("SECRET_KEYS", f"{'a' * 32},hunter2", "at least 32 characters"),
         ("PUBLIC_URL", "nyheter.kalmar.example", "must begin with https://"),
+        ("PUBLIC_URL", "http://nyheter.kalmar.example", "must begin with https://"),
+        ("PORT", "-1", "greater than or equal to 0"),
         ("PORT", "eighty", "integer"),
         ("PORT", "65536", "65535"),
         ("LOG_FORMAT", "xml", "json|console"),
@@ -65,6 +74,46 @@ def test_b40_several_faults_are_told_at_once() -> None:
     stopped = start(BUDKAVLE_DATABASE_URL=None, BUDKAVLE_PORT="x")
     (line,) = stopped.stderr.splitlines()
     assert "BUDKAVLE_DATABASE_URL" in line and "BUDKAVLE_PORT" in line
+
+
+@pytest.mark.parametrize(("name", "meant"), [("SECRET_KEY", "SECRET_KEYS"), ("DATABSE_URL", "DATABASE_URL")])
+def test_b40_a_name_that_nobody_reads_stops_the_start(name: str, meant: str) -> None:
+    stopped = start(**{f"BUDKAVLE_{name}": "hunter2"})
+    assert stopped.returncode == 78
+    assert stopped.stderr == (
+        f"budkavle cannot start: BUDKAVLE_{name}: there is no such setting; did you mean BUDKAVLE_{meant}?\n"
+    )
+
+
+def test_one_environment_serves_all_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of one service passes for a slip in another's."""
+    kinds = (ContentSettings, SubscriptionsSettings, DistributorSettings, StandaloneSettings)
+    for name in {name for kind in kinds for name in kind.model_fields}:
+        monkeypatch.setenv(f"BUDKAVLE_{name.upper()}", "x")
+    assert [list(_misspelt(kind)) for kind in kinds] == [[], [], [], []]
+
+
+@pytest.mark.parametrize("kind", [ContentSettings, SubscriptionsSettings, DistributorSettings, StandaloneSettings])
+def test_b40_no_limit_can_be_negative(kind: type[Settings]) -> None:
+    given = {
+        "database_url": "sqlite:///x",
+        "broker_url": "embedded:x",
+        "secret_keys": "k" * 32,
+        "sender": "a@b.example",
+    }
+    numbers = [name for name, field in kind.model_fields.items() if field.annotation in (int, float)]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(ValidationError) as refused:
+            kind(**{key: value for key, value in given.items() if key in kind.model_fields}, **{name: -1})
+        assert {detail["loc"][0] for detail in refused.value.errors()} == {name}, name
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080", "http://127.0.0.1", "http://subscriptions-serve:8080", "http://10.0.0.7"]
+)
+def test_without_encryption_it_runs_within_a_network_of_ones_own(url: str) -> None:
+    assert start(BUDKAVLE_PUBLIC_URL=url).returncode == 0
 
 
 def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """Lists of people as they come out of spreadsheets, good and bad."""
 
+import csv
 import io
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 
 from shared.contracts.news import Audience, Locale
-from subscriptions import csv_reading, csv_text
+from subscriptions import csv_reading, csv_text, register
 
 POLITICIAN = Audience.POLITICIAN
 HEADER = "E-post;Namn;Fullmäktige;Kommun;Mandat från;Mandat till;Språk\n"
@@ -187,3 +191,24 @@ def test_a_list_without_a_heading_is_told_so_and_nobody_is_named() -> None:
     reading = read("anna@kalmar.example;Anna\nbo@kalmar.example;Bo\n", Audience.PUBLIC)
     assert faults(reading) == [(1, "", "missing_header")]
     assert "anna" not in repr(reading.errors).casefold()
+
+
+@pytest.mark.parametrize("formula", ["=cmd()", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\0=1"])
+def test_b28_an_export_disarms_formulas(formula: str) -> None:
+    """OWASP's list of what a spreadsheet takes for a formula."""
+    [row] = csv.reader([register._line(["a", formula])])
+    assert row == ["a", f"'{formula}"]
+
+
+PIECES = ["E-post", "anna@kalmar.example", ";", ",", "\t", '"', "\n", "\r", "\0", "\ufeff", "=1", "2026-02-30", "å"]
+
+
+@trials(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=400) | st.lists(st.sampled_from(PIECES), max_size=40).map(lambda parts: "".join(parts).encode())
+)
+def test_b28_no_bytes_raise_and_every_fault_has_a_line(raw: bytes) -> None:
+    for content in (raw, HEADER.encode() + raw):
+        reading = read(content)
+        assert all(line >= 0 and code for line, _, code in faults(reading))
+        assert all("@" in row.address.text for row in reading.rows)

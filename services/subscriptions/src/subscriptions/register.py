@@ -38,7 +38,7 @@ COLUMNS = (
     "basis_source",
     "text_shown",
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 """What a spreadsheet would take for a formula gets an apostrophe before it."""
 
 
