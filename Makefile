@@ -3,6 +3,7 @@
 #   make demo    the standalone deployment with sample data, on http://localhost:8080
 #   make test    the whole suite, with a real RabbitMQ and PostgreSQL (found, started or installed: tests/servers/)
 #   make check   lint, format, types, import rules
+#   make audit    known holes in what we build on, where the lists can be reached
 #   make bench   speed and memory, measured;  make soak   the long runs
 
 SHELL := /bin/bash
@@ -28,7 +29,7 @@ unexport PYTHONPATH
 # A test run starts the same Python a hundred times: compiled once, a start takes a third.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test check audit bench soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,6 +56,11 @@ check: setup
 	"$(BIN)/ruff" format --check
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
+
+# 0: none known. 1: some are, or the lists could not be reached; the output says which.
+audit: setup
+	@"$(BIN)/uv" audit --frozen --no-dev --preview-features audit $(ARGS) \
+		|| { echo "make audit: known holes above, or the lists of known holes (OSV) cannot be reached from here." >&2; exit 1; }
 
 # Celery, to measure against, and the profiler are the bench's own: no other target installs them.
 bench: setup
