@@ -20,6 +20,7 @@ from shared.clock import Clock
 from shared.correlation import accepted, correlated
 from shared.database import Database
 from shared.openapi import Application
+from shared.parameters import known_alone
 from shared.rates import Rates
 from shared.settings import Settings
 from shared.strict_json import StrictJsonMiddleware
@@ -55,6 +56,7 @@ def create_app(service: str, title: str, *, settings: Settings, database: Databa
         docs_url=None,
         redoc_url=None,
         strict_content_type=True,
+        dependencies=[Depends(known_alone)],
         generate_unique_id_function=lambda route: route.name,  # generated clients call functions by these names
     )
     app.state.service = service

@@ -20,10 +20,15 @@ from sqlalchemy import Column, Integer, LargeBinary, String, Table, Text, delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, insert_ignoring, plumbing
-from shared.problems import Problem
+from shared.problems import Problem, about_header
 
 KEPT = timedelta(hours=24)
 MAX_KEY_LENGTH = 255
+WRONG_KEY = (
+    f"Use 1 to {MAX_KEY_LENGTH} printable characters.",
+    f"Använd 1 till {MAX_KEY_LENGTH} tecken som går att skriva ut.",
+)
+USED_KEY = ("Another request has used this key: choose a new one.", "En annan begäran har använt nyckeln. Välj en ny.")
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -53,7 +58,7 @@ async def _read(
     if idempotency_key is None:
         return None
     if not 0 < len(idempotency_key) <= MAX_KEY_LENGTH or not idempotency_key.isprintable():
-        raise Problem(400, "invalid_idempotency_key", f"Use 1 to {MAX_KEY_LENGTH} printable characters.")
+        raise _about_key(400, "invalid_idempotency_key", *WRONG_KEY)
     caller = sha256(request.headers.get("authorization", "").encode()).hexdigest()
     whole = b"\0".join((request.method.encode(), request.url.path.encode(), await request.body()))
     return IdempotencyKey(idempotency_key, caller, sha256(whole).hexdigest())
@@ -104,9 +109,13 @@ async def _replay(session: AsyncSession, key: IdempotencyKey) -> Response:
     row = (idempotency_keys.c.caller == key.caller) & (idempotency_keys.c.key == key.value)
     stored: Any = (await session.execute(select(idempotency_keys).where(row))).one()
     if stored.fingerprint != key.fingerprint:
-        raise Problem(422, "idempotency_mismatch", "This Idempotency-Key was used for another request.")
+        raise _about_key(422, "idempotency_mismatch", *USED_KEY)
     headers = {**json.loads(stored.headers), "Idempotent-Replayed": "true"}
     return Response(stored.body, stored.status, headers, media_type="application/json")
+
+
+def _about_key(status: int, code: str, message: str, message_sv: str) -> Problem:
+    return Problem(status, code, message, errors=[about_header("idempotency-key", code, message, message_sv)])
 
 
 def _response(answer: Answer) -> Response:

@@ -58,13 +58,21 @@ MENDS = {
 }
 """What to do where the problem itself says no more."""
 
+MENDS_SV = {
+    412: "Någon annan hann före. Läs in på nytt och skicka den ETag som gäller nu i If-Match.",
+    428: "Läs in först, och skicka ETag i If-Match.",
+}
+
+HEADERS = {412: "if-match", 428: "if-match"}
+"""The header that is at fault, by the status that says so."""
+
 CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 
 
 class FieldError(BaseModel):
     """What is wrong with one field, and the mend."""
 
-    pointer: str = Field(description="JSON pointer (RFC 6901) into the body; `?name` for a query parameter")
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the body; `?name` for a query parameter or a header")
     code: str
     message: str
     message_sv: str
@@ -107,14 +115,23 @@ def invalid(pointer: str, code: str, message: str, message_sv: str) -> Problem:
     return Problem(422, errors=[FieldError(pointer=pointer, code=code, message=message, message_sv=message_sv)])
 
 
+def about_header(name: str, code: str, message: str, message_sv: str) -> FieldError:
+    """What is wrong with a header."""
+    return FieldError(pointer=f"?{name}", code=code, message=message, message_sv=message_sv)
+
+
 def response(problem: Problem) -> JSONResponse:
     """The problem as an answer."""
+    detail = problem.detail or MENDS.get(problem.status, "")
+    header = HEADERS.get(problem.status)
+    if header and not problem.errors:
+        problem.errors = [about_header(header, problem.code, detail, MENDS_SV[problem.status])]
     document = ProblemDocument(
         type=TYPE_URL + problem.code,
         title=TITLES.get(problem.status, TITLES[500])[1],
         status=problem.status,
         code=problem.code,
-        detail=problem.detail or MENDS.get(problem.status, ""),
+        detail=detail,
         instance=correlation.current().correlation_id,
         errors=problem.errors,
     )

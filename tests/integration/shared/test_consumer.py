@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID
@@ -134,7 +135,7 @@ async def test_a_fault_that_is_not_the_messages_own_waits_without_counting(
     monkeypatch.setattr(consuming, "PAUSE_S", 0)
 
     async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:
-        raise OperationalError("select 1", {}, Exception("database is locked"))
+        raise OperationalError("select 1", {}, sqlite3.OperationalError("database is locked"))
 
     for attempt in (1, 5, 50):
         outcome = await a_consumer(database, handler).receive(Incoming("m", body(), attempt))

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -190,7 +191,8 @@ async def test_b11_a_key_belongs_to_one_request_one_caller_and_one_day(site: Sit
         return await site.client.post("/notes", json={"text": text}, headers={"Idempotency-Key": "k", **headers})
 
     assert (await post("a")).status_code == 201
-    the_problem(await post("b"), 422, "idempotency_mismatch")
+    document = the_problem(await post("b"), 422, "idempotency_mismatch")
+    assert [error["pointer"] for error in document["errors"]] == ["?idempotency-key"]
     assert "idempotent-replayed" not in (await post("b", authorization="Bearer other")).headers
     site.clock.advance(timedelta(hours=24, seconds=1))
     assert "idempotent-replayed" not in (await post("b")).headers
@@ -425,6 +427,30 @@ async def test_b16_a_query_parameter_is_named_with_a_question_mark(site: Site) -
     assert (error["pointer"], error["code"], error["message_sv"]) == ("?limit", "int_parsing", "Skriv ett heltal.")
 
 
+async def test_b5_a_query_parameter_that_is_not_there_is_no_filter_that_takes_all(site: Site) -> None:
+    site.app.add_api_route("/api/found", _found)
+    assert (await site.client.get("/api/found?word=a")).json() == {"word": "a"}
+    document = the_problem(await site.client.get("/api/found?wrod=a&word=b"), 422, "invalid_request")
+    (error,) = document["errors"]
+    assert (error["pointer"], error["code"]) == ("?wrod", "unknown_field")
+
+
+async def _found(word: str) -> dict[str, str]:
+    return {"word": word}
+
+
+@pytest.mark.parametrize("status", [412, 428])
+async def test_a_missing_or_old_if_match_is_named_with_its_mend(site: Site, status: int) -> None:
+    async def refuse() -> None:
+        raise problems.Problem(status)
+
+    site.app.add_api_route("/api/changed", refuse)
+    document = the_problem(await site.client.get("/api/changed"), status, problems.TITLES[status][0])
+    (error,) = document["errors"]
+    assert (error["pointer"], error["message"]) == ("?if-match", document["detail"])
+    assert "ETag" in error["message_sv"]
+
+
 async def test_the_input_is_never_repeated_in_the_answer(site: Site) -> None:
     secret = "eva@kalmar.example and much more of it"
     answer = await site.client.post("/notes", json={"text": secret, "parent": secret})
@@ -454,7 +480,7 @@ async def test_a_crash_tells_nothing_of_itself(site: Site) -> None:
 async def test_a_database_that_is_away_is_a_503_that_says_when_to_return(site: Site) -> None:
     @site.app.get("/away")
     async def away() -> None:
-        raise OperationalError("select 1", {}, Exception("database is locked"))
+        raise OperationalError("select 1", {}, sqlite3.OperationalError("database is locked"))
 
     answer = await site.client.get("/away")
     the_problem(answer, 503, "database_unavailable")
