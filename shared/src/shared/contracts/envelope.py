@@ -7,7 +7,7 @@ ignored, as the specification asks of receivers.
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
@@ -30,6 +30,8 @@ class Event(Contract):
 
     event_name: ClassVar[str]
     event_version: ClassVar[int] = 1
+    stale_after: ClassVar[timedelta | None] = None
+    """An event that is older than this when it comes is parked, for a person to decide; `None`: it always counts."""
 
     @classmethod
     def event_type(cls) -> str:
@@ -54,6 +56,9 @@ class Envelope(Contract):
     datacontenttype: Literal["application/json"] = "application/json"
     correlationid: str = Field(min_length=1, max_length=128)
     traceparent: str | None = None
+    replayedtime: AwareDatetime | None = Field(
+        default=None, description="when somebody put it back on its queue; its age counts from then"
+    )
     data: dict[str, Any]
 
     @classmethod

@@ -3,6 +3,7 @@
 `content` also says `mail.requested`, for its own staff (sign-in links, reminders): those have no item.
 """
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from shared.contracts.envelope import Contract, Event
-from shared.contracts.news import Audience, ItemSnapshot, ItemState, Kind, Locale
+from shared.contracts.news import NEWS_IS_NEWS_FOR, Audience, ItemSnapshot, ItemState, Kind, Locale
 
 BATCH_SIZE = 500
 """The most recipients in one `mail.requested` (60 kB): the broker's share per mail is then under 2 µs."""
@@ -138,6 +139,7 @@ class MailRequested(Event):
     """
 
     event_name: ClassVar[str] = "mail.requested"
+    stale_after: ClassVar[timedelta | None] = NEWS_IS_NEWS_FOR
     batch_id: UUID
     subject_kind: SubjectKind
     subject_id: UUID

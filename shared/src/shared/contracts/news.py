@@ -4,6 +4,7 @@ The whole item rides in the event (event-carried state), rendered and sanitised 
 for anything in order to do its own job. `audiences`, `municipalities` and `topics` freeze at publication.
 """
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -11,6 +12,10 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from shared.contracts.envelope import Contract, Event
+
+NEWS_IS_NEWS_FOR = timedelta(days=7)
+"""Longer than a holiday without anybody at work. What is told of later than that would only confuse; what takes
+something back, or stops somebody, counts whenever it comes."""
 
 
 class Audience(StrEnum):
@@ -115,6 +120,7 @@ class NewsPublished(Event):
     """An item's first public revision."""
 
     event_name: ClassVar[str] = "news.published"
+    stale_after: ClassVar[timedelta | None] = NEWS_IS_NEWS_FOR
     item: ItemSnapshot
 
 

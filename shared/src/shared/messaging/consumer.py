@@ -2,8 +2,9 @@
 
 A message is decoded, its handler runs in a transaction, the transaction commits, and only then is the message
 acknowledged; so a handler may run twice, and it is the unique indexes that make it safe. What cannot be decoded,
-or is of a version that we do not know, is parked at once. What raises is tried five times in under two minutes
-and then parked. A fault that is not the message's own (the database is away) waits without counting.
+is of a version that we do not know, or tells of news that is none any more, is parked at once. What raises is tried
+five times in under two minutes and then parked. A fault that is not the message's own (the database is away) waits
+without counting.
 """
 
 import asyncio
@@ -28,12 +29,13 @@ from shared.messaging.topology import RETRY_DELAYS_S, Queue
 
 log = structlog.get_logger()
 
-UNDECODABLE, TOO_LARGE, FROM_THE_FUTURE, UNKNOWN_TYPE, INVALID_DATA, EXHAUSTED, GIVEN_UP = (
+UNDECODABLE, TOO_LARGE, FROM_THE_FUTURE, UNKNOWN_TYPE, INVALID_DATA, TOO_OLD, EXHAUSTED, GIVEN_UP = (
     "undecodable",
     "too_large",
     "from_the_future",
     "unknown_type",
     "invalid_data",
+    "too_old",
     "retries_exhausted",
     "broker_gave_up",
 )
@@ -114,11 +116,19 @@ class Consumer:
             return None, DeadLetter(UNDECODABLE, _summary(error))
         if incoming.given_up:
             return envelope, DeadLetter(GIVEN_UP, "the broker's delivery limit was reached")
-        if envelope.time > self._clock.now() + AHEAD:
-            return envelope, DeadLetter(FROM_THE_FUTURE, f"written at {envelope.time.isoformat()}")
         if envelope.type not in self._routes:
             return envelope, DeadLetter(UNKNOWN_TYPE, f"no handler for {envelope.type}")
-        return envelope, Ack()
+        return envelope, self._timely(envelope)
+
+    def _timely(self, envelope: Envelope) -> Outcome:
+        """Whether it comes at a time at which it can be believed, and still means something."""
+        age = self._clock.now() - (envelope.replayedtime or envelope.time)
+        kind, _ = self._routes[envelope.type]
+        if age < -AHEAD:
+            return DeadLetter(FROM_THE_FUTURE, f"written at {envelope.time.isoformat()}")
+        if kind.stale_after and age > kind.stale_after:
+            return DeadLetter(TOO_OLD, f"said {age.days} days ago; replay it if it should still go out")
+        return Ack()
 
     async def _handle(self, envelope: Envelope, incoming: Incoming) -> Outcome:
         kind, handler = self._routes[envelope.type]

@@ -4,6 +4,7 @@ They live in the database of the service that could not handle them, whichever t
 puts it back on its queue through the outbox; a second replay of the same letter is refused.
 """
 
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from hashlib import sha256
@@ -94,7 +95,16 @@ async def replay(session: AsyncSession, key: UUID, at: datetime, *, body: bytes 
     marked = await session.scalars(mark.values(replayed_at=at).returning(dead_letters.c.id))
     if marked.first() is None:
         raise AlreadyReplayed(str(key))
-    await outbox.redirect(session, letter["queue"], body or letter["body"], at)
+    await outbox.redirect(session, letter["queue"], _replayed(body or letter["body"], at), at)
+
+
+def _replayed(body: bytes, at: datetime) -> bytes:
+    """The event says when it was put back, so that its age counts from now; what is none stays as it is."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    return json.dumps(event | {"replayedtime": at.isoformat()}).encode() if isinstance(event, dict) else body
 
 
 async def mentioning(session: AsyncSession, key: UUID, *, event_type: str) -> AsyncIterator[RowMapping]:
