@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.servers.finding import (
@@ -97,12 +98,15 @@ def _speaks_amqp(host: str, port: int) -> bool:
 class PrivateRabbitMQ:
     """A broker of one's own. `url` stands from the start and stays the same over restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, definitions: Sequence[Path] = ()) -> None:
+        """`definitions` are loaded at each start, in the order of their names; then there is no user but theirs."""
         self._scripts = rabbitmq_scripts()
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-", dir=run_directory()))
         self.port = claim_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._env = self._environment(claim_port(), claim_port())
+        if definitions:
+            self._load_at_start(definitions)
         self._epmd = ServerProcess([_epmd(), "-address", "127.0.0.1"], self.log("epmd"), env=self._env)
         self._broker = ServerProcess(
             [self._scripts / "rabbitmq-server"],
@@ -141,6 +145,14 @@ class PrivateRabbitMQ:
             # Erlang's schedulers otherwise spin while they wait, on processors that the tests need.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
+
+    def _load_at_start(self, definitions: Sequence[Path]) -> None:
+        folder = self.directory / "definitions"
+        folder.mkdir()
+        for file in definitions:
+            shutil.copy(file, folder)
+        with (self.directory / "rabbitmq.conf").open("a") as conf:
+            conf.write(f"load_definitions = {folder}\n")
 
     def start(self) -> None:
         """Start, or start again after kill() or stop(); returns when a client can log in."""

@@ -82,8 +82,9 @@ def test_what_a_container_is_told_is_what_its_service_reads(name: str) -> None:
     secrets = {secret["target"] for secret in container["secrets"]}
     assert {secret.upper() for secret in secrets - FILES_THAT_SETTINGS_NAME} <= known
     assert {"budkavle_database_url", "budkavle_broker_url", "budkavle_secret_keys"} <= secrets
-    own = [secret["source"] for secret in container["secrets"] if secret["target"] == "budkavle_database_url"]
-    assert own == [f"{service}_database_url"]
+    for way in ("database_url", "broker_url"):
+        own = [secret["source"] for secret in container["secrets"] if secret["target"] == f"budkavle_{way}"]
+        assert own == [f"{service}_{way}"]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,9 +1,13 @@
 """make-secrets: strong, never overwritten, and readable by the settings as files."""
 
+import base64
+import hashlib
+import json
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.unit.deploy.composed import ROOT, SERVICES, composed
@@ -53,9 +57,13 @@ def test_the_passwords_are_the_same_on_both_sides(tmp_path: Path) -> None:
         password = (tmp_path / f"{service}_database_password").read_text().strip()
         url = (tmp_path / f"{service}_database_url").read_text().strip()
         assert url == f"postgresql://{service}:{password}@postgres:5432/{service}"
-    user = dict(line.split(" = ") for line in (tmp_path / "rabbitmq_user.conf").read_text().splitlines())
-    broker = (tmp_path / "broker_url").read_text().strip()
-    assert broker == f"amqp://{user['default_user']}:{user['default_pass']}@rabbitmq:5672/"
+    users = json.loads((tmp_path / "rabbitmq_users.json").read_text())["users"]
+    assert [user["name"] for user in users] == list(SERVICES)
+    for user in users:
+        broker = urlsplit((tmp_path / f"{user['name']}_broker_url").read_text().strip())
+        assert (broker.username, broker.hostname, broker.query) == (user["name"], "rabbitmq", "topology=given")
+        salted = base64.b64decode(user["password_hash"])
+        assert salted[4:] == hashlib.sha256(salted[:4] + (broker.password or "").encode()).digest()
 
 
 def test_a_service_reads_its_secrets_as_compose_hands_them_over(

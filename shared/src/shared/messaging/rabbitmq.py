@@ -58,14 +58,16 @@ ATTEMPT_HEADER = "x-budkavle-attempt"
 
 class RabbitMQBus:
     """The bus on a RabbitMQ. A `?namespace=x` in the URL puts `x.` before every name, so that installations can
-    share a broker; `?heartbeat=8` is in seconds. `retry_pace` stretches the waits before a retry, for tests.
+    share a broker; `?heartbeat=8` is in seconds; with `?topology=given` it looks whether all of it stands, and declares
+    nothing. `retry_pace` stretches the waits before a retry, for tests.
     """
 
     def __init__(self, url: str, *, queues: Sequence[Queue] = QUEUES, retry_pace: float = 1.0) -> None:
         parsed = URL(url)
-        query = {"heartbeat": str(HEARTBEAT_S), **parsed.without_query_params("namespace").query}
+        query = {"heartbeat": str(HEARTBEAT_S), **parsed.without_query_params("namespace", "topology").query}
         self._url = str(parsed.with_query(query))
-        self.topology = Topology(parsed.query.get("namespace"), queues, retry_pace)
+        given = parsed.query.get("topology") == "given"
+        self.topology = Topology(parsed.query.get("namespace"), queues, retry_pace, given=given)
         self._publisher = _Publisher(self.topology, self._renew)
         self._consuming = Link(self._url, "consuming")
         self._links = (Link(self._url, "publishing", self._publisher.open), self._consuming)

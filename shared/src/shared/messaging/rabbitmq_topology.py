@@ -1,7 +1,12 @@
-"""Declares on RabbitMQ what `topology.py` says: exchanges, queues, bindings, and the waiting rooms of retries."""
+"""What stands on RabbitMQ by `topology.py`: exchanges, queues, bindings, and the waiting rooms of retries.
+
+Whoever connects declares all of it (docs/adr/0001), or, where the broker was given it at its start and its users may
+declare nothing (docs/adr/0013), only looks whether it stands.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from aio_pika.abc import AbstractChannel, ExchangeType
 from pamqp.common import FieldTable
@@ -10,19 +15,36 @@ from shared.messaging.bus import DIRECT, Message
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, RETRY_DELAYS_S, Queue
 
 DECLARE_TIMEOUT_S = 60.0
-"""All of it is some fifty questions, each waiting for its answer: a line with a second's round trip needs as many
+"""All of it is some eighty questions, each waiting for its answer: a line with a second's round trip needs as many
 seconds. A broker that hangs is noticed by its heartbeat long before."""
+STRAIGHT = "straight"
+"""The exchange that leads to the queue named by the routing key. The broker's own, without a name, does the same for
+whoever may use it at all; in this one a service can be held to its own queues."""
 BACKSTOP: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 """Of the queues for what was given up: from 4.0 on, a queue without a limit of its own drops at the 21st delivery."""
 
 
-class Topology:
-    """Declares exchanges, queues and bindings. Declaring what stands already changes nothing."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that stands or falls together: topic exchanges, a queue and what binds it to them."""
 
-    def __init__(self, namespace: str | None, queues: Sequence[Queue], retry_pace: float) -> None:
+    exchanges: tuple[str, ...]
+    queue: str
+    arguments: FieldTable
+    bindings: tuple[tuple[str, str], ...]
+    """Exchange and routing key."""
+
+
+class Topology:
+    """Names and declares. Declaring what stands already changes nothing."""
+
+    def __init__(
+        self, namespace: str | None, queues: Sequence[Queue], retry_pace: float = 1.0, *, given: bool = False
+    ) -> None:
         self.prefix = f"{namespace}." if namespace else ""
         self._queues = queues
         self._retry_pace = retry_pace
+        self._given = given
 
     def waiting_exchange(self, delay_s: float) -> str:
         """Where a message goes that is to come back after (about) `delay_s`."""
@@ -32,51 +54,57 @@ class Topology:
     def target(self, message: Message) -> tuple[str, str]:
         """Exchange and routing key as the broker knows them."""
         if message.exchange == DIRECT:
-            return "", self.prefix + message.routing_key
+            return self.prefix + STRAIGHT, self.prefix + message.routing_key
         return self.prefix + message.exchange, message.routing_key
+
+    def exchanges(self) -> list[str]:
+        """All of them; some have no queue of ours."""
+        return [self.prefix + name for name in (*EXCHANGES, STRAIGHT)]
+
+    def parts(self) -> list[Part]:
+        """Every queue with what it hangs on."""
+        rooms = [self._waiting_room(delay) for delay in RETRY_DELAYS_S]
+        return rooms + [part for queue in self._queues for part in self._parts_of(queue)]
 
     async def declare(self, channel: AbstractChannel) -> None:
         """All of it."""
         async with asyncio.timeout(DECLARE_TIMEOUT_S):
-            for name in EXCHANGES:
-                await channel.declare_exchange(self.prefix + name, ExchangeType.TOPIC, durable=True)
-            for delay in RETRY_DELAYS_S:
-                await self._declare_wait(channel, delay)
-            for queue in self._queues:
-                await self._declare_queue(channel, queue)
+            await self._declare(channel, self.exchanges(), self.parts())
 
     async def declare_one(self, channel: AbstractChannel, queue: Queue) -> None:
         """What the consumer of `queue` stands on."""
         async with asyncio.timeout(DECLARE_TIMEOUT_S):
-            await channel.declare_exchange(self.prefix + queue.exchange, ExchangeType.TOPIC, durable=True)
-            await self._declare_queue(channel, queue)
+            await self._declare(channel, (), self._parts_of(queue))
 
-    async def _declare_wait(self, channel: AbstractChannel, delay: int) -> None:
+    async def _declare(self, channel: AbstractChannel, exchanges: Iterable[str], parts: Sequence[Part]) -> None:
+        for name in dict.fromkeys((*exchanges, *(name for part in parts for name in part.exchanges))):
+            await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True, passive=self._given)
+        for part in parts:
+            queue = await channel.declare_queue(part.queue, durable=True, passive=self._given, arguments=part.arguments)
+            for exchange, key in () if self._given else part.bindings:
+                await queue.bind(exchange, key)
+
+    def _waiting_room(self, delay: int) -> Part:
         name = self.waiting_exchange(delay)
-        await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
-        waiting = await channel.declare_queue(
-            name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-message-ttl": int(delay * 1000 * self._retry_pace),
-                "x-dead-letter-exchange": "",  # by its own routing key: back to the queue that it came from
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
-            },
-        )
-        await waiting.bind(name)
+        arguments: FieldTable = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": int(delay * 1000 * self._retry_pace),
+            "x-dead-letter-exchange": "",  # by its own routing key: back to the queue that it came from
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+        return Part((name,), name, arguments, ((name, "#"),))
 
-    async def _declare_queue(self, channel: AbstractChannel, queue: Queue) -> None:
+    def _parts_of(self, queue: Queue) -> list[Part]:
+        name, dead = self.prefix + queue.name, self.prefix + queue.dead
+        exchange, straight = self.prefix + queue.exchange, self.prefix + STRAIGHT
         arguments: FieldTable = {
             "x-queue-type": "quorum",
             "x-delivery-limit": BROKER_DELIVERY_LIMIT,
             "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": self.prefix + queue.dead,
+            "x-dead-letter-routing-key": dead,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
-        await channel.declare_queue(self.prefix + queue.dead, durable=True, arguments=BACKSTOP)
-        declared = await channel.declare_queue(self.prefix + queue.name, durable=True, arguments=arguments)
-        for key in queue.keys:
-            await declared.bind(self.prefix + queue.exchange, key)
+        bindings = (*((exchange, key) for key in queue.keys), (straight, name))
+        return [Part((), dead, BACKSTOP, ()), Part((exchange, straight), name, arguments, bindings)]
