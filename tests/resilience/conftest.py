@@ -28,11 +28,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 FAILED = pytest.StashKey[bool]()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
     """Nobody of this room comes next, or a failure has left who knows what."""
-    if nextitem is None or HERE not in nextitem.path.parents or item.stash.get(FAILED, False):
-        house.close()
+    ended_well = False
+    try:
+        yield
+        ended_well = not item.stash.get(FAILED, False)
+    finally:
+        if nextitem is None or HERE not in nextitem.path.parents or not ended_well:
+            house.close()
 
 
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])

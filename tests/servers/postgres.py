@@ -35,8 +35,9 @@ IMAGE = "postgres:17"
 START_DEADLINE = 60.0
 CONNECTIONS = 300  # several services with pools of their own, times the workers
 
-# Speed for what lives only as long as the run. A SIGKILL of the server loses nothing by it, only a power cut does.
-HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=128MB")
+# Speed for what lives only as long as the run. A SIGKILL of the server loses nothing by it, only a power cut does. (With
+# synchronous_commit=off it would lose commits that were answered: they lie in the server's memory for a moment.)
+HASTY = ("fsync=off", "full_page_writes=off", "shared_buffers=128MB")
 
 _kept: list["PrivatePostgres"] = []  # as long as this process lives; the guardian ends them
 

@@ -191,7 +191,7 @@ class TcpProxy(ThreadedServer):
         self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
     ) -> None:
         before = b""
-        with contextlib.suppress(OSError):
+        try:
             while data := await reader.read(CHUNK):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
@@ -204,6 +204,8 @@ class TcpProxy(ThreadedServer):
                 await self._forward(connection, writer, data[done:])
                 before = (before + data)[-LONGEST_PATTERN:]
             writer.write_eof()
+        except OSError:  # a reset at one end is one at the other
+            connection.reset()
 
     async def _forward(self, connection: _Connection, writer: asyncio.StreamWriter, data: bytes) -> None:
         await self._flowing.wait()

@@ -41,10 +41,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from shared.clock import Clock, SystemClock
+from shared.tasks import bounded
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -68,8 +70,14 @@ FAREWELL_S = 0.02
 """aiosqlite's threads say good-bye through the loop, and nobody can wait for them: a loop that is closed at once, as
 `asyncio.run` does, would get an exception in each."""
 STATEMENT_TIMEOUT_MS = 30_000
+LOSS_NOTICED = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A server whose machine is gone says no good-bye: whoever waits for an answer is told by TCP after ten seconds or so
+(the first three in seconds, the last in milliseconds). The system's own rule is two hours."""
 POOL_SIZE = 10
-POOL_WAIT_S = 5.0
+POOL_WAIT_S = 2.5
+ANSWER_S = 3.5
+"""For a connection that answers, from the pool or new. A server that hangs keeps its connections open, and would keep
+whoever asks it waiting for as long; psycopg itself waits ten seconds more for a query to be cancelled."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -147,7 +155,7 @@ class Database:
         async with self._writer or nullcontext():
             async with self._sessions() as session:
                 session.info["writes"] = True
-                connection = await session.connection(execution_options={"budkavle_writes": True})
+                connection = await self._answering(session, {"budkavle_writes": True})
                 yield session
                 await _commit(session, connection)
         if not quiet:
@@ -167,7 +175,18 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that is rolled back at the end of the block."""
         async with self._sessions() as session:
+            await self._answering(session, {})
             yield session
+
+    async def _answering(self, session: AsyncSession, options: dict[str, Any]) -> AsyncConnection:
+        """The session's connection. SQLite's lies in this process, and waits for its own locks."""
+        opening = session.connection(execution_options=options)
+        if self.is_sqlite:
+            return await opening
+        try:
+            return await bounded(opening, ANSWER_S)
+        except TimeoutError as error:
+            raise PoolTimeout("the database does not answer") from error
 
     def now(self) -> ColumnElement[datetime]:
         """The present, by the database server's clock where there is one."""
@@ -273,7 +292,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again later may help: the connection went away, a deadlock, a lock that was held too long."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _passes(error.orig)
-    return isinstance(error, TimeoutError | ConnectionError) or _passes(error)
+    return isinstance(error, TimeoutError | PoolTimeout | ConnectionError) or _passes(error)
 
 
 def _passes(error: BaseException | None) -> bool:
@@ -300,8 +319,12 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_WAIT_S,
-        # Compiling a question costs PostgreSQL 50 ms; ours are short, also those whose cost it thinks high.
-        connect_args={"connect_timeout": 5, "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c jit=off"},
+        connect_args={
+            **LOSS_NOTICED,
+            "connect_timeout": 5,
+            # Compiling a question costs PostgreSQL 50 ms; ours are short, also those whose cost it thinks high.
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c jit=off",
+        },
     )
 
 

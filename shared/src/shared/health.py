@@ -4,14 +4,16 @@ Liveness never asks the broker or the database: restarting a service does not me
 broker is away is ready all the same, because its outbox keeps what it has to say; the answer tells of it.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-Check = Callable[[], Awaitable[bool]]
+from shared.tasks import bounded
+
+Check = Callable[[], Coroutine[Any, Any, bool]]
 CHECK_TIMEOUT_S = 3.0
 
 
@@ -39,6 +41,6 @@ def health_router(needed: dict[str, Check], told: dict[str, Check] | None = None
 
 async def _holds(check: Check) -> bool:
     try:
-        return await asyncio.wait_for(check(), CHECK_TIMEOUT_S)
+        return await bounded(check(), CHECK_TIMEOUT_S)
     except Exception:  # noqa: BLE001 - whatever it was, the check does not hold
         return False

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Database, is_transient
 from shared.health import health_router
 from shared.http_connection import patient
 from shared.messaging.bus import Bus
@@ -109,7 +109,10 @@ class Service:
             try:
                 await worker.run(self._stop)
             except Exception as error:
-                log.error("worker_failed", worker=worker.name, exc_info=error)
+                if is_transient(error):
+                    log.warning("worker_waits", worker=worker.name, error=type(error).__name__)
+                else:
+                    log.error("worker_failed", worker=worker.name, exc_info=error)
                 await asyncio.sleep(RESTART_AFTER_S)
 
 

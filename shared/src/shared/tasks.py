@@ -1,9 +1,11 @@
 """Ending tasks for certain, and pausing until there is something to do or the end has come."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PATIENCE_S = 6.0
 """A task that is ending may have a connection to close, which takes up to four seconds."""
@@ -24,6 +26,22 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=patience_s)
         patience_s = SAY_AGAIN_S
     await asyncio.gather(*ended, return_exceptions=True)
+
+
+async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What `work` gives, or TimeoutError after `seconds`, even if it takes being cancelled for a reason to wait on."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        patience_s = 0.0
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=patience_s)
+            patience_s = SAY_AGAIN_S
 
 
 async def pause(event: asyncio.Event, seconds: float) -> None:
