@@ -1,16 +1,19 @@
 """Logs are the interface to operations: one JSON object a line on stderr, static event names, ids as fields.
 
 The correlation id of the request or message at hand is bound to the context and follows into every line. Addresses,
-names and bodies are never logged. A full disk or a closed stderr never stops the service: lines that cannot be
-written are counted (`dropped_lines`).
+names and bodies are never logged. A full disk, a closed stderr or a reader that has stopped reading never stops the
+service: lines that cannot be written are counted.
 """
 
 import logging
+import os
 import re
+import select
 import sys
 from typing import Any, TextIO
 
 import structlog
+from prometheus_client import Counter
 from structlog.typing import EventDict, WrappedLogger
 
 ADDRESS = re.compile(r"[^\s<>\"']+@[^\s<>\"']+")
@@ -21,25 +24,48 @@ TOLD = "_budkavle_told"
 """Set on an exception that has its line already."""
 
 
-class UnblockedStream:
-    """A stream that swallows write errors and counts them."""
+ROOM = 4096
+"""POSIX: a pipe that may be written to takes so much without blocking."""
 
-    def __init__(self, stream: TextIO) -> None:
+dropped_total = Counter("budkavle_log_lines_dropped_total", "Log lines that could not be written")
+
+
+class UnblockedStream:
+    """A stream that swallows write errors and counts them. `None`: the process began without one."""
+
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self.dropped_lines = 0
+        self._torn = False
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            self._put(text)
         except (OSError, ValueError):
-            self.dropped_lines += 1
-            return len(text)
+            dropped_total.inc()
+        return len(text)
 
     def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.dropped_lines += 1
+        """Each write is through."""
+
+    def _put(self, text: str) -> None:
+        if self._stream is None:
+            raise ValueError("closed from the start")
+        data = text.encode(errors="backslashreplace")
+        if self._torn:  # the line before is half there
+            data = b"\n" + data
+        for at in range(0, len(data), ROOM):
+            if not _takes_more(self._stream.fileno()):
+                self._torn = self._torn or at > 0
+                raise BlockingIOError
+            os.write(self._stream.fileno(), data[at : at + ROOM])
+        self._torn = False
+
+
+def _takes_more(descriptor: int) -> bool:
+    """Whether a write would not block: a pipe blocks when its reader has stopped reading."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 stderr = UnblockedStream(sys.stderr)
@@ -56,7 +82,9 @@ def configure(*, service: str, log_format: str = "json", level: str = "info") ->
     ]
     renderer: Any = (
         # The plain traceback: the rich one prints local variables, and with them addresses and bodies.
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(
+            colors=bool(sys.stderr and sys.stderr.isatty()), exception_formatter=structlog.dev.plain_traceback
+        )
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )

@@ -1,10 +1,14 @@
 """Logs: one JSON object a line, with the correlation id, without any address, and never the death of the service."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 
 import pytest
+
+from shared.logging import UnblockedStream
 
 PROGRAM = """
 import logging, sys, structlog
@@ -51,14 +55,42 @@ def test_every_line_is_one_json_object_with_name_level_time_and_trail() -> None:
     assert "ValueError: refused [address]" in lines[-2]["exception"]
 
 
-@pytest.mark.parametrize("how", ["full", "closed"])
-def test_a_full_disk_or_a_closed_stderr_does_not_stop_the_service(how: str) -> None:
-    program = PROGRAM + "\nprint('still here', ours.stderr.dropped_lines > 0)\n"
-    program = program.replace(
-        "ours.configure", "sys.stderr.close() if sys.argv[2] == 'closed' else None; ours.configure"
+COUNTED = """
+from prometheus_client import REGISTRY
+print("still here", REGISTRY.get_sample_value("budkavle_log_lines_dropped_total") > 0)
+"""
+BEGINS = {
+    "full": "2>/dev/full",
+    "closed": "2>&-",
+    "nobody_reads_any_more": "2> >(exec 2>&-; exit)",
+    "the_reader_hangs": "2> >(sleep 5)",
+}
+
+
+@pytest.mark.parametrize("how", BEGINS)
+def test_f34_whatever_becomes_of_stderr_the_service_goes_on(how: str) -> None:
+    """A disk that is full, no stderr at all, a reader that died, and one that stopped reading: a pipe holds 64 kB."""
+    many = "\nfor _ in range(3000): log.info('many', filling='x' * 100)\nlog.info('long', filling='x' * 70_000)\n"
+    command = f'exec "$0" -c "$1" json {BEGINS[how]}'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, PROGRAM + many + COUNTED],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=20,
     )
-    with open("/dev/full" if how == "full" else "/dev/null", "w") as stderr:
-        done = subprocess.run(
-            [sys.executable, "-c", program, "json", how], stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
-        )
     assert done.stdout == "still here True\n"
+
+
+def test_f34_what_can_be_written_is_written_whole_after_a_gap() -> None:
+    """A reader that comes back finds whole lines, but for the one that was on its way."""
+    out, into = os.pipe()
+    with open(out, "rb") as reader, open(into, "w") as writer:
+        stream = UnblockedStream(writer)
+        while select.select([], [into], [], 0)[1]:
+            stream.write("x" * 9_999 + "\n")
+        stream.write("lost\n")
+        os.set_blocking(out, False)
+        assert b"lost" not in reader.read()
+        stream.write("found\n")
+        assert reader.read().split(b"\n")[-2:] == [b"found", b""]
