@@ -1,4 +1,5 @@
-"""Who leaves between the match and the sending gets nothing: not by the mailbox provider's button, a pause or an erasure."""
+"""F52 and F53: who leaves between the match and the sending gets nothing: not by the mailbox provider's button, a pause, the
+office's stop or an erasure; and of whoever was erased nothing is left."""
 
 import re
 import secrets
@@ -7,9 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx2
+from tests.deployments import SERVICES, Distributed
 from tests.desk import SUBSCRIPTIONS
+from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
-from tests.resilience.scene import EVERYBODY, TAKES_EFFECT_S, Scene, check_once_each, check_settled
+from tests.resilience.scene import EVERYBODY, Scene, check_once_each, check_settled
+
+LEFT_WITHIN_S = 1.0
 
 
 async def newcomers(scene: Scene, count: int) -> list[str]:
@@ -19,8 +24,8 @@ async def newcomers(scene: Scene, count: int) -> list[str]:
     return addresses
 
 
-async def test_left_while_the_mail_server_was_away(scene: Scene) -> None:
-    by_form, by_multipart, by_pause, by_erasure = leaving = await newcomers(scene, 4)
+async def test_f53_left_while_the_mail_server_was_away(scene: Scene) -> None:
+    by_form, by_multipart, by_pause, by_stop, by_erasure = leaving = await newcomers(scene, 5)
     first = await scene.publish()
     await scene.desk.reached(first)
     mails = {mail.to: mail for mail in scene.inboxes.of(first)}
@@ -31,16 +36,42 @@ async def test_left_while_the_mail_server_was_away(scene: Scene) -> None:
     await press_the_button(mails[by_form])
     await press_the_button(mails[by_multipart], multipart=True)
     await _pause(scene, by_pause)
+    await scene.desk.call("POST", f"{SUBSCRIPTIONS}/subscribers/{await _id_of(scene, by_stop)}/suppressions", json={})
     await _erase(scene, by_erasure)
     scene.deployment.mail_link.lead_to(scene.inboxes.port)
     reach = await scene.desk.reached(second)
     check_once_each(scene.inboxes.of(second), EVERYBODY)
-    assert reach["total"]["cancelled"] == 4
+    assert reach["total"]["cancelled"] == 5
     await check_settled(scene)
+    if isinstance(scene.deployment, Distributed):
+        await eventually(lambda: not (left := traces(scene, by_erasure)) or _raise(left), within=30, every=0.5)
+        assert traces(scene, by_form), "whoever only left is found, so the search would find"
 
 
-async def test_left_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
-    """Each leaves when some of the others have it: nobody has it two seconds later who had not got it before."""
+def traces(scene: Scene, address: str) -> list[str]:
+    """Where something still tells of the address: every column of every table, the queues, the logs."""
+    needle = address.partition("@")[0]
+    found = [f"log of {name}" for name, log in scene.deployment.logs().items() if needle in log]
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    for service in SERVICES:
+        for (table,) in scene.deployment.ask(service, tables):
+            # Rows as text: what is kept as octets is written in hex there.
+            rows = f"""SELECT count(*) FROM "{table}" AS row WHERE row::text LIKE '%{needle}%'
+                OR row::text LIKE '%{needle.encode().hex()}%'"""
+            if scene.deployment.ask(service, rows)[0][0]:
+                found.append(f"{service}.{table}")
+    if scene.broker is not None:
+        listed = scene.broker.control("list_queues", "name", "messages", "--no-table-headers")
+        found += [line for line in listed.splitlines() if line.split()[-1] not in ("0", "messages")]
+    return found
+
+
+def _raise(left: list[str]) -> bool:
+    raise AssertionError(left)
+
+
+async def test_f52_left_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+    """Each leaves when some of the others have it: nobody has it a second later who had not got it before."""
     leaving = await newcomers(scene, 20)
     first = await scene.publish()
     await scene.desk.reached(first)
@@ -55,7 +86,9 @@ async def test_left_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable
     await scene.desk.reached(second)
     got = {mail.to: mail.dot_at for mail in scene.inboxes.of(second)}
     assert set(mails) - set(got) <= set(leaving)
-    assert all(got[address] < left_at[address] + TAKES_EFFECT_S for address in leaving if address in got)
+    latest = max((got[address] - left_at[address] for address in leaving if address in got), default=0.0)
+    print(f"measured: last mail {latest:.2f} s after its reader had left; {len(set(leaving) - set(got))} of 20 spared")
+    assert latest < LEFT_WITHIN_S
     assert len(set(leaving) - set(got)) >= 10
     await check_settled(scene)
 

@@ -1,4 +1,4 @@
-"""A correction or withdrawal that comes while the first revision is on its way, or before it: nobody gets the faulty
+"""F54: a correction or withdrawal that comes while the first revision is on its way, or before it: nobody gets the faulty
 revision once it took effect, and everybody who got it is told."""
 
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ SLOWLY = ("--delay", "0.02")  # 200 mails a second over four connections: a drai
 CHANGES = {"title": "Fler i arbete, rättad", "body": f"{BODY_MARK} med rätta siffror."}
 
 
-async def test_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+async def test_f54_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
     item = await scene.publish()
     await scene.until_received(150)
@@ -42,7 +42,7 @@ async def test_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Cal
     await check_settled(scene)
 
 
-async def test_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+async def test_f54_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
     item = await scene.publish()
     await scene.until_received(150)
@@ -61,7 +61,7 @@ async def test_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Cal
     await check_settled(scene)
 
 
-async def test_corrected_before_anybody_was_found(scene: Scene) -> None:
+async def test_f54_corrected_before_anybody_was_found(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     async with _subscriptions_stopped(scene):
         await scene.desk.publish(item)
@@ -75,7 +75,7 @@ async def test_corrected_before_anybody_was_found(scene: Scene) -> None:
     await check_settled(scene)
 
 
-async def test_withdrawn_before_anybody_was_found(scene: Scene) -> None:
+async def test_f54_withdrawn_before_anybody_was_found(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     async with _subscriptions_stopped(scene):
         await scene.desk.publish(item)
@@ -86,7 +86,7 @@ async def test_withdrawn_before_anybody_was_found(scene: Scene) -> None:
     await check_settled(scene)
 
 
-async def test_withdrawn_in_the_middle_of_a_fan_out(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
+async def test_f54_withdrawn_in_the_middle_of_a_fan_out(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     """The first mails are out and later batches still to be planned."""
     scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
     item = await scene.publish()

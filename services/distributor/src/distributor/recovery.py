@@ -7,7 +7,7 @@ process lives.
 import asyncio
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Counter as Metric
@@ -17,7 +17,7 @@ from distributor import leases
 from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Database, instant
 from shared.tasks import pause
 
 log = structlog.get_logger()
@@ -27,8 +27,10 @@ CHUNK = 500
 UNSEEING_S = 10.0
 """After so long without a sweep the database was away, and no sender could renew its lease either."""
 STUCK_AFTER = timedelta(seconds=60)
+SKEW_BORNE = timedelta(seconds=30)
 
 uncertain_total = Metric("budkavle_deliveries_uncertain_total", "Deliveries in doubt after a sender's death")
+clock_skew = Gauge("budkavle_clock_skew_seconds", "How far this machine's clock is ahead of the database's")
 oldest_due = Gauge("budkavle_oldest_due_seconds", "How long the longest waiting due delivery has waited")
 
 
@@ -52,6 +54,7 @@ class RecoveryWorker:
         self._repeated_lanes = settings.repeated_lanes
         self._swept_at: float | None = None
         self._stuck = False
+        self._skewed = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop`."""
@@ -89,9 +92,22 @@ class RecoveryWorker:
         async with self._database.reading() as session:
             since = await leases.longest_waiting(session)
             alive = await leases.anyone_alive(session, self._database)
-        waited = max(self._clock.now() - since, timedelta(0)) if since else timedelta(0)
+            now = await instant(session, self._clock)
+        self._compare(now)
+        waited = max(now - since, timedelta(0)) if since else timedelta(0)
         oldest_due.set(waited.total_seconds())
         stuck = waited > STUCK_AFTER and not alive
         if stuck and not self._stuck:
             log.error("deliveries_stuck", waited_s=int(waited.total_seconds()), reason="no sender is running")
         self._stuck = stuck
+
+    def _compare(self, now: datetime) -> None:
+        """Leases and due times are the database's; what a wrong clock of ours spoils is the time on a webhook, which
+        its receiver refuses when it is five minutes off.
+        """
+        skew = self._clock.now() - now
+        clock_skew.set(skew.total_seconds())
+        skewed = abs(skew) > SKEW_BORNE
+        if skewed and not self._skewed:
+            log.error("clock_wrong", ahead_s=round(skew.total_seconds()))
+        self._skewed = skewed
