@@ -29,7 +29,7 @@ from shared.contracts.news import Audience
 from shared.keys import Scope
 from shared.messaging.dead_letters import AlreadyReplayed, UnknownDeadLetter
 from shared.settings import load
-from standalone import dead_letters, importing, keys, republishing, up
+from standalone import dead_letters, importing, keys, republishing, restoring, up
 from standalone import settings as standalone_settings
 from standalone.data_directory import DataDirectory, DirectoryInUse
 from standalone.demo import run as demonstration
@@ -271,6 +271,22 @@ def republish_(
         typer.echo(f"{name}: {count} {'event goes' if count == 1 else 'events go'} out again")
 
 
+@app.command("restored")
+def restored_(
+    *,
+    send: Annotated[bool, typer.Option(help="Send it all: nobody has got it yet.")] = False,
+) -> None:
+    """Let mails go out again after the distributor's database was put back from a backup.
+
+    What was planned before and had not gone in the backup is held: it may have gone since. See docs/runbook.md.
+    """
+    with _one_line():
+        gap, held = asyncio.run(restoring.go_on(_urls(Which.ALL)["distributor"], SystemClock(), send=send))
+    moment = "%Y-%m-%d %H:%M:%SZ"
+    typer.echo(f"The ledger does not know what happened from {gap.since:{moment}} to {gap.until:{moment}}.")
+    typer.echo("Everything goes out." if send else f"{held} mails are held as uncertain; what is new goes out.")
+
+
 async def _announce(whole: up.Standalone) -> None:
     origin = whole.settings.origin()
     typer.echo(f"Budkavle answers at {origin}")
@@ -380,6 +396,7 @@ FORESEEN = (
     up.NotStarted,
     dead_letters.UnfitBody,
     republishing.UnfitInstant,
+    restoring.NothingToSay,
     importing.Refused,
     Failed,
     OSError,

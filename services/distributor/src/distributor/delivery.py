@@ -30,7 +30,7 @@ from functools import lru_cache
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from distributor import leases
+from distributor import leases, restored
 from distributor.at_hand import AtHand
 from distributor.breaker import Breaker, Heard, Pauses
 from distributor.channels import Content, Dispatch, Outcome, Sender
@@ -106,6 +106,7 @@ class DeliveryWorker:
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`; then finish what has begun and let go of the rest."""
         self._broken = None
+        await restored.until_it_may(self._database, stop)
         self._at_hand = AtHand(self._per_domain, lambda: self._sender.room)
         await self._take_name()
         background = [asyncio.create_task(work) for work in (self._renew(), self._stopping(stop))]

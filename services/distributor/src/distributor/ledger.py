@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import tallies
+from distributor import restored, tallies
 from distributor.bounces.models import BounceReport
 from distributor.editions import carried_as
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
@@ -153,6 +153,7 @@ async def accept_batch(session: AsyncSession, batch: MailRequested, at: datetime
         await keep_exclusions(session, batch.subject_id, batch.exclusions, at)
     barred = await _barred(session, batch, recipients, at)
     await plan(session, Planned(batch, recipients, revision, ended, barred, at))
+    await restored.hold_if_told_again(session, batch.subject_id, batch.planned_at, at)
 
 
 async def plant(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:

@@ -265,3 +265,15 @@ class SenderLease(Base):
 
     owner: Mapped[str] = mapped_column(String(64), primary_key=True)
     held_until: Mapped[datetime]
+
+
+class LedgerHome(Base):
+    """Where this ledger was last seen, so that one that was put back from a backup is known; one row."""
+
+    __tablename__ = "ledger_home"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    place: Mapped[str] = mapped_column(String(100))
+    seen_at: Mapped[datetime]
+    restored_at: Mapped[datetime | None] = mapped_column(doc="when it was found elsewhere; senders wait for a word")
+    held_before: Mapped[datetime | None] = mapped_column(doc="what was planned before is held when it comes again")

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
-from distributor import leases
+from distributor import leases, restored
 from distributor.settings import DistributorSettings
 from distributor.states import UNCERTAIN
 from shared.clock import Clock
@@ -63,6 +63,7 @@ class RecoveryWorker:
             while await self.take_over():
                 pass
             await self._tidy()
+            await self._note_place()
             await self._look_for_stuck()
             self._swept_at = time.monotonic()
             await pause(stop, SWEEP_EVERY_S)
@@ -87,6 +88,10 @@ class RecoveryWorker:
     async def _tidy(self) -> None:
         async with self._database.transaction(quiet=True) as session:
             await leases.forget_dead(session, self._database)
+
+    async def _note_place(self) -> None:
+        async with self._database.transaction(quiet=True) as session:
+            restored.waits.set(not await restored.may_send(session, self._database))
 
     async def _look_for_stuck(self) -> None:
         async with self._database.reading() as session:

@@ -11,10 +11,10 @@ from shared.contracts.mail import Lane
 PLANNED, LEASED, SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN, CANCELLED = DeliveryState
 
 TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    # Waiting: taken by a sender, or called off.
-    PLANNED: frozenset({LEASED, CANCELLED}),
-    # The receiver asked us to come again, or could not be reached. Retried by hand: planned.
-    DEFERRED: frozenset({LEASED, CANCELLED, PLANNED, FAILED}),
+    # Waiting: taken by a sender, or called off. In a ledger put back from a backup it may have gone: uncertain.
+    PLANNED: frozenset({LEASED, CANCELLED, UNCERTAIN}),
+    # The receiver asked us to come again, or could not be reached. Retried by hand: planned. After a backup: the same.
+    DEFERRED: frozenset({LEASED, CANCELLED, PLANNED, FAILED, UNCERTAIN}),
     # In a sender's hands. Given back untouched when the sender died before it began (planned, deferred, uncertain);
     # called off while not begun.
     LEASED: frozenset({SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN, PLANNED, CANCELLED}),

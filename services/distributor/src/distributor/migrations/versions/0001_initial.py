@@ -242,6 +242,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_sender_leases")),
     )
     op.create_table(
+        "ledger_home",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("place", sa.String(length=100), nullable=False),
+        sa.Column("seen_at", Instant(timezone=True), nullable=False),
+        sa.Column("restored_at", Instant(timezone=True), nullable=True),
+        sa.Column("held_before", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_home")),
+    )
+    op.create_table(
         "tallies",
         sa.Column("subject_id", sa.Uuid(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
@@ -418,6 +427,7 @@ def downgrade() -> None:
 
     op.drop_table("tally_changes")
     op.drop_table("tallies")
+    op.drop_table("ledger_home")
     op.drop_table("sender_leases")
     with op.batch_alter_table("recipient_stops", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_recipient_stops_look_again_at"))
