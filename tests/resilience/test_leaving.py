@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import aio_pika
 import httpx2
 from tests.deployments import SERVICES, Distributed
 from tests.desk import SUBSCRIPTIONS
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
 from tests.resilience.scene import EVERYBODY, Scene, check_once_each, check_settled
+
+from shared.messaging.topology import QUEUES
 
 LEFT_WITHIN_S = 1.0
 
@@ -45,6 +48,7 @@ async def test_f53_left_while_the_mail_server_was_away(scene: Scene) -> None:
     await check_settled(scene)
     if isinstance(scene.deployment, Distributed):
         await eventually(lambda: not (left := traces(scene, by_erasure)) or _raise(left), within=30, every=0.5)
+        assert await queued(scene.deployment) == 0
         assert traces(scene, by_form), "whoever only left is found, so the search would find"
 
 
@@ -60,10 +64,16 @@ def traces(scene: Scene, address: str) -> list[str]:
                 OR row::text LIKE '%{needle.encode().hex()}%'"""
             if scene.deployment.ask(service, rows)[0][0]:
                 found.append(f"{service}.{table}")
-    if scene.broker is not None:
-        listed = scene.broker.control("list_queues", "name", "messages", "--no-table-headers")
-        found += [line for line in listed.splitlines() if line.split()[-1] not in ("0", "messages")]
     return found
+
+
+async def queued(deployment: Distributed) -> int:
+    """Messages in any queue."""
+    async with await aio_pika.connect(deployment.amqp_url) as connection:
+        channel = await connection.channel()
+        names = [name for queue in QUEUES for name in (queue.name, queue.dead)]
+        found = [await channel.declare_queue(f"{deployment.namespace}.{name}", passive=True) for name in names]
+        return sum(queue.declaration_result.message_count or 0 for queue in found)
 
 
 def _raise(left: list[str]) -> bool:

@@ -34,13 +34,13 @@ def kind() -> str:
 @pytest.mark.parametrize(
     ("moment", "act"),
     [
-        pytest.param(BEFORE_COMMIT, "draft", id="f1-draft"),
-        pytest.param(AFTER_COMMIT, "publish", id="f2-publish"),
-        pytest.param(BEFORE_COMMIT, "publish", id="f1-publish", marks=pytest.mark.soak),
-        pytest.param(AFTER_COMMIT, "draft", id="f2-draft", marks=pytest.mark.soak),
+        pytest.param(BEFORE_COMMIT, "draft", id="before_the_commit-draft"),
+        pytest.param(AFTER_COMMIT, "publish", id="after_the_commit-publish"),
+        pytest.param(BEFORE_COMMIT, "publish", id="before_the_commit-publish", marks=pytest.mark.soak),
+        pytest.param(AFTER_COMMIT, "draft", id="after_the_commit-draft", marks=pytest.mark.soak),
     ],
 )
-async def test_content_dies_and_the_editor_asks_again(scene: Scene, moment: Moment, act: str) -> None:
+async def test_f1_f2_content_dies_and_the_editor_asks_again(scene: Scene, moment: Moment, act: str) -> None:
     """With the same Idempotency-Key: it is done once, whether or not the first request had come to its commit."""
     path, body = f"{CONTENT}/items", {**FEW, "title": f"Nytt {secrets.token_hex(4)}"}
     if act == "publish":

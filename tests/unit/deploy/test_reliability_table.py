@@ -14,10 +14,15 @@ TESTS = {
 TABLE = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("fault", range(36, 52))
-def test_each_fault_of_groups_e_and_f_has_a_test_and_a_row(fault: int) -> None:
-    assert any(name.startswith(f"test_f{fault}_") for name in TESTS)
-    assert f"| F{fault} |" in TABLE
+NOT_COVERED = {int(number) for number in re.findall(r"^- F(\d+)[,:]", TABLE, re.MULTILINE)}
+"""What the last section of the document owns up to."""
+
+
+@pytest.mark.parametrize("fault", range(1, 59))
+def test_each_fault_has_a_test_and_a_row_or_is_owned_up_to(fault: int) -> None:
+    tested = any(re.search(rf"_f{fault}_", name) for name in TESTS)
+    assert tested == (f"| F{fault} |" in TABLE)
+    assert tested or fault in NOT_COVERED
 
 
 def test_the_tests_that_the_table_names_are_there() -> None:
