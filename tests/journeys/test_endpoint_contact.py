@@ -58,7 +58,7 @@ async def test_the_contact_reads_of_it_by_mail(
         assert http_receiver.url("/hook") in words
         async with httpx2.AsyncClient() as browser:
             (link,) = set(re.findall(r"https?://\S+/intranat/[\w.-]+", words))
-            assert (await browser.get(link)).status_code == 200
+            assert (await browser.get(link, follow_redirects=True)).status_code == 200
         http_receiver.by_default(200)
         assert "igen" in (await _mail(relay, 2))["Subject"]
         http_receiver.by_default(410)
