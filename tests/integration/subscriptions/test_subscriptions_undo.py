@@ -12,6 +12,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.integration.subscriptions.conftest import Register, emitted
+from tests.integration.subscriptions.scanner import press_everything
 
 from shared.clock import FixedClock
 from shared.contracts.news import Audience
@@ -134,35 +135,6 @@ async def test_leaving_all_is_undone_from_the_page_and_from_the_mail(
     assert urljoin(ORIGIN, undo) == (await receipts(database))[0]["action_url"]
     await reader.post(undo, headers=OWN)
     assert await stands(office, politician) == before
-
-
-async def press_everything(reader: AsyncClient, url: str, followed: set[str]) -> None:
-    """What the most eager scanner does with a link: fetch it and every link on it, submit every form as it stands."""
-    if url in followed or not url.startswith((ORIGIN + "/prenum", ORIGIN + "/avreg")):
-        return
-    followed.add(url)
-    answer = await reader.get(url, follow_redirects=True)
-    if not answer.headers["content-type"].startswith("text/html"):
-        return
-    tree = html5lib.parse(answer.text, namespaceHTMLElements=False)
-    for form in tree.iter("form"):
-        fields = [(field.get("name"), field.get("value") or "on") for field in form.iter("input") if ticked(field)]
-        for select in form.iter("select"):
-            fields.append((select.get("name"), select.find(".//option[@selected]").get("value")))
-        for button in form.iter("button"):
-            named = [(button.get("name"), button.get("value"))] if button.get("name") else []
-            data: dict[str, list[str]] = {}
-            for name, value in [*fields, *named]:
-                data.setdefault(name, []).append(value)
-            await reader.post(urljoin(url, form.get("action")), data=data, headers=OWN)
-    for a in tree.find(".//main").iter("a"):
-        await press_everything(reader, urljoin(url, a.get("href")), followed)
-
-
-def ticked(field: Any) -> bool:
-    if field.get("type") in ("checkbox", "radio"):
-        return field.get("checked") is not None
-    return field.get("name") is not None and field.get("value") != ""
 
 
 def the_summary_leads_somewhere(html: str) -> None:

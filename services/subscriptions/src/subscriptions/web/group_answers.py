@@ -3,6 +3,7 @@
 Each shows what it is about and a button; GET changes nothing, and a second POST finds it done. None names a member.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
-from shared.web.pages import ReaderLanguage
+from shared.web.pages import FormError, ReaderLanguage
 from shared.web.visits import PRIVATE
 from subscriptions.groups import invitations, members, undoing
 from subscriptions.groups.invitations import UnknownInvitation
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.groups.models import GroupAct, GroupChange
+from subscriptions.limits import TooOften
+from subscriptions.web.limiting import count_change, refusal
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, now
 
@@ -88,9 +91,14 @@ async def undo(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.transaction() as session:
             held, change = await _undoable(request, session, token)
+            if change.undone_at is None:
+                await count_change(session, request, held.subscriber.id, now(request))
             await undoing.undo(session, request.app.state.links, held, change, now(request))
     except (InvalidToken, UnknownGroup):
         return dead_link(request)
+    except TooOften as error:
+        refused = [refusal(request, error, "innehall")]
+        return _undo_page(request, held, change, is_undone=False, errors=refused, status=429)
     return _undo_page(request, held, change, is_undone=True)
 
 
@@ -126,13 +134,23 @@ async def _undoable(request: Request, session: AsyncSession, token: str) -> tupl
     return await members.held(session, change.group_id, claim.generation), change
 
 
-def _undo_page(request: Request, held: Held, change: GroupChange, *, is_undone: bool) -> Response:
+def _undo_page(
+    request: Request,
+    held: Held,
+    change: GroupChange,
+    *,
+    is_undone: bool,
+    errors: Sequence[FormError] = (),
+    status: int = 200,
+) -> Response:
     language, state = language_of(request, held.subscriber), request.app.state
     standing = state.links.group(held.group.id, held.contact.generation)
     return _page(
         request,
         "group_undo.html",
         language,
+        status=status,
+        errors=errors,
         group=held.group.name,
         at=change.at,
         is_undone=is_undone,
