@@ -124,7 +124,7 @@ async def test_a_repeat_has_the_same_id_and_bytes_and_a_time_of_its_own(desk: De
     clock.advance(timedelta(seconds=30))
     content = replace(first.content)
     assert content is not first.content
-    assert (await sender.send(replace(first, content=content, attempt=2))).state is DeliveryState.SENT
+    assert (await sender.send(first._replace(content=content, attempt=2))).state is DeliveryState.SENT
     await sender.close()
     one, two = desk.receiver.requests
     assert (one.body, one.header("webhook-id")) == (two.body, two.header("webhook-id"))

@@ -113,13 +113,13 @@ class PipelinedLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        left = len(lines)
+        left, owed = len(lines), self._owed()
         for line in lines:
             left -= 1
             self._line(line, last=not left and not self._rest)
             if self._gone:
                 return
-        if lines:
+        if self._owed() is not owed:  # a line that says more will follow is no answer, and earns no time
             self._await()
         if self._lines_octets + len(self._rest) > MAX_REPLY_OCTETS:
             self._break("unintelligible: an answer without end", strikes=ENOUGH)
@@ -296,6 +296,10 @@ class PipelinedLine(asyncio.Protocol):
             self._alarm.cancel()
         hang_up()
         self._pool.over(self, strikes=strikes)
+
+    def _owed(self) -> tuple[Asked, Transaction] | None:
+        """What the server answers next."""
+        return self._asked[0] if self._asked else None
 
     def _amid_group(self) -> bool:
         return bool(self._asked) and self._asked[0][0] in (RCPT, DATA)
