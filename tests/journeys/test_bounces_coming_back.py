@@ -94,7 +94,7 @@ class World:
         return time.monotonic() - began
 
 
-@pytest.fixture(scope="module", params=[Distributed.kind, Standalone.kind])
+@pytest.fixture(scope="module", params=[pytest.param(Distributed.kind, marks=pytest.mark.soak), Standalone.kind])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     listen, mailbox = claim_port(), claim_port()
     settings = {

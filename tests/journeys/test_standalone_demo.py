@@ -131,9 +131,18 @@ async def a_mail_leads_to_the_preference_page(site: httpx2.AsyncClient, mail: in
     assert (await site.get(link)).status_code == 200
 
 
-async def test_a_demo_started_again_publishes_nothing_twice(budkavle: Process) -> None:
-    await budkavle.start("demo", "--once")
+async def test_a_demo_touches_nothing_that_the_environment_names_and_publishes_nothing_twice(
+    budkavle: Process, free_port: int
+) -> None:
+    await budkavle.start(
+        "demo",
+        BUDKAVLE_DEMO_ONCE="1",
+        BUDKAVLE_SMTP_URL=f"smtp://127.0.0.1:{free_port}?starttls=never",
+        BUDKAVLE_BROKER_URL=f"amqp://127.0.0.1:{free_port}",
+        BUDKAVLE_DATABASE_URL=f"postgresql://127.0.0.1:{free_port}/x",
+    )
     assert await budkavle.ended() == 0, budkavle.out + budkavle.err
+    assert " NO" not in budkavle.out
     first, former = budkavle.out, budkavle.url
     budkavle.move_to(claim_port())
     await budkavle.start("demo")
@@ -153,7 +162,13 @@ async def test_a_demo_started_again_publishes_nothing_twice(budkavle: Process) -
 
 
 @pytest.mark.parametrize(
-    "moment", ["starts, with its data", "imported politicians.csv", "connected 8", "published “Sex"]
+    "moment",
+    [
+        pytest.param("starts, with its data", marks=pytest.mark.soak),
+        "imported politicians.csv",
+        pytest.param("connected 8", marks=pytest.mark.soak),
+        "published “Sex",
+    ],
 )
 async def test_a_demo_stopped_half_way_goes_on_where_it_was(budkavle: Process, moment: str) -> None:
     await budkavle.start("demo")
@@ -163,18 +178,6 @@ async def test_a_demo_stopped_half_way_goes_on_where_it_was(budkavle: Process, m
     await budkavle.start("demo", "--once")
     assert await budkavle.ended() == 0, budkavle.out + budkavle.err
     assert len(items_of(budkavle.out)) == 2
-
-
-async def test_a_demo_touches_nothing_that_the_environment_names(budkavle: Process, free_port: int) -> None:
-    await budkavle.start(
-        "demo",
-        BUDKAVLE_DEMO_ONCE="1",
-        BUDKAVLE_SMTP_URL=f"smtp://127.0.0.1:{free_port}?starttls=never",
-        BUDKAVLE_BROKER_URL=f"amqp://127.0.0.1:{free_port}",
-        BUDKAVLE_DATABASE_URL=f"postgresql://127.0.0.1:{free_port}/x",
-    )
-    assert await budkavle.ended() == 0, budkavle.out + budkavle.err
-    assert " NO" not in budkavle.out
 
 
 async def test_a_second_process_on_the_same_directory_is_refused_in_one_line(budkavle: Process, tmp_path: Path) -> None:

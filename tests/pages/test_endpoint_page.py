@@ -7,11 +7,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from playwright.async_api import Browser, Page
 from sqlalchemy import update
-from tests.accessible import barriers
 from tests.eventually import eventually
 from tests.integration.distributor.webhook_room import HookRoom, opened
+from tests.pages.visitor import Visitor
 from tests.servers.migrated import migrated_sqlite
 from tests.servers.receiver import Answer, HttpReceiver
 
@@ -22,7 +21,6 @@ from shared.service import HttpServer
 from shared.tokens import TokenSigner
 from shared.web.static import static_files
 
-SIZES = [(1280, 900), (360, 740)]
 LONG_ANSWER = b"<!DOCTYPE html><html><head><title>IIS 10.0 Detailed Error - 500.19</title></head>" + b"x" * 3000
 LONG_NAME = "Insidan-för-medarbetare-i-Kalmar-kommun-och-kommunalförbunden"
 
@@ -47,55 +45,6 @@ async def _served(hooks: HookRoom) -> AsyncIterator[None]:
     server.should_exit = True
     await serving
     await service.database.dispose()
-
-
-class Visitor:
-    """A contact at a window of one width, whose browser has asked nobody but us, and complained of nothing."""
-
-    def __init__(self, page: Page, width: int, pictures: Path) -> None:
-        self.page = page
-        self.width = width
-        self.asked: set[str] = set()
-        self.complaints: list[str] = []
-        self._pictures = pictures
-        page.on("request", lambda request: self.asked.add("/".join(request.url.split("/")[:3])))
-        page.on("console", lambda message: self.complaints.append(message.text))
-
-    async def look(self, name: str, *words: str) -> None:
-        """The page shows `words`, has no barrier, and scrolls down alone."""
-        await self.page.screenshot(path=self._pictures / f"{name}-{self.width}.png", full_page=True)
-        text = await self.page.locator("main").inner_text()
-        for word in words:
-            assert word in text, text
-        assert await self.page.evaluate("document.documentElement.scrollWidth") <= self.width
-        assert await self.page.evaluate("document.scripts.length") == 0
-        assert await barriers(self.page) == []
-
-    async def tab_to(self, words: str) -> None:
-        """By keyboard, past nothing that cannot be seen to have the focus."""
-        for _ in range(100):
-            await self.page.keyboard.press("Tab")
-            focus = "[document.activeElement.innerText, getComputedStyle(document.activeElement).outlineStyle]"
-            text, outline = await self.page.evaluate(focus)
-            assert outline != "none", text
-            if text.strip() == words:
-                return
-        raise AssertionError(words)
-
-    async def press(self, words: str) -> None:
-        await self.tab_to(words)
-        async with self.page.expect_navigation():
-            await self.page.keyboard.press("Enter")
-
-
-@pytest.fixture(params=SIZES, ids=["wide", "narrow"])
-async def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> AsyncIterator[Visitor]:
-    width, height = request.param
-    context = await browser.new_context(
-        locale="sv-SE", timezone_id="Europe/Stockholm", viewport={"width": width, "height": height}
-    )
-    yield Visitor(await context.new_page(), width, tmp_path)
-    await context.close()
 
 
 async def _tried(hooks: HookRoom, times: int) -> None:

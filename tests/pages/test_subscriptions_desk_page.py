@@ -8,9 +8,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from playwright.async_api import Browser
 from sqlalchemy import select
-from tests.pages.test_endpoint_page import SIZES, Visitor
+from tests.pages.visitor import Visitor
 from tests.servers.migrated import migrated_sqlite
 
 from shared.clock import FixedClock
@@ -59,16 +58,6 @@ async def served(service: Service) -> AsyncIterator[None]:
     yield
     server.should_exit = True
     await serving
-
-
-@pytest.fixture(params=SIZES, ids=["wide", "narrow"])
-async def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> AsyncIterator[Visitor]:
-    width, height = request.param
-    context = await browser.new_context(
-        locale="sv-SE", timezone_id="Europe/Stockholm", viewport={"width": width, "height": height}
-    )
-    yield Visitor(await context.new_page(), width, tmp_path)
-    await context.close()
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 from tests.integration.subscriptions.conftest import emitted
-from tests.pages.test_endpoint_page import Visitor
-from tests.pages.test_subscriptions_desk_page import NOON, service, visitor
+from tests.pages.test_subscriptions_desk_page import NOON, service
+from tests.pages.visitor import Visitor
 
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
@@ -17,7 +17,7 @@ from subscriptions.groups import members
 from subscriptions.models import Role
 from subscriptions.subscribing import values_of
 
-__all__ = ["service", "visitor"]
+__all__ = ["service"]
 
 LONG_NAME = "Lokala samverkansgruppen Kalmar-Mörbylånga-Borgholm-Oskarshamn"
 LONG_ADDRESS = "anna-karin.bengtsson-lindqvist.samordnare@kommunalforbundet-kalmarsund.example"

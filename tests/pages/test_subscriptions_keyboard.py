@@ -1,36 +1,12 @@
 """Sign-up, both levels of the preference page and undo in a real browser: by keyboard alone, without a barrier."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-from playwright.async_api import Browser, Page
 from tests.integration.subscriptions.conftest import emitted
-from tests.pages.test_endpoint_page import SIZES, Visitor
 from tests.pages.test_subscriptions_desk_page import service
+from tests.pages.visitor import Visitor, tab_into
 
 from shared.service import Service
 
 __all__ = ["service"]
-
-
-@pytest.fixture(params=SIZES, ids=["wide", "narrow"])
-async def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> AsyncIterator[Visitor]:
-    width, height = request.param
-    context = await browser.new_context(
-        locale="sv-SE", timezone_id="Europe/Stockholm", viewport={"width": width, "height": height}
-    )
-    yield Visitor(await context.new_page(), width, tmp_path)
-    await context.close()
-
-
-async def tab_into(page: Page, field: str) -> None:
-    """By keyboard into the field with this id."""
-    for _ in range(100):
-        await page.keyboard.press("Tab")
-        if await page.evaluate("document.activeElement.id") == field:
-            return
-    raise AssertionError(field)
 
 
 async def newest_link(service: Service, subject: str) -> str:

@@ -2,9 +2,8 @@
 
 import pytest
 from pydantic import SecretStr
-from tests.pages.test_endpoint_page import Visitor
-from tests.pages.test_subscriptions_desk_page import NOON, service, visitor
-from tests.pages.test_subscriptions_keyboard import tab_into
+from tests.pages.test_subscriptions_desk_page import NOON, service
+from tests.pages.visitor import Visitor, tab_into
 
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
@@ -14,7 +13,7 @@ from subscriptions.addresses import parse
 from subscriptions.models import OrganisationKind
 from subscriptions.subscribing import values_of
 
-__all__ = ["service", "visitor"]
+__all__ = ["service"]
 
 KEY = "bk_office_key-of-the-tests"
 LONG_NAME = "Barometern-Oskarshamns-Tidningens gemensamma nyhetsredaktion"

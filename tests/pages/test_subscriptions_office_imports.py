@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from tests.eventually import eventually
-from tests.pages.test_endpoint_page import Visitor
-from tests.pages.test_subscriptions_desk_page import service, visitor
-from tests.pages.test_subscriptions_keyboard import tab_into
+from tests.pages.test_subscriptions_desk_page import service
 from tests.pages.test_subscriptions_office import KEY
+from tests.pages.visitor import Visitor, tab_into
 
 from shared.service import Service
 from subscriptions.imports.worker import ImportWorker
 
-__all__ = ["service", "visitor"]
+__all__ = ["service"]
 
 LONG_ADDRESS = "anna-karin.bengtsson-lindqvist.samordnare@kommunalforbundet-kalmarsund.example"
 SEAT = ";Kommunfullmäktige;Kalmar;2022-10-15;2026-10-14\n"

@@ -4,10 +4,9 @@ from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
-from tests.pages.test_endpoint_page import Visitor
-from tests.pages.test_subscriptions_desk_page import NOON, service, visitor
-from tests.pages.test_subscriptions_keyboard import tab_into
+from tests.pages.test_subscriptions_desk_page import NOON, service
 from tests.pages.test_subscriptions_office import KEY, LONG_ADDRESS, LONG_NAME
+from tests.pages.visitor import Visitor, tab_into
 
 from shared.contracts.news import Audience, Locale
 from shared.ids import new_id
@@ -19,7 +18,7 @@ from subscriptions.models import OrganisationKind, Suppression
 from subscriptions.subscribing import values_of
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
 
-__all__ = ["service", "visitor"]
+__all__ = ["service"]
 
 LONG_GROUP = "Samverkansgruppen för arbetsmarknad och rehabilitering i Nybro, Emmaboda och Torsås"
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import httpx2
-from tests.deployments import SERVICES, Distributed
+import pytest
+from tests.deployments import SERVICES, Distributed, Standalone
 from tests.desk import SUBSCRIPTIONS
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
@@ -18,6 +19,7 @@ from tests.resilience.scene import EVERYBODY, Scene, check_once_each, check_sett
 from shared.messaging.topology import QUEUES
 
 LEFT_WITHIN_S = 1.0
+pytestmark = pytest.mark.parametrize("kind", [Distributed.kind, pytest.param(Standalone.kind, marks=pytest.mark.soak)])
 
 
 async def newcomers(scene: Scene, count: int) -> list[str]:

@@ -95,7 +95,15 @@ async def test_f5_distributor_dies_between_accept_and_send(scene: Scene) -> None
     await check_settled(scene)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        (Distributed.kind, "before"),
+        (Standalone.kind, "after"),
+        pytest.param(Distributed.kind, "after", marks=pytest.mark.soak),
+        pytest.param(Standalone.kind, "before", marks=pytest.mark.soak),
+    ],
+)
 async def test_f6_distributor_dies_with_a_mail_in_doubt(
     scene: Scene, new_inboxes: Callable[..., Inboxes], tmp_path: Path, moment: Literal["before", "after"]
 ) -> None:
