@@ -13,7 +13,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
-TEST_WORKERS ?= 4
+TEST_WORKERS ?= 3
 ARGS ?=
 
 VENV := $(CURDIR)/.venv

@@ -3,6 +3,7 @@
 The examples are invented. Their names begin with the kind that they are.
 """
 
+import gc
 import random
 import time
 import tracemalloc
@@ -135,10 +136,12 @@ def hostile() -> dict[str, bytes]:
 def test_b39_hostile_mail_costs_little(name: str) -> None:
     raw = hostile()[name]
     costs = []
-    for _ in range(3):  # the best of three: others use the machine too
-        began = time.process_time()
+    gc.freeze()  # what other tests have left is no part of the cost, nor are their threads
+    for _ in range(5):  # the best of five: others use the machine too
+        began = time.thread_time()
         classify(raw)
-        costs.append(time.process_time() - began)
+        costs.append(time.thread_time() - began)
+    gc.unfreeze()
     assert min(costs) <= 0.05
     tracemalloc.start()
     classify(raw)
