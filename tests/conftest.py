@@ -11,10 +11,10 @@ from tests import scheduling
 from tests.servers import chromium as browsers
 from tests.servers import run
 from tests.servers.certificates import CertificateAuthority
-from tests.servers.migrated import migrated_postgres
-from tests.servers.postgres import PrivatePostgres, create_database, drop_database, shared_postgres_url
+from tests.servers.postgres import PrivatePostgres, shared_postgres_url
 from tests.servers.rabbitmq import PrivateRabbitMQ, shared_amqp_url
 from tests.servers.receiver import HttpReceiver
+from tests.servers.recycled import Databases
 from tests.servers.smtp import SmtpServer
 
 
@@ -46,19 +46,25 @@ def amqp_url() -> str:
     return f"{url}{'&' if '?' in url else '?'}namespace=t{secrets.token_hex(6)}"
 
 
+@pytest.fixture(scope="session")
+def _databases() -> Iterator[Databases]:
+    databases = Databases(shared_postgres_url())
+    yield databases
+    databases.drop_all()
+
+
 @pytest.fixture
-def postgres_database() -> Iterator[Callable[[], str]]:
-    """Call it for the SQLAlchemy URL of a new PostgreSQL database, empty or (`service`) migrated; each call another."""
-    server = shared_postgres_url()
-    created: list[str] = []
+def postgres_database(_databases: Databases) -> Iterator[Callable[[], str]]:
+    """Call it for the SQLAlchemy URL of a PostgreSQL database, without tables or (`service`) migrated; each call another."""
+    lent: list[str] = []
 
-    def create(service: str = "") -> str:
-        created.append(migrated_postgres(service, server) if service else create_database(server))
-        return created[-1]
+    def lend(service: str = "") -> str:
+        lent.append(_databases.lend(service))
+        return lent[-1]
 
-    yield create
-    for url in created:
-        drop_database(url, server)
+    yield lend
+    for url in lent:
+        _databases.take_back(url)
 
 
 @pytest.fixture

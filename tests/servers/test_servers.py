@@ -26,6 +26,7 @@ from tests.servers.finding import ServerUnavailable, shared
 from tests.servers.postgres import PrivatePostgres, drop_database, plain, shared_postgres_url
 from tests.servers.rabbitmq import PrivateRabbitMQ
 from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, drip, redirect
+from tests.servers.recycled import Databases
 from tests.servers.run import claim_port
 from tests.servers.sink import SinkProcess
 from tests.servers.smtp import DROP, Phase, SmtpServer
@@ -97,6 +98,11 @@ def _value(url: str, query: str) -> object:
         return row and row[0]
 
 
+def _do(url: str, statements: str) -> None:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
+        connection.execute(statements.encode())
+
+
 def test_each_call_gives_another_empty_database(postgres_database: Callable[[], str]) -> None:
     one, other = postgres_database(), postgres_database()
     assert one != other
@@ -115,6 +121,40 @@ def test_databases_are_dropped_under_whoever_still_uses_them(postgres_database: 
         with pytest.raises(psycopg.OperationalError):
             still_connected.execute("SELECT 1")
         still_connected.close()
+
+
+FILL = "INSERT INTO outbox VALUES (gen_random_uuid(), 'news', 'news.published', '', now(), NULL, 0)"
+
+
+def test_a_database_is_lent_again_when_it_can_be_made_as_new() -> None:
+    databases = Databases(shared_postgres_url())
+    url = databases.lend("content")
+    _do(url, FILL)
+    databases.take_back(url)
+    assert databases.lend("content") == url
+    assert _value(url, "SELECT count(*) FROM outbox") == 0
+    assert _value(url, "SELECT count(*) FROM alembic_version") == 1
+    databases.drop_all()
+
+
+@pytest.mark.parametrize("change", ["ALTER TABLE items RENAME TO things", f"{FILL}; ANALYZE", "CREATE SCHEMA other"])
+def test_a_database_that_cannot_be_made_as_new_is_not_lent_again(change: str) -> None:
+    databases = Databases(shared_postgres_url())
+    url = databases.lend("content")
+    _do(url, change)
+    databases.take_back(url)
+    assert databases.lend("content") != url
+    databases.drop_all()
+
+
+def test_a_database_that_is_still_in_use_is_not_lent_again() -> None:
+    databases = Databases(shared_postgres_url())
+    url = databases.lend()
+    with psycopg.connect(plain(url)) as still_connected:
+        databases.take_back(url)
+        assert databases.lend() != url
+        still_connected.close()
+    databases.drop_all()
 
 
 def test_a_killed_database_comes_back_with_what_it_committed(private_postgres: PrivatePostgres) -> None:
