@@ -187,6 +187,11 @@ class PrivatePostgres:
             raise ServerFailed(f"initdb: {done.stderr}")
 
     @property
+    def pid(self) -> int:
+        """The postmaster's; whoever works for it is its child."""
+        return self._server.pid
+
+    @property
     def running(self) -> bool:
         return self._server.running
 

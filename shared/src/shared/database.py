@@ -273,12 +273,14 @@ def upsert(session: AsyncSession, table: Table) -> Any:
     return build(table)
 
 
-def among(session: AsyncSession, column: Any, keys: Iterable[UUID]) -> Any:
+def among(session: AsyncSession, column: Any, keys: Iterable[UUID] | Iterable[str]) -> Any:
     """`column IN (keys)` as one parameter: to bind five hundred takes far longer than to look them up."""
     if session.get_bind().dialect.name == "sqlite":
-        told = json.dumps([key.hex for key in keys])
+        told = json.dumps([key.hex if isinstance(key, UUID) else key for key in keys])
         each = func.json_each(told).table_valued("value")
         return column.in_(select(each.c.value))
+    if not isinstance(column.type, Uuid):
+        return column == any_(literal(list(keys), postgresql.ARRAY(Text)))
     told = f"{{{','.join(map(str, keys))}}}"
     return column == any_(cast(literal(told, Text), postgresql.ARRAY(Uuid)))
 

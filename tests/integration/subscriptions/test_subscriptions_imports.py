@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 from tests.eventually import eventually
@@ -92,6 +92,33 @@ async def test_a_large_file_is_accepted_and_told_of_until_it_is_in(
     told = (await office.get(again.headers["location"])).json()
     assert (told["state"], told["unchanged"]) == ("done", 900)
     assert await count(database, HistoryRow) == 900
+
+
+async def test_a_stretch_costs_as_many_statements_whatever_it_holds(
+    database: Database, carrier: ImportWorker, clock: FixedClock
+) -> None:
+    async def cost(text: str) -> list[int]:
+        """How many values each statement is given."""
+        given: list[int] = []
+        engine = database.engine.sync_engine
+
+        def note(*call: Any) -> None:
+            given.append(sum(map(len, call[3])) if call[5] else len(call[3]))
+
+        await stored(database, text, is_agreed=True)
+        await carrier.advance()
+        event.listen(engine, "before_cursor_execute", note)
+        await carrier.advance()
+        event.remove(engine, "before_cursor_execute", note)
+        return given
+
+    few, many = await cost(people(10)), await cost(people(310))
+    unchanged, renamed = await cost(people(310)), await cost(people(310).replace("Person", "Människa"))
+    assert len(few) == len(many) == len(renamed) + 2 == len(unchanged) + 3
+    assert max(few + many + unchanged + renamed) < 20
+    async with database.reading() as session:
+        told = await session.execute(select(Subscriber.name, Subscriber.version, Subscriber.locale).distinct())
+        assert {(name.split()[0], version, locale) for name, version, locale in told} == {("Människa", 2, "sv")}
 
 
 async def test_a_faulty_large_file_lets_nothing_in(

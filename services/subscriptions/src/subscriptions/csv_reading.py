@@ -17,6 +17,7 @@ Municipalities are given by code or name, several with a comma, slash or vertica
 import csv
 import re
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from io import TextIOWrapper
@@ -113,20 +114,32 @@ class _Faulty(Exception):
     """A value cannot be understood: code, message, message in Swedish."""
 
 
-def rows(source: BinaryIO, audience: Audience, reading: Reading, *, after: int = 0) -> Generator[Row]:
-    """The faultless lines one by one, the faults into `reading`; never raises for what is in the file. Lines up to
-    `after` are passed by: they were read before.
-    """
+def rows(source: BinaryIO, audience: Audience, reading: Reading) -> Generator[Row]:
+    """The faultless lines one by one, the faults into `reading`; never raises for what is in the file."""
     try:
-        text = opened(source)
-        try:
-            with Seen() as seen:
-                yield from _rows(_lines(text, audience, reading), audience, reading, seen, after)
-        finally:
-            text.detach()
+        with _text_of(source) as text, Seen() as seen:
+            yield from _rows(_lines(text, audience, reading), audience, reading, seen)
     except Unreadable as error:
         code, message, message_sv = error.args
         reading.fault(1, "", code, message, message_sv)
+
+
+def checked_rows(source: BinaryIO, audience: Audience, *, after: int) -> Generator[Row]:
+    """The lines behind line `after` of a file in which `rows` found no fault; not held against one another again."""
+    reading = Reading()
+    with _text_of(source) as text:
+        for line, values in _lines(text, audience, reading):
+            if line > after and (row := _row(line, values, audience, reading)):
+                yield row
+
+
+@contextmanager
+def _text_of(source: BinaryIO) -> Iterator[TextIOWrapper]:
+    text = opened(source)
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def _lines(text: TextIOWrapper, audience: Audience, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
@@ -215,10 +228,10 @@ def _other_delimiter(values: list[str], columns: int, delimiter: str) -> str:
 
 
 def _rows(
-    lines: Iterator[tuple[int, dict[str, str]]], audience: Audience, reading: Reading, seen: Seen, after: int
+    lines: Iterator[tuple[int, dict[str, str]]], audience: Audience, reading: Reading, seen: Seen
 ) -> Iterator[Row]:
     for line, values in lines:
-        row = _row(line, values, audience, reading) if line > after else None
+        row = _row(line, values, audience, reading)
         if row is None:
             continue
         first, _ = seen.first(line, "line", row.address.key, name_key(row.place))

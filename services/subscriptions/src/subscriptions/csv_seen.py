@@ -30,10 +30,9 @@ class Seen:
     def first(self, line: int, *key: object, said: object = None) -> tuple[int, bool]:
         """The line on which `key` stood first (this one, where it is new), and whether it said the same."""
         hashed, words = _hash(key), _hash(said)
-        found = self._rows.execute("SELECT line, said FROM seen WHERE key = ?", (hashed,)).fetchone()
-        if found is None:
-            self._rows.execute("INSERT INTO seen VALUES (?, ?, ?)", (hashed, line, words))
+        if self._rows.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (hashed, line, words)).rowcount:
             return line, True
+        found = self._rows.execute("SELECT line, said FROM seen WHERE key = ?", (hashed,)).fetchone()
         return int(found[0]), bool(found[1] == words)
 
 

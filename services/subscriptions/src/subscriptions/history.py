@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
 from shared.ids import new_id
+from shared.rows import put_rows
 from subscriptions.frequencies import frequencies_of
 from subscriptions.models import HistoryRow, Subscriber
 from subscriptions.people import audiences_of
@@ -113,8 +114,7 @@ async def record(
 
 async def put_changes(session: AsyncSession, changes: Sequence[Change]) -> None:
     """Write many rows at once."""
-    if changes:
-        await session.execute(insert(HistoryRow), [_values(change) for change in changes])
+    await put_rows(session, insert(HistoryRow.__table__), [_values(each) for each in changes])  # type: ignore[arg-type]
 
 
 def _values(change: Change) -> dict[str, Any]:

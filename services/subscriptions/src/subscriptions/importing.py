@@ -14,11 +14,11 @@ from itertools import islice
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience, Locale
-from shared.database import Database
+from shared.database import Database, among
 from shared.ids import new_id
 from subscriptions import csv_reading, people
 from subscriptions.csv_reading import Reading, Row
@@ -29,7 +29,8 @@ from subscriptions.schemas import ImportReport
 from subscriptions.subscribing import ORGANISATION_OF, values_of
 
 CHUNK = 400
-"""Rows written together: their keys stay below the 999 parameters that an old SQLite takes."""
+"""Rows written together; on SQLite everybody else who writes waits for them."""
+UNCHANGED = {"name": None, "locale": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,9 @@ class Writing:
             if role["id"] not in held:
                 joined.append(self._joining(role["subscriber_id"]))
             if change:
-                changed.append({"id": ids[row.address.key], **change})
+                changed.append({"id": ids[row.address.key], **UNCHANGED, **change})
             elif person and not has_role:
-                changed.append({"id": ids[row.address.key]})
+                changed.append({"id": ids[row.address.key], **UNCHANGED})
             self._count(row, is_new=is_new and row.is_first, is_changed=bool(change) or not has_role)
         if writes:
             await _write(session, list(people_rows.values()), role_rows, changed)
@@ -228,24 +229,22 @@ async def _write(
     roles: list[dict[str, Any]],
     changed: list[dict[str, Any]],
 ) -> None:
-    if newcomers:
-        await people.put_subscribers(session, newcomers)
+    await people.put_subscribers(session, newcomers)
     await people.put_roles(session, roles)
-    for values in changed:
-        mine = Subscriber.id == values.pop("id")
-        await session.execute(update(Subscriber).where(mine).values(version=Subscriber.version + 1, **values))
+    await people.change_subscribers(session, changed)
 
 
 async def _known(session: AsyncSession, rows: Sequence[Row]) -> dict[str, Known]:
     keys = {row.address.key for row in rows}
     columns = select(Subscriber.address_key, Subscriber.id, Subscriber.name, Subscriber.locale)
-    found = await session.execute(columns.where(Subscriber.address_key.in_(keys)))
+    found = await session.execute(columns.where(among(session, Subscriber.address_key, keys)))
     return {key: Known(subscriber_id, name, locale) for key, subscriber_id, name, locale in found}
 
 
 async def _held(session: AsyncSession, role_ids: Sequence[UUID]) -> dict[UUID, tuple[Any, ...]]:
     columns = select(Role.id, Role.municipalities, Role.mandate_from, Role.mandate_until)
-    return {row[0]: tuple(row[1:]) for row in await session.execute(columns.where(Role.id.in_(role_ids)))}
+    found = await session.execute(columns.where(among(session, Role.id, role_ids)))
+    return {row[0]: tuple(row[1:]) for row in found}
 
 
 def _change(person: Known, row: Row) -> dict[str, Any]:

@@ -29,6 +29,12 @@ def codes_of(text: str) -> frozenset[str]:
     return frozenset(code for code in text.split("|") if code)
 
 
+@lru_cache(maxsize=10_000)
+def text_of(codes: frozenset[str]) -> str:
+    """The same the other way."""
+    return "".join(f"|{code}" for code in sorted(codes)) + "|"
+
+
 class CodeSet(TypeDecorator[frozenset[str]]):
     """A small set of codes in one text, `|0880|0881|`, so that both databases can test it without a join."""
 
@@ -38,7 +44,7 @@ class CodeSet(TypeDecorator[frozenset[str]]):
     def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> str | None:
         if value is None or isinstance(value, str):
             return value
-        return "".join(f"|{code}" for code in sorted(set(value))) + "|" if value else ""
+        return text_of(frozenset(value)) if value else ""
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:
         return None if value is None else codes_of(value)

@@ -6,12 +6,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, union, update
+from sqlalchemy import delete, func, insert, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.database import insert_ignoring, upsert
 from shared.ids import derived_id, new_id
+from shared.rows import as_table, put_rows
 from subscriptions.addresses import Address
 from subscriptions.models import Departure, Group, Organisation, OrganisationKind, Role, Subscriber, rank_of
 
@@ -53,15 +54,24 @@ def role_values(subscriber_id: UUID, audience: Audience, place_id: UUID | None, 
 
 async def insert_subscriber(session: AsyncSession, values: dict[str, Any]) -> UUID | None:
     """The new row's id, or `None` where the address is taken."""
-    insert = insert_ignoring(session, Subscriber.__table__, ["address_key"])  # type: ignore[arg-type]
-    found: UUID | None = await session.scalar(insert.values(values).returning(Subscriber.id))
+    new = insert_ignoring(session, Subscriber.__table__, ["address_key"])  # type: ignore[arg-type]
+    found: UUID | None = await session.scalar(new.values(values).returning(Subscriber.id))
     return found
 
 
 async def put_subscribers(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Write new subscribers, many at a time (`RETURNING` makes it one statement)."""
+    """Write new subscribers."""
+    await put_rows(session, insert(Subscriber.__table__), rows)  # type: ignore[arg-type]
+
+
+async def change_subscribers(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Raise the version of each row's `id`; `name` and `locale` stay where the row has none."""
+    if not rows:
+        return
     table: Any = Subscriber.__table__
-    (await session.execute(table.insert().returning(Subscriber.id), list(rows))).all()
+    told = as_table(session, table, rows)
+    newer = {name: func.coalesce(told.c[name], table.c[name]) for name in ("name", "locale")}
+    await session.execute(update(table).where(table.c.id == told.c.id).values(version=table.c.version + 1, **newer))
 
 
 async def move_address(session: AsyncSession, subscriber_id: UUID, address: Address) -> None:
@@ -138,12 +148,9 @@ async def replace_roles(session: AsyncSession, subscriber_id: UUID, rows: Sequen
 
 async def put_roles(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Write roles, replacing what the same ones said before."""
-    if not rows:
-        return
-    insert = upsert(session, Role.__table__)  # type: ignore[arg-type]
-    newer = {name: insert.excluded[name] for name in ("municipalities", "mandate_from", "mandate_until")}
-    upserting = insert.on_conflict_do_update(index_elements=["id"], set_=newer).returning(Role.id)
-    (await session.execute(upserting, list(rows))).all()  # RETURNING makes it one statement for many rows
+    roles = upsert(session, Role.__table__)  # type: ignore[arg-type]
+    newer = {name: roles.excluded[name] for name in ("municipalities", "mandate_from", "mandate_until")}
+    await put_rows(session, roles.on_conflict_do_update(index_elements=["id"], set_=newer), rows)
 
 
 async def remove_role(session: AsyncSession, subscriber_id: UUID, audience: Audience) -> None:
@@ -156,8 +163,8 @@ async def insert_organisation(
 ) -> Organisation | None:
     """The new organisation, or `None` where one of that kind and name exists."""
     values = {"id": new_id(), "kind": str(kind), "name": name, "name_key": name_key(name), "created_at": at}
-    insert = insert_ignoring(session, Organisation.__table__, ["kind", "name_key"])  # type: ignore[arg-type]
-    row = insert.values(**values, municipalities=frozenset(municipalities)).returning(Organisation.id)
+    new = insert_ignoring(session, Organisation.__table__, ["kind", "name_key"])  # type: ignore[arg-type]
+    row = new.values(**values, municipalities=frozenset(municipalities)).returning(Organisation.id)
     created: UUID | None = await session.scalar(row)
     return await organisation(session, created) if created else None
 
@@ -165,8 +172,8 @@ async def insert_organisation(
 async def insert_group(session: AsyncSession, name: str, municipalities: Iterable[str], at: datetime) -> Group | None:
     """The new group, or `None` where one of that name exists."""
     values = {"id": new_id(), "name": name, "name_key": name_key(name), "created_at": at}
-    insert = insert_ignoring(session, Group.__table__, ["name_key"])  # type: ignore[arg-type]
-    row = insert.values(**values, municipalities=frozenset(municipalities)).returning(Group.id)
+    new = insert_ignoring(session, Group.__table__, ["name_key"])  # type: ignore[arg-type]
+    row = new.values(**values, municipalities=frozenset(municipalities)).returning(Group.id)
     created: UUID | None = await session.scalar(row)
     return await group(session, created) if created else None
 

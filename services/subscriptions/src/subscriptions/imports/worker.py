@@ -22,7 +22,6 @@ from shared.contracts.news import Audience
 from shared.database import Database
 from shared.tasks import pause
 from subscriptions import csv_reading
-from subscriptions.csv_reading import Reading
 from subscriptions.importing import Writing, check, next_chunk
 from subscriptions.imports import imports
 from subscriptions.imports.leasing import Hand, LostLease, claim
@@ -135,7 +134,7 @@ class ImportWorker:
     async def _write(self, hand: Hand, source: BinaryIO) -> None:
         report = _so_far(hand.found)
         writing, done = Writing(self._database, report.audience, report, self._clock.now()), hand.found.rows_done
-        with closing(csv_reading.rows(source, report.audience, Reading(), after=hand.found.line)) as rows:
+        with closing(csv_reading.checked_rows(source, report.audience, after=hand.found.line)) as rows:
             while chunk := await asyncio.to_thread(next_chunk, rows):
                 done += len(chunk)
                 async with self._database.transaction(quiet=True) as session:
