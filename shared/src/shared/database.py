@@ -30,7 +30,6 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    any_,
     cast,
     event,
     func,
@@ -279,10 +278,11 @@ def among(session: AsyncSession, column: Any, keys: Iterable[UUID] | Iterable[st
         told = json.dumps([key.hex if isinstance(key, UUID) else key for key in keys])
         each = func.json_each(told).table_valued("value")
         return column.in_(select(each.c.value))
+    # Not `= ANY(…)`: where the planner reads the whole table, it would take the array's text apart anew for each row.
     if not isinstance(column.type, Uuid):
-        return column == any_(literal(list(keys), postgresql.ARRAY(Text)))
+        return column.in_(select(func.unnest(literal(list(keys), postgresql.ARRAY(Text)))))
     told = f"{{{','.join(map(str, keys))}}}"
-    return column == any_(cast(literal(told, Text), postgresql.ARRAY(Uuid)))
+    return column.in_(select(func.unnest(cast(literal(told, Text), postgresql.ARRAY(Uuid)))))
 
 
 def lost_a_race(error: DBAPIError) -> bool:
