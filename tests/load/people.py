@@ -1,10 +1,11 @@
 """Many invented subscribers at once, straight into the tables: the import is measured elsewhere."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sqlalchemy import Table, create_engine, insert
+from sqlalchemy import Engine, Table, create_engine, insert, select
 from tests.deployments import Deployment, Distributed, Standalone
 
 from shared.contracts.news import Audience
@@ -12,6 +13,7 @@ from shared.database import sync_url
 from subscriptions.models import Role, Subscriber, rank_of
 
 CHUNK = 5_000
+KEPT_WITHIN_S = 600
 
 
 def add_people(deployment: Deployment, audience: Audience, numbers: range) -> None:
@@ -24,7 +26,20 @@ def add_people(deployment: Deployment, audience: Audience, numbers: range) -> No
             rows = [_person(audience, number) for number in chunk]
             connection.execute(insert(people), [person for person, _ in rows])
             connection.execute(insert(roles), [role for _, role in rows])
+    _until_words_are_kept(deployment, engine)
     engine.dispose()
+
+
+def _until_words_are_kept(deployment: Deployment, engine: Engine) -> None:
+    """Those who were just put in are being written into the office's search: that is their import's cost, not that of
+    the mails that follow.
+    """
+    behind = select(Subscriber.id).where(Subscriber.indexed_version < Subscriber.version).limit(1)
+    deadline = time.monotonic() + KEPT_WITHIN_S
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while deployment.every_replica() and connection.execute(behind).first() is not None:
+            assert time.monotonic() < deadline, "the search index does not come to rest"
+            time.sleep(0.5)
 
 
 def subscriptions_url(deployment: Deployment) -> str:

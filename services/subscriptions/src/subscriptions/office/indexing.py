@@ -3,7 +3,8 @@
 Every change to a subscriber raises their version; here is who has a version whose words are not kept yet, some hundred
 at a time, each round one short transaction. A round that dies is done again. Replicas share the work: what one has in
 hand, the others pass by. Whoever is erased takes their words along. The search may be behind by a moment, an import of
-a hundred thousand people by less than a minute.
+a hundred thousand people by less than a minute: between rounds it rests as long as the round took, since mail that is
+being sent matters more than a search.
 """
 
 import asyncio
@@ -11,18 +12,22 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.database import Database
+from shared.database import Database, among
+from shared.rows import put_rows
 from shared.tasks import pause
 from subscriptions.models import UNINDEXED, Subscriber
 from subscriptions.office.models import SearchWord
 from subscriptions.office.words import words_of
 
+search_words: Table = SearchWord.__table__  # type: ignore[assignment]
+subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
+
 AT_A_TIME = 500
 POLL_S = 1.0
-BETWEEN_ROUNDS_S = 0.02
+LEAST_REST_S = 0.02
 """An import's people are many rounds: in between, whoever else writes gets their turn."""
 
 BEHIND = (
@@ -43,9 +48,11 @@ class Indexer:
         self._database = database
 
     async def run(self, stop: asyncio.Event) -> None:
+        now = asyncio.get_running_loop().time
         while not stop.is_set():
+            began = now()
             more = await self.advance()
-            await pause(stop, BETWEEN_ROUNDS_S if more else POLL_S)
+            await pause(stop, max(now() - began, LEAST_REST_S) if more else POLL_S)
 
     async def advance(self) -> bool:
         """One round; whether there may be more at once."""
@@ -69,8 +76,8 @@ async def keep_words(session: AsyncSession, rows: Sequence[Any]) -> None:
     if not rows:
         return
     ids = [row.id for row in rows]
+    await session.execute(delete(search_words).where(among(session, search_words.c.subscriber_id, ids)))
     words = [{"subscriber_id": row.id, "word": word} for row in rows for word in words_of(row.name, row.address)]
-    await session.execute(delete(SearchWord).where(SearchWord.subscriber_id.in_(ids)))
-    await session.execute(insert(SearchWord), words)
-    known = update(Subscriber).where(Subscriber.id.in_(ids)).values(indexed_version=Subscriber.version)
-    await session.execute(known.execution_options(synchronize_session=False))
+    await put_rows(session, search_words.insert(), words)
+    known = update(subscribers).where(among(session, subscribers.c.id, ids))
+    await session.execute(known.values(indexed_version=subscribers.c.version))
