@@ -1,6 +1,9 @@
 """`budkavle`: the command line. Commands parse, call and print; what they do stands in the modules beside.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 78 wrong settings.
+
+The three services take a second to import. The commands that run or migrate them do it themselves; whoever brings a
+file in or looks for dead letters, often and beside a Budkavle that runs, does not wait for them.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import typer
@@ -29,13 +32,16 @@ from shared.contracts.news import Audience
 from shared.keys import Scope
 from shared.messaging.dead_letters import AlreadyReplayed, UnknownDeadLetter
 from shared.settings import load
-from standalone import dead_letters, importing, keys, republishing, restoring, up
+from standalone import dead_letters, importing, keys, republishing, restoring
 from standalone import settings as standalone_settings
-from standalone.data_directory import DataDirectory, DirectoryInUse
-from standalone.demo import run as demonstration
+from standalone.data_directory import DEMO, DataDirectory, DirectoryInUse
+from standalone.databases import database_url
 from standalone.demo.failure import Failed
-from standalone.parts import PARTS, database_url, migrate
+from standalone.failures import NotStarted, PortInUse
 from standalone.settings import SERVICES, StandaloneSettings
+
+if TYPE_CHECKING:
+    from standalone.up import Standalone
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -77,6 +83,8 @@ def up_() -> None:
     BUDKAVLE_HOST (127.0.0.1), BUDKAVLE_PUBLIC_URL, BUDKAVLE_SMTP_URL (without it mail is caught and shown at /mailbox),
     BUDKAVLE_SENDER, BUDKAVLE_ORGANISATION. `budkavle settings` lists them all.
     """
+    from standalone import up  # noqa: PLC0415 - see above
+
     settings = load(StandaloneSettings)
     logging.configure(service="standalone", log_format=settings.log_format, level=settings.log_level)
     with _one_line(), up.prepared(settings) as whole:
@@ -98,6 +106,8 @@ def demo(
     ] = False,
 ) -> None:
     """Run with sample data: publish a press release and a news item, and show who got what."""
+    from standalone.demo import run as demonstration  # noqa: PLC0415 - see above
+
     with _one_line():
         demonstration.run(once=once)
 
@@ -105,6 +115,8 @@ def demo(
 @app.command("migrate")
 def migrate_(service: Service = Which.ALL) -> None:
     """Bring the databases to the newest version."""
+    from standalone.parts import PARTS, migrate  # noqa: PLC0415 - see above
+
     settings = load(StandaloneSettings)
     DataDirectory(settings.data_dir).create()
     with _one_line():
@@ -287,7 +299,7 @@ def restored_(
     typer.echo("Everything goes out." if send else f"{held} mails are held as uncertain; what is new goes out.")
 
 
-async def _announce(whole: up.Standalone) -> None:
+async def _announce(whole: "Standalone") -> None:
     origin = whole.settings.origin()
     typer.echo(f"Budkavle answers at {origin}")
     typer.echo(f"Everything is kept in {whole.directory.path}")
@@ -304,7 +316,7 @@ def _urls(service: Which) -> dict[str, str]:
     names = _named(service)
     directory = DataDirectory(settings.data_dir)
     if any(not settings.named_database(name) and not directory.database_file(name).exists() for name in names):
-        demo = directory.path / demonstration.DIRECTORY
+        demo = directory.path / DEMO
         beside = f" ({demo} is the demo's)" if demo.exists() else ""
         _fail(
             f"there is no Budkavle in {directory.path}; name its directory in BUDKAVLE_DATA_DIR{beside}, "
@@ -392,8 +404,8 @@ def _one_line() -> Iterator[None]:
 
 FORESEEN = (
     DirectoryInUse,
-    up.PortInUse,
-    up.NotStarted,
+    PortInUse,
+    NotStarted,
     dead_letters.UnfitBody,
     republishing.UnfitInstant,
     restoring.NothingToSay,

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DEMO = "demo"
+"""Where a demo keeps its data, in the data directory."""
+
 
 class DirectoryInUse(Exception):
     """Another process works in the directory."""

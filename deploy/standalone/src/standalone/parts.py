@@ -16,8 +16,9 @@ from distributor.settings import DistributorSettings
 from shared import migrations
 from shared.clock import Clock
 from shared.service import Service
-from shared.settings import Settings, load, refuse
+from shared.settings import Settings, load
 from standalone.data_directory import DataDirectory
+from standalone.databases import database_url
 from standalone.settings import StandaloneSettings
 from subscriptions.settings import SubscriptionsSettings
 
@@ -40,16 +41,6 @@ PARTS = (
     Part("subscriptions", SubscriptionsSettings, subscriptions.app.build),
     Part("distributor", DistributorSettings, distributor.app.build),
 )
-
-
-def database_url(name: str, settings: StandaloneSettings) -> str:
-    """Where the service called `name` keeps its data: the database that was named for it, else a file."""
-    if settings.database_url:
-        refuse(
-            "BUDKAVLE_DATABASE_URL: is for one service alone; here each has its own, "
-            "BUDKAVLE_CONTENT_DATABASE_URL, BUDKAVLE_SUBSCRIPTIONS_DATABASE_URL, BUDKAVLE_DISTRIBUTOR_DATABASE_URL"
-        )
-    return settings.named_database(name) or DataDirectory(settings.data_dir).database_url(name)
 
 
 def migrate(part: Part, settings: StandaloneSettings) -> None:

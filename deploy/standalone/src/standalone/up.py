@@ -23,6 +23,7 @@ from shared.service import Service, run
 from shared.web.pages import Pages, install_error_pages
 from standalone.data_directory import DataDirectory
 from standalone.ending import Ending
+from standalone.failures import NotStarted, PortInUse
 from standalone.mailbox.catcher import MailCatcher
 from standalone.mailbox.pages import mailbox_router
 from standalone.mailbox.store import MailStore
@@ -37,14 +38,6 @@ MAILBOX_PATHS = ("/mailbox", "/mailbox.json")
 
 Router = Callable[[Pages, Database], APIRouter]
 Companion = Callable[[asyncio.Event], Awaitable[None]]
-
-
-class PortInUse(Exception):
-    """Somebody else listens on the port."""
-
-
-class NotStarted(Exception):
-    """The port did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)

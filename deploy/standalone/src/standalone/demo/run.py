@@ -20,15 +20,16 @@ from shared.database import Database
 from shared.settings import load
 from shared.web.pages import Pages
 from standalone import up
+from standalone.data_directory import DEMO
 from standalone.demo import accounting, digest, loading, telling
 from standalone.demo.failure import Failed
 from standalone.demo.intranet import IntranetLog, intranet_router
 from standalone.demo.site import Site
 from standalone.demo.state import DemoState
+from standalone.failures import PortInUse
 from standalone.settings import SERVICES, StandaloneSettings
 
 FIRST_PORT, PORTS = 8080, 20
-DIRECTORY = "demo"
 """Of a demo, in the data directory."""
 PICTURE = Path(__file__).parent / "static" / "samverkan.png"
 ENVIRONMENT = {
@@ -68,12 +69,12 @@ def _settings() -> StandaloneSettings:
         os.environ.pop(name, None)
     told = load(StandaloneSettings)
     port = told.port if "BUDKAVLE_PORT" in os.environ else _free_port(told.host)
-    return load(StandaloneSettings, port=port, data_dir=told.data_dir / DIRECTORY)
+    return load(StandaloneSettings, port=port, data_dir=told.data_dir / DEMO)
 
 
 def _free_port(host: str) -> int:
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        with suppress(up.PortInUse):
+        with suppress(PortInUse):
             up.check_port(host, port)
             return port
     raise Failed(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all in use; choose one with BUDKAVLE_PORT")
