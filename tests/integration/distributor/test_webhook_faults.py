@@ -55,7 +55,7 @@ async def test_f48_a_broken_receiver_is_tried_for_three_days_told_of_disabled_an
     hooks: HookRoom, http_receiver: HttpReceiver
 ) -> None:
     key = await hooks.endpoint(http_receiver.url("/hook"))
-    http_receiver.script("/hook", 500, HANG, CUT, 401, 404, 503, 302, 400, 500, 404)
+    http_receiver.script("/hook", 500, HANG, CUT, 401, 404, 503, 302, 400, HANG, 404)
     await hooks.publish()
     async with hooks.sending():
         await hooks.settled()
@@ -67,7 +67,7 @@ async def test_f48_a_broken_receiver_is_tried_for_three_days_told_of_disabled_an
     stamps = [int(request.header("webhook-timestamp") or 0) for request in tried]
     assert stamps == sorted(stamps)
     assert all(abs(stamp - tried[n].received_at.timestamp()) < 3 for n, stamp in enumerate(stamps))
-    assert stamps[-1] > stamps[0]
+    assert stamps[-1] > stamps[0]  # two that hung took a second together
     for request in tried:
         Webhook(hooks.secrets[key]).verify(request.body, request.header_map)
     assert [(one.code, one.phase) for one in await hooks.tried()][:5] == [

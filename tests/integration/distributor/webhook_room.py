@@ -66,6 +66,8 @@ class HookRoom:
     room: Room
     api: httpx2.AsyncClient
     secrets: dict[UUID, str] = field(default_factory=dict)
+    replicas: list[Database] = field(default_factory=list)
+    """Of the senders that run now."""
 
     @property
     def database(self) -> Database:
@@ -98,6 +100,7 @@ class HookRoom:
     async def sending(self, replicas: int = 1) -> AsyncIterator[None]:
         """Senders run; each has a database of its own, as another process has."""
         stop, databases = asyncio.Event(), [Database(self.settings.database_url) for _ in range(replicas)]
+        self.replicas = databases
         senders = [WebhookSender(self.settings, database, CLOCK) for database in databases]
         workers = [
             DeliveryWorker(sender, database, CLOCK, self.settings)
@@ -114,9 +117,14 @@ class HookRoom:
                 await database.dispose()
 
     async def settled(self, *, within: float = 30) -> None:
-        """Until no webhook is due or under way."""
+        """Until no webhook is due or under way.
+
+        The senders are woken meanwhile, as by commits: what comes due by the clock alone they find once a second.
+        """
 
         async def none_left() -> bool:
+            for database in self.replicas:
+                database.wake()
             async with self.database.reading() as session:
                 open_ = deliveries.c.state.in_(["planned", "leased", "deferred", "uncertain"])
                 query = select(deliveries.c.id).where(open_, deliveries.c.channel == "webhook").limit(1)
