@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import structlog
 from playwright.async_api import Browser, Page
 
 from tests import eventually as waiting
@@ -22,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """The run belongs to pytest itself; under xdist to the controller, and the workers inherit it."""
     if not hasattr(config, "workerinput"):
         run.open_run()
+    _tell_failures_plainly()
+
+
+def _tell_failures_plainly() -> None:
+    """A traceback with the locals of every frame, which structlog prints where nobody configured it, takes up to two
+    seconds of the processor, and dozens of tests have something fail on purpose."""
+    plainly = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plainly])
 
 
 @pytest.hookimpl(optionalhook=True)
