@@ -165,7 +165,7 @@ async def test_a_demo_touches_nothing_that_the_environment_names_and_publishes_n
     "moment",
     [
         pytest.param("starts, with its data", marks=pytest.mark.soak),
-        "imported politicians.csv",
+        pytest.param("imported politicians.csv", marks=pytest.mark.soak),
         pytest.param("connected 8", marks=pytest.mark.soak),
         "published “Sex",
     ],

@@ -30,12 +30,14 @@ RESUMED_WITHIN_S = 5.0
 LOOKED_WITHIN_S = 1.5
 SUCCEEDED_WITHIN_S = 8.0
 TAKEN_OVER_WITHIN_S = 30.0
-IN_SOAK_ON_BOTH = pytest.mark.parametrize(
-    "kind", [Standalone.kind, pytest.param(Distributed.kind, marks=pytest.mark.soak)]
-)
+soak = pytest.mark.soak
+DISTRIBUTED = pytest.mark.parametrize("kind", [Distributed.kind, pytest.param(Standalone.kind, marks=soak)])
+STANDALONE = pytest.mark.parametrize("kind", [Standalone.kind, pytest.param(Distributed.kind, marks=soak)])
+"""On one of the two deployments in turn; on the other in `make soak`."""
 BATCH_OF_NEWS = b"\x13mail.requested.news"  # the routing key of one batch, as AMQP writes it
 
 
+@DISTRIBUTED
 async def test_f3_content_dies_between_commit_and_publication(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     with scene.bus_stopped("content"):
@@ -55,6 +57,7 @@ async def test_f3_content_dies_between_commit_and_publication(scene: Scene) -> N
     await check_settled(scene)
 
 
+@STANDALONE
 async def test_f4_subscriptions_dies_in_the_middle_of_a_fan_out(scene: Scene) -> None:
     if isinstance(scene.deployment, Standalone):
         item = await _killed_while_planning(scene)
@@ -82,6 +85,7 @@ async def _killed_while_planning(scene: Scene) -> str:
     return item
 
 
+@DISTRIBUTED
 async def test_f5_distributor_dies_between_accept_and_send(scene: Scene) -> None:
     scene.deployment.mail_link.close()
     item = await scene.publish()
@@ -100,8 +104,8 @@ async def test_f5_distributor_dies_between_accept_and_send(scene: Scene) -> None
     [
         (Distributed.kind, "before"),
         (Standalone.kind, "after"),
-        pytest.param(Distributed.kind, "after", marks=pytest.mark.soak),
-        pytest.param(Standalone.kind, "before", marks=pytest.mark.soak),
+        pytest.param(Distributed.kind, "after", marks=soak),
+        pytest.param(Standalone.kind, "before", marks=soak),
     ],
 )
 async def test_f6_distributor_dies_with_a_mail_in_doubt(
@@ -129,14 +133,14 @@ async def test_f6_distributor_dies_with_a_mail_in_doubt(
     await check_settled(scene)
 
 
-@IN_SOAK_ON_BOTH
+@STANDALONE
 @pytest.mark.parametrize(
     "moment",
     [
         pytest.param(IN_TEXT, id="amid_the_text"),
-        pytest.param(ON_MAIL, id="at_mail", marks=pytest.mark.soak),
-        pytest.param(ON_RCPT, id="at_rcpt", marks=pytest.mark.soak),
-        pytest.param(ON_DATA, id="at_data", marks=pytest.mark.soak),
+        pytest.param(ON_MAIL, id="at_mail", marks=soak),
+        pytest.param(ON_RCPT, id="at_rcpt", marks=soak),
+        pytest.param(ON_DATA, id="at_data", marks=soak),
     ],
 )
 async def test_f5_the_distributor_dies_before_a_dot(scene: Scene, moment: Moment) -> None:
@@ -151,7 +155,7 @@ async def test_f5_the_distributor_dies_before_a_dot(scene: Scene, moment: Moment
     assert totals["repeats"] == 0
 
 
-@IN_SOAK_ON_BOTH
+@STANDALONE
 async def test_f7_the_distributor_dies_with_a_webhook_answered(scene: Scene) -> None:
     """The intranet gets it again: the same id and body, signed anew, at a new time."""
     already = len(scene.intranet.requests)

@@ -4,7 +4,8 @@ revision once it took effect, and everybody who got it is told."""
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tests.deployments import Standalone
+import pytest
+from tests.deployments import Distributed, Standalone
 from tests.desk import Json
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
@@ -20,10 +21,15 @@ from tests.resilience.scene import (
     now,
 )
 
-SLOWLY = ("--delay", "0.02")  # 200 mails a second over four connections: a drain takes six seconds
+SLOWLY = ("--delay", "0.01")  # 400 mails a second over four connections: a drain takes three seconds
 CHANGES = {"title": "Fler i arbete, rättad", "body": f"{BODY_MARK} med rätta siffror."}
+soak = pytest.mark.soak
+DISTRIBUTED = pytest.mark.parametrize("kind", [Distributed.kind, pytest.param(Standalone.kind, marks=soak)])
+STANDALONE = pytest.mark.parametrize("kind", [Standalone.kind, pytest.param(Distributed.kind, marks=soak)])
+"""On one of the two deployments in turn; on the other in `make soak`."""
 
 
+@DISTRIBUTED
 async def test_f54_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
     item = await scene.publish()
@@ -42,6 +48,7 @@ async def test_f54_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes:
     await check_settled(scene)
 
 
+@STANDALONE
 async def test_f54_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
     scene.inboxes = new_inboxes(scene.deployment, *SLOWLY)
     item = await scene.publish()
@@ -61,6 +68,7 @@ async def test_f54_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes:
     await check_settled(scene)
 
 
+@STANDALONE
 async def test_f54_corrected_before_anybody_was_found(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     async with _subscriptions_stopped(scene):
@@ -75,6 +83,7 @@ async def test_f54_corrected_before_anybody_was_found(scene: Scene) -> None:
     await check_settled(scene)
 
 
+@DISTRIBUTED
 async def test_f54_withdrawn_before_anybody_was_found(scene: Scene) -> None:
     item = await scene.desk.draft(FIELDS)
     async with _subscriptions_stopped(scene):
