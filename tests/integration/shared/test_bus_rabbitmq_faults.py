@@ -58,9 +58,15 @@ async def bus(private_rabbitmq: PrivateRabbitMQ, url: str) -> AsyncIterator[Rabb
     opened = RabbitMQBus(url, queues=(*QUEUES, DISTRIBUTOR_RECIPIENTS), retry_pace=PACE)
     await opened.start()
     await eventually(opened.is_ready, within=20)
-    await eventually(lambda: queues_are_on_disk(private_rabbitmq, opened.topology.prefix))
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def mortal_rabbitmq(private_rabbitmq: PrivateRabbitMQ, bus: RabbitMQBus) -> PrivateRabbitMQ:
+    """The broker, once it may be killed."""
+    await eventually(lambda: queues_are_on_disk(private_rabbitmq, bus.topology.prefix))
+    return private_rabbitmq
 
 
 @pytest.fixture
@@ -123,20 +129,20 @@ def gauge(name: str) -> float | None:
 
 
 async def test_f12_a_killed_broker_fails_publications_at_once_and_all_goes_on_after_its_return(
-    bus: RabbitMQBus, service: Service, private_rabbitmq: PrivateRabbitMQ
+    bus: RabbitMQBus, service: Service, mortal_rabbitmq: PrivateRabbitMQ
 ) -> None:
     seen = Collector()
     await bus.consume(DISTRIBUTOR_RECIPIENTS, seen)
     before = await service.emit(20)
     await eventually(seen.has(*before))
-    await asyncio.to_thread(private_rabbitmq.kill)
+    await asyncio.to_thread(mortal_rabbitmq.kill)
     started = time.monotonic()
     assert [type(answer) for answer in await bus.publish([news("x")] * 5)] == [BusUnavailable] * 5
     assert time.monotonic() - started < 3.5
     meanwhile = await service.emit(20)
     await eventually(lambda: gauge("budkavle_broker_blocked") == 1)
     assert sorted(await service.waiting()) == sorted(meanwhile), "no row is marked that the broker did not confirm"
-    await asyncio.to_thread(private_rabbitmq.start)
+    await asyncio.to_thread(mortal_rabbitmq.start)
     await eventually(service.nothing_waits, within=10)
     await eventually(seen.has(*meanwhile), within=10)
     assert not service.relay.done()
@@ -144,25 +150,26 @@ async def test_f12_a_killed_broker_fails_publications_at_once_and_all_goes_on_af
     await eventually(lambda: gauge("budkavle_broker_blocked") == 0)
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.soak)])
 async def test_f12_after_a_restart_each_queue_has_one_consumer_and_no_channel_is_left_over(
-    bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
+    bus: RabbitMQBus, mortal_rabbitmq: PrivateRabbitMQ, times: int
 ) -> None:
     seen = Collector()
     await bus.consume(FIRST, seen)
     await published(bus, news("a"))
     await eventually(seen.has("a"))
-    channels = await _channels(private_rabbitmq)
+    channels = await _channels(mortal_rabbitmq)
     tasks = len(asyncio.all_tasks())
-    for turn in range(2):
-        await asyncio.to_thread(private_rabbitmq.kill)
-        await asyncio.to_thread(private_rabbitmq.start)
+    for turn in range(times):
+        await asyncio.to_thread(mortal_rabbitmq.kill)
+        await asyncio.to_thread(mortal_rabbitmq.start)
         await eventually(bus.is_ready, within=10)
         await published(bus, news(f"after {turn}"))
         await eventually(seen.has(f"after {turn}"), within=10)
-    consumers = (await asyncio.to_thread(private_rabbitmq.control, "list_consumers", "queue_name")).splitlines()
+    consumers = (await asyncio.to_thread(mortal_rabbitmq.control, "list_consumers", "queue_name")).splitlines()
     prefix = bus.topology.prefix
     assert sorted(line for line in consumers if line.startswith(prefix)) == [prefix + FIRST.name, prefix + FIRST.dead]
-    assert await _channels(private_rabbitmq) == channels
+    assert await _channels(mortal_rabbitmq) == channels
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks, within=5)
 
 
@@ -172,7 +179,7 @@ async def _channels(broker: PrivateRabbitMQ) -> int:
 
 
 async def test_f12_a_message_in_hand_when_the_broker_dies_comes_again_and_is_answered_once_more(
-    bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
+    bus: RabbitMQBus, mortal_rabbitmq: PrivateRabbitMQ
 ) -> None:
     release = asyncio.Event()
 
@@ -184,8 +191,8 @@ async def test_f12_a_message_in_hand_when_the_broker_dies_comes_again_and_is_ans
     await bus.consume(FIRST, seen)
     await published(bus, news("a"), news("b"))
     await eventually(seen.has("a"))
-    await asyncio.to_thread(private_rabbitmq.kill)
-    await asyncio.to_thread(private_rabbitmq.start)
+    await asyncio.to_thread(mortal_rabbitmq.kill)
+    await asyncio.to_thread(mortal_rabbitmq.start)
     release.set()
     await eventually(lambda: seen.ids.count("a") == 2 and "b" in seen.ids, within=15)
     assert seen.ids == ["a", "a", "b"]
@@ -213,8 +220,8 @@ async def test_f13_a_hung_broker_is_noticed_and_the_relay_lives_on(
 
 @pytest.fixture
 async def watchful(url: str) -> AsyncIterator[RabbitMQBus]:
-    """It takes a connection for dead after 7 s, not after 28."""
-    opened = RabbitMQBus(f"{url}&heartbeat=2", queues=QUEUES, retry_pace=PACE)
+    """It takes a connection for dead after 3.5 s, not after 28."""
+    opened = RabbitMQBus(f"{url}&heartbeat=1", queues=QUEUES, retry_pace=PACE)
     await opened.start()
     await eventually(opened.is_ready, within=20)
     yield opened
