@@ -7,17 +7,23 @@ from uuid import UUID
 
 import pytest
 from httpx2 import AsyncClient
+from sqlalchemy import event, insert
 from tests.integration.subscriptions.conftest import Register, confirm_all, emitted, make_item, run_dry
 
 from shared.clock import FixedClock
 from shared.contracts.mail import ExclusionReason, Form, Lane, MailRequested, SubjectKind
-from shared.contracts.news import Audience, ItemSnapshot, ItemState
+from shared.contracts.news import Audience, ItemSnapshot, ItemState, Locale
 from shared.database import Database
+from shared.ids import new_id
+from shared.rows import put_rows
 from shared.service import Service
-from subscriptions import choosing, fanout, fanouts
+from subscriptions import choosing, fanout, fanouts, people
+from subscriptions.addresses import Address
 from subscriptions.digest_worker import DigestWorker
 from subscriptions.fanout import FanoutWorker
 from subscriptions.frequencies import EVERYTHING, Frequency
+from subscriptions.models import FrequencyRow
+from subscriptions.subscribing import values_of
 
 DAILY, WEEKLY = {EVERYTHING: Frequency.DAILY}, {EVERYTHING: Frequency.WEEKLY}
 PUBLIC = {"audience": "public"}
@@ -85,6 +91,27 @@ class Hand:
 @pytest.fixture
 def hand(service: Service, database: Database, clock: FixedClock, register: Register) -> Hand:
     return Hand(service, database, clock, register)
+
+
+async def test_a_page_of_many_is_asked_for_and_taken_in_few_values(hand: Hand, database: Database) -> None:
+    people_rows, roles, chosen = [], [], []
+    for number in range(60):
+        key, name = new_id(), f"lasare{number}@kalmar.example"
+        people_rows.append({"id": key, **values_of(Address(name, name), "", Locale.SV, TUESDAY)})
+        roles.append(people.role_values(key, Audience.PUBLIC, None))
+        chosen.append({"subscriber_id": key, "topic": EVERYTHING, "frequency": "daily"})
+    async with database.transaction() as session:
+        await people.put_subscribers(session, people_rows)
+        await people.put_roles(session, roles)
+        await put_rows(session, insert(FrequencyRow.__table__), chosen)  # type: ignore[arg-type]
+    await hand.at(TUESDAY)
+    given: list[int] = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *call: given.append(len(call[3])))
+    for _ in range(2):
+        await hand.publish()
+    await hand.at(WEDNESDAYS_SLOT, hand.worker(batch_size=500))
+    assert [len(carried) for _, carried in await hand.mails()] == [1] * 60  # two items of one headline
+    assert max(given) < 25
 
 
 async def test_each_gets_one_mail_at_their_rhythm(hand: Hand, database: Database) -> None:

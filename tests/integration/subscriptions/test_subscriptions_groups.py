@@ -19,7 +19,9 @@ from shared.messaging.outbox import outbox
 from shared.service import Service
 from subscriptions.desks.care import DeskCare
 from subscriptions.groups.weeding import GroupWeeder
+from subscriptions.limits import Counted, Limit
 from subscriptions.models import Base
+from subscriptions.settings import SubscriptionsSettings
 from subscriptions.suppressions import standing
 
 V1 = "/api/subscriptions/v1"
@@ -218,6 +220,18 @@ async def test_bad_input_and_too_much_of_it(team: Team) -> None:
     answers = [(await team.invite()).status_code for _ in range(6)]
     assert answers == [303] * 5 + [429]
     assert len(await team.mails(NEW)) == 5
+
+
+async def test_too_many_changes_are_told_of_in_the_groups_own_words(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await team.invite()
+    undo = (await team.newest(EVA))["action_url"]
+    monkeypatch.setattr(SubscriptionsSettings, "person_limit", Limit(Counted.PERSON, 0))
+    refused = await team.post(undo)
+    assert refused.status_code == 429
+    assert "Gruppen har ändrats fler än 0 gånger" in refused.text
+    assert "renumerationen har ändrats" not in refused.text
 
 
 async def test_nobody_is_lost_in_silence(team: Team, service: Service, register: Register) -> None:

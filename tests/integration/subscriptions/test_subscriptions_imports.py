@@ -179,6 +179,19 @@ async def test_a_worker_that_dies_leaves_its_work_to_the_next(
     assert await count(database, ImportFile) == 0
 
 
+async def test_who_is_alone_goes_on_at_once(database: Database, clock: FixedClock, carrier: ImportWorker) -> None:
+    import_id = await stored(database, people(10), is_agreed=True)
+    dead = await leasing.claim(database, clock, LEASE)
+    assert dead is not None
+    assert not await carrier.advance()
+    await leasing.succeed(database)
+    assert await carrier.advance()
+    assert (await look(database, import_id)).state == ImportState.WRITING
+    with pytest.raises(leasing.LostLease):
+        async with database.transaction() as session:
+            await dead.move(session, rows=1)
+
+
 async def test_two_workers_and_one_that_wakes_too_late(database: Database, clock: FixedClock) -> None:
     import_id = await stored(database, people(10), is_agreed=True)
     late = await leasing.claim(database, clock, timedelta(0))

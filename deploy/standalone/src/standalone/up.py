@@ -31,9 +31,11 @@ from standalone.origin import one_origin
 from standalone.parts import PARTS, migrate, told
 from standalone.settings import StandaloneSettings
 from standalone.tables import FILE, create_tables
+from subscriptions.imports import leasing
 
 START_LIMIT_S = 30.0
 
+SUCCESSIONS = {"distributor": recovery.succeed, "subscriptions": leasing.succeed}
 MAILBOX_PATHS = ("/mailbox", "/mailbox.json")
 
 Router = Callable[[Pages, Database], APIRouter]
@@ -136,10 +138,10 @@ async def _serve(whole: Standalone, stopped: asyncio.Event) -> None:
 
 
 async def _succeed(services: Sequence[Service]) -> None:
-    """The directory's lock says that nobody else sends from its files; a named database may have other senders."""
+    """The directory's lock says that nobody else works at its files; a named database may have other workers."""
     for service in services:
-        if service.name == "distributor" and service.database.is_sqlite:
-            await recovery.succeed(service.database)
+        if service.name in SUCCESSIONS and service.database.is_sqlite:
+            await SUCCESSIONS[service.name](service.database)
 
 
 def _services(whole: Standalone, catcher: MailCatcher | None) -> list[Service]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Select, delete, exists, func, or_, select, tuple_, update
@@ -11,13 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.mail import Exclusion, ExclusionReason
 from shared.contracts.news import ItemSnapshot
-from shared.database import insert_ignoring
+from shared.database import among, insert_ignoring
+from shared.rows import as_table, put_rows
 from subscriptions.fanouts import LONGEST_PUT_OFF, CheckpointMoved
 from subscriptions.models import DigestEntry, DigestRun, Fanout, FanoutState, Item, Subscriber, rank_of
 
 NOBODY = UUID(int=0)
-KEYS_AT_ONCE = 1_000
-"""A statement takes 32,766 values at most (SQLite)."""
+
+
+class Entry(NamedTuple):
+    """An item that waits for somebody. One is made per item and person: a row of the ORM's takes ten times as long."""
+
+    subscriber_id: UUID
+    item_id: UUID
+    audience_rank: int
 
 
 async def wait_for_digest(
@@ -34,8 +41,7 @@ async def wait_for_digest(
         for exclusion in left_out
         if exclusion.reason is ExclusionReason.FREQUENCY
     ]
-    if rows:
-        await session.execute(insert_ignoring(session, DigestEntry.__table__), rows)  # type: ignore[arg-type]
+    await put_rows(session, insert_ignoring(session, DigestEntry.__table__), rows)  # type: ignore[arg-type]
 
 
 async def anything_on_its_way(session: AsyncSession, before: datetime) -> bool:
@@ -93,11 +99,13 @@ async def page(session: AsyncSession, current: DigestRun, limit: int) -> list[Su
 
 async def entries_of(
     session: AsyncSession, subscriber_ids: Iterable[UUID], before: datetime
-) -> dict[UUID, list[DigestEntry]]:
+) -> dict[UUID, list[Entry]]:
     """What waits for each, locked: two runs at once never take the same."""
-    theirs = (DigestEntry.subscriber_id.in_(list(subscriber_ids)), DigestEntry.published_at < before)
-    found: dict[UUID, list[DigestEntry]] = {}
-    for entry in await session.scalars(select(DigestEntry).where(*theirs).with_for_update()):
+    theirs = (among(session, DigestEntry.subscriber_id, subscriber_ids), DigestEntry.published_at < before)
+    waiting = select(DigestEntry.subscriber_id, DigestEntry.item_id, DigestEntry.audience_rank).where(*theirs)
+    found: dict[UUID, list[Entry]] = {}
+    for row in await session.execute(waiting.with_for_update()):
+        entry = Entry(*row)
         found.setdefault(entry.subscriber_id, []).append(entry)
     return found
 
@@ -109,12 +117,14 @@ async def newest_of(session: AsyncSession, item_ids: Iterable[UUID]) -> dict[UUI
     return {item.item_id: item for item in found}
 
 
-async def take(session: AsyncSession, entries: Sequence[DigestEntry]) -> None:
+async def take(session: AsyncSession, entries: Sequence[Entry]) -> None:
     """These wait no longer."""
-    for start in range(0, len(entries), KEYS_AT_ONCE):
-        keys = [(entry.subscriber_id, entry.item_id) for entry in entries[start : start + KEYS_AT_ONCE]]
-        mine = tuple_(DigestEntry.subscriber_id, DigestEntry.item_id).in_(keys)
-        await session.execute(delete(DigestEntry).where(mine).execution_options(synchronize_session=False))
+    if not entries:
+        return
+    keys = [{"subscriber_id": entry.subscriber_id, "item_id": entry.item_id} for entry in entries]
+    told = as_table(session, DigestEntry.__table__, keys)  # type: ignore[arg-type]
+    mine = tuple_(DigestEntry.subscriber_id, DigestEntry.item_id).in_(select(told))
+    await session.execute(delete(DigestEntry).where(mine).execution_options(synchronize_session=False))
 
 
 async def move_on(session: AsyncSession, current: DigestRun, last: UUID | None, at: datetime, **counted: int) -> None:

@@ -44,7 +44,7 @@ from subscriptions.fanout import AHEAD, SOURCE
 from subscriptions.fanouts import unconfirmed
 from subscriptions.frequencies import frequencies_of
 from subscriptions.links import Links
-from subscriptions.models import DigestEntry, DigestRun, Subscriber
+from subscriptions.models import DigestRun, Subscriber
 from subscriptions.slots import Slot, Timetable
 
 log = structlog.get_logger()
@@ -150,7 +150,7 @@ class DigestWorker:
     def _digest(
         self,
         reader: Reader,
-        waiting: dict[UUID, list[DigestEntry]],
+        waiting: dict[UUID, list[rows.Entry]],
         items: dict[UUID, ItemSnapshot],
         current: DigestRun,
     ) -> Digest:

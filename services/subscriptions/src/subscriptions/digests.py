@@ -14,8 +14,9 @@ from uuid import UUID
 from shared.contracts.mail import Exclusion, ExclusionReason
 from shared.contracts.news import STRONGEST_FIRST, Audience, ItemSnapshot, ItemState, Locale
 from subscriptions.audience import Target, choice_against, role_for
+from subscriptions.digest_rows import Entry
 from subscriptions.frequencies import Frequencies, Frequency, frequency_of
-from subscriptions.models import DigestEntry, Subscriber
+from subscriptions.models import Subscriber
 from subscriptions.people import RoleRow
 from subscriptions.reasons import reason, rhythm
 
@@ -45,13 +46,13 @@ class Carrying:
 class Digest:
     """What becomes of what waited: `due` waits no longer, `carried` goes out; `why_not` says why nothing does."""
 
-    due: Sequence[DigestEntry]
+    due: Sequence[Entry]
     carried: Sequence[Carrying]
     why_not: ExclusionReason | None = None
 
 
 def digest_for(
-    reader: Reader, waiting: Sequence[DigestEntry], items: Mapping[UUID, ItemSnapshot], at: datetime, *, weekly: bool
+    reader: Reader, waiting: Sequence[Entry], items: Mapping[UUID, ItemSnapshot], at: datetime, *, weekly: bool
 ) -> Digest:
     """Decide, for one run at `at`."""
     due = [entry for entry in waiting if weekly or _how_often(reader, entry, items) is not Frequency.WEEKLY]
@@ -90,7 +91,7 @@ def why(carried: Sequence[Carrying], locale: Locale) -> str:
     return " ".join([*list(sentences)[:MOST_REASONS], *([often] if often else [])])
 
 
-def _how_often(reader: Reader, entry: DigestEntry, items: Mapping[UUID, ItemSnapshot]) -> Frequency:
+def _how_often(reader: Reader, entry: Entry, items: Mapping[UUID, ItemSnapshot]) -> Frequency:
     audience, item = STRONGEST_FIRST[entry.audience_rank], items[entry.item_id]
     return frequency_of(reader.frequencies, audience, item.topics, reader.row.topics)
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import STRONGEST_FIRST, Audience
-from shared.database import insert_ignoring, upsert
+from shared.database import among, insert_ignoring, upsert
 from shared.ids import derived_id, new_id
 from shared.rows import as_table, put_rows
 from subscriptions.addresses import Address
@@ -109,7 +109,7 @@ async def roles_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dic
         select(Role, Organisation.name, Organisation.municipalities, Group.name, Group.municipalities)
         .outerjoin(Organisation, Organisation.id == Role.organisation_id)
         .outerjoin(Group, Group.id == Role.group_id)
-        .where(Role.subscriber_id.in_(ids))
+        .where(among(session, Role.subscriber_id, ids))
         .order_by(Role.audience_rank, Role.id)
     )
     found: dict[UUID, list[RoleRow]] = {key: [] for key in ids}
@@ -129,8 +129,9 @@ async def left_by(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict
     """The audiences that each has left."""
     ids = list(subscriber_ids)
     found: dict[UUID, set[Audience]] = {key: set() for key in ids}
-    for row in await session.scalars(select(Departure).where(Departure.subscriber_id.in_(ids))):
-        found[row.subscriber_id].add(STRONGEST_FIRST[row.audience_rank])
+    columns = select(Departure.subscriber_id, Departure.audience_rank)
+    for key, rank in await session.execute(columns.where(among(session, Departure.subscriber_id, ids))):
+        found[key].add(STRONGEST_FIRST[rank])
     return found
 
 

@@ -18,7 +18,7 @@ from subscriptions.groups.invitations import UnknownInvitation
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.groups.models import GroupAct, GroupChange
 from subscriptions.limits import TooOften
-from subscriptions.web.limiting import count_change, refusal
+from subscriptions.web.limiting import IN_GROUP, count_change, refusal
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, now
 
@@ -97,7 +97,7 @@ async def undo(request: Request, token: str) -> Response:
     except (InvalidToken, UnknownGroup):
         return dead_link(request)
     except TooOften as error:
-        refused = [refusal(request, error, "innehall")]
+        refused = [refusal(request, error, "innehall", IN_GROUP)]
         return _undo_page(request, held, change, is_undone=False, errors=refused, status=429)
     return _undo_page(request, held, change, is_undone=True)
 

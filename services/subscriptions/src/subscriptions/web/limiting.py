@@ -40,6 +40,9 @@ REACHED = {
         "Försök igen efter klockan {time}."
     ),
 }
+IN_GROUP = _(
+    "Gruppen har ändrats fler än {most} gånger den senaste timmen. Du kan ångra ändringen efter klockan {time}."
+)
 
 
 async def count_asks(session: AsyncSession, request: Request, address: Address, at: datetime) -> None:
@@ -56,9 +59,9 @@ async def count_change(session: AsyncSession, request: Request, subscriber_id: U
     await count(session, state.counting_key, state.settings.person_limit, str(subscriber_id), at)
 
 
-def refusal(request: Request, error: TooOften, field: str = "email") -> FormError:
-    """The limit by name and when to try again, beside `field`."""
+def refusal(request: Request, error: TooOften, field: str = "email", said: str = "") -> FormError:
+    """The limit by name (or what is `said` of it) and when to try again, beside `field`."""
     asks_refused.labels(error.limit.counted).inc()
-    words = request.app.state.pages.gettext(reader_language(request).locale, REACHED[error.limit.counted])
+    words = request.app.state.pages.gettext(reader_language(request).locale, said or REACHED[error.limit.counted])
     time = error.until.astimezone(STOCKHOLM).strftime("%H.%M")
     return FormError(field, words.format(most=error.limit.most, time=time))
