@@ -57,13 +57,13 @@ class Bench:
     async def begin(self) -> None:
         self.journal.owner = "bench"
         async with self.database.transaction() as session:
-            await leases.hold(session, self.database, "bench")
+            await leases.take(session, self.database, "bench")
         await self.room.hear(NewsCorrected(item=snapshot(GIANT, 2, ItemState.CORRECTED), note="Siffran var fel."))
 
     async def round(self) -> None:
         """A batch comes and a part of it is sent; then a chunk of everything that goes on beside it."""
         async with self.database.transaction() as session:
-            await leases.hold(session, self.database, "bench")
+            await leases.renew(session, self.database, "bench")
         item = snapshot(new_id())
         with self._timed("accept 500"):
             await self.room.hear(batch(item, people(500)))

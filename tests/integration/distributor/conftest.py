@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -143,6 +143,11 @@ class Room:
         """As if every sender process had died long enough ago."""
         async with self.database.transaction() as session:
             await session.execute(text("DELETE FROM sender_leases"))
+
+    async def owners(self) -> Sequence[str]:
+        """The senders that hold a lease."""
+        async with self.database.reading() as session:
+            return (await session.scalars(text("SELECT owner FROM sender_leases"))).all()
 
     async def rows(self, **where: Any) -> list[Any]:
         query = select(deliveries).order_by(deliveries.c.revision, deliveries.c.recipient_id)

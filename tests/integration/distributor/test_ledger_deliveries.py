@@ -13,7 +13,7 @@ from sqlalchemy import text
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
-from distributor import delivery, journal
+from distributor import delivery, journal, leases
 from distributor.channels import Fault, Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.group_commit import Group
@@ -315,6 +315,21 @@ async def test_f10_a_zombie_changes_nothing(room: Room) -> None:
     await task
     (row,) = await room.rows()
     assert row.state == "sent"
+
+
+async def test_f10_a_zombie_whose_lease_was_forgotten_goes_on_under_another_name(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took over has swept its lease away; under its old name it would hear of its old attempts as of new ones."""
+    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.01)
+    stop = asyncio.Event()
+    task = asyncio.create_task(room.worker(MemorySender()).run(stop))
+    (first,) = await eventually(room.owners)
+    await room.kill_senders()
+    (second,) = await eventually(room.owners)
+    stop.set()
+    await task
+    assert second != first
 
 
 async def test_a_deferred_delivery_is_tried_on_its_schedule_and_given_up_at_its_end(room: Room) -> None:

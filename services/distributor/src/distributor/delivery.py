@@ -306,7 +306,7 @@ class DeliveryWorker:
         while True:
             await asyncio.sleep(leases.RENEW_EVERY_S)
             try:
-                if not await self._hold(self._journal.owner):
+                if not await self._renewed():
                     log.warning("sender_lease_lost", owner=self._journal.owner)
                     await self._take_name()
             except Exception as error:  # noqa: BLE001 - tried again in a moment
@@ -315,12 +315,13 @@ class DeliveryWorker:
     async def _take_name(self) -> None:
         """Be a new owner; its lease stands before anything is claimed in its name."""
         owner = f"{self._instance}-{uuid.uuid4().hex[:8]}"
-        await self._hold(owner)
+        async with self._database.transaction(quiet=True) as session:
+            await leases.take(session, self._database, owner)
         self._journal.owner = owner
 
-    async def _hold(self, owner: str) -> bool:
+    async def _renewed(self) -> bool:
         async with self._database.transaction(quiet=True) as session:
-            return await leases.hold(session, self._database, owner)
+            return await leases.renew(session, self._database, self._journal.owner)
 
     async def _let_go(self) -> None:
         async with self._database.transaction(quiet=True) as session:

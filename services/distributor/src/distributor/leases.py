@@ -19,6 +19,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    insert,
     null,
     or_,
     select,
@@ -34,7 +35,7 @@ from distributor.retry_policy import Verdict
 from distributor.states import CANCELLED, LANE_OF_RANK, LEASED, UNCERTAIN
 from distributor.tallies import Moved
 from shared.contracts.delivery import Channel
-from shared.database import Database, upsert
+from shared.database import Database
 
 sender_leases: Table = SenderLease.__table__  # type: ignore[assignment]
 
@@ -101,15 +102,22 @@ class Ended(NamedTuple):
         return self.outcome.duration // MILLISECOND
 
 
-async def hold(session: AsyncSession, database: Database, owner: str) -> bool:
-    """Renew the owner's lease; False when it had run out, so that nothing it held can be counted on."""
+async def take(session: AsyncSession, database: Database, owner: str) -> None:
+    """A lease in a name that nobody has had."""
+    held_until = await _instant(session, database) + HELD_FOR
+    await session.execute(insert(sender_leases).values(owner=owner, held_until=held_until))
+
+
+async def renew(session: AsyncSession, database: Database, owner: str) -> bool:
+    """Hold the lease for longer; False when it had run out, so that nothing it held can be counted on.
+
+    Whoever took over may have forgotten it since. The name is not taken up again, or what a frozen sender still had on
+    its way would be heard of as an attempt of its next lease.
+    """
     now = await _instant(session, database)
-    held = await session.scalar(select(sender_leases.c.held_until).where(sender_leases.c.owner == owner))
-    row = upsert(session, sender_leases).values(owner=owner, held_until=now + HELD_FOR)
-    await session.execute(
-        row.on_conflict_do_update(index_elements=["owner"], set_={"held_until": row.excluded.held_until})
-    )
-    return held is None or held > now
+    mine = (sender_leases.c.owner == owner, sender_leases.c.held_until > now)
+    renewed = update(sender_leases).where(*mine).values(held_until=now + HELD_FOR)
+    return await session.scalar(renewed.returning(sender_leases.c.owner)) is not None
 
 
 async def let_go(session: AsyncSession, owner: str) -> None:
