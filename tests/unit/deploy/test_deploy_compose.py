@@ -82,9 +82,10 @@ def test_what_a_container_is_told_is_what_its_service_reads(name: str) -> None:
     secrets = {secret["target"] for secret in container["secrets"]}
     assert {secret.upper() for secret in secrets - FILES_THAT_SETTINGS_NAME} <= known
     assert {"budkavle_database_url", "budkavle_broker_url", "budkavle_secret_keys"} <= secrets
-    for way in ("database_url", "broker_url"):
+    login = f"{service}_migration_url" if name.endswith("migrate") else f"{service}_database_url"
+    for way, source in (("database_url", login), ("broker_url", f"{service}_broker_url")):
         own = [secret["source"] for secret in container["secrets"] if secret["target"] == f"budkavle_{way}"]
-        assert own == [f"{service}_{way}"]
+        assert own == [source]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -57,6 +57,9 @@ def test_the_passwords_are_the_same_on_both_sides(tmp_path: Path) -> None:
         password = (tmp_path / f"{service}_database_password").read_text().strip()
         url = (tmp_path / f"{service}_database_url").read_text().strip()
         assert url == f"postgresql://{service}:{password}@postgres:5432/{service}"
+        password = (tmp_path / f"{service}_owner_password").read_text().strip()
+        url = (tmp_path / f"{service}_migration_url").read_text().strip()
+        assert url == f"postgresql://{service}_owner:{password}@postgres:5432/{service}"
     users = json.loads((tmp_path / "rabbitmq_users.json").read_text())["users"]
     assert [user["name"] for user in users] == list(SERVICES)
     for user in users:
