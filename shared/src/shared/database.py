@@ -39,6 +39,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -74,6 +75,8 @@ LOSS_NOTICED = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_coun
 (the first three in seconds, the last in milliseconds). The system's own rule is two hours."""
 POOL_SIZE = 10
 POOL_WAIT_S = 2.5
+READ_ONLY = "25006"
+"""SQLSTATE of a write to a standby: it has not been promoted yet, or another has and this is yesterday's connection."""
 ANSWER_S = 3.5
 """For a connection that answers, from the pool or new. A server that hangs keeps its connections open, and would keep
 whoever asks it waiting for as long; psycopg itself waits ten seconds more for a query to be cancelled."""
@@ -302,8 +305,7 @@ def _passes(error: BaseException | None) -> bool:
     state = getattr(error, "sqlstate", None) or ""
     lost = isinstance(error, psycopg.OperationalError) and not state
     busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-    # 25006 is read-only: a standby that has not been promoted yet
-    return lost or busy or state[:2] in {"08", "40", "53", "55", "57"} or state == "25006"
+    return lost or busy or state[:2] in {"08", "40", "53", "55", "57"} or state == READ_ONLY
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:
@@ -314,7 +316,7 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_pre_ping=True,
         hide_parameters=True,  # an error's text goes to the log, and parameters hold addresses
@@ -328,6 +330,14 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c jit=off",
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up_read_only)
+    return engine
+
+
+def _give_up_read_only(context: ExceptionContext) -> None:
+    """Every connection of the pool: after a failover, new ones lead to who takes writes now."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -116,6 +116,19 @@ async def test_f30_two_messages_that_get_in_each_other_s_way_are_both_handled_at
 
 
 @concurrently
+async def test_f29_connections_to_what_is_only_a_standby_now_are_given_up(counted: Database) -> None:
+    """Nobody cuts them when another server is promoted: they would refuse every write for as long as they are kept."""
+    async with counted.engine.connect() as first, counted.engine.connect() as second:
+        for connection in (first, second):
+            await connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+            await connection.commit()
+    async with site(counted, lambda session: raise_counter(session, 1)) as client:
+        assert told_to_wait(await client.post("/"))
+        assert (await client.post("/")).status_code == 200
+    assert await values(counted) == [1, 0]
+
+
+@concurrently
 async def test_f30_two_requests_that_get_in_each_other_s_way_are_no_error_of_ours(counted: Database) -> None:
     """The loser is told to come again, and then it is done: an Idempotency-Key makes that safe."""
     both = asyncio.Barrier(2)
