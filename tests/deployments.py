@@ -27,7 +27,7 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
-from tests.servers.migrated import migrated_postgres
+from tests.servers.migrated import login, login_for, migrated_postgres
 from tests.servers.origin import Origin
 from tests.servers.postgres import create_database, drop_database, plain, shared_postgres_url
 from tests.servers.process import ServerProcess
@@ -60,6 +60,10 @@ class Replica:
     @property
     def running(self) -> bool:
         return self._process.running
+
+    def tell(self, **environment: str) -> None:
+        """From its next start on; names as in its environment."""
+        self._process.tell(environment)
 
     def start(self) -> None:
         """Returns when it says that it is ready."""
@@ -270,6 +274,16 @@ class Distributed(Deployment):
         with psycopg.connect(plain(self._databases[service]), autocommit=True) as connection:
             return connection.execute(sql.encode()).fetchall()
 
+    def database_moved(self, port: int) -> None:
+        """Another server has it now: new connections are led there, and those that stand are left alone."""
+        for link in self.database_links.values():
+            link.target = port
+        self._databases = {
+            service: make_url(url).set(port=port).render_as_string(hide_password=False)
+            for service, url in self._databases.items()
+        }
+        self._database_server = make_url(self._database_server).set(port=port).render_as_string(hide_password=False)
+
     def _open(self) -> None:
         self.origin.start()
         for link in self._own_links():
@@ -307,18 +321,21 @@ class Distributed(Deployment):
 
     def _database(self, service: str) -> str:
         server = self._database_server
-        return create_database(server) if self._from_empty else migrated_postgres(service, server)
+        if not self._from_empty:
+            return migrated_postgres(service, server)
+        url = create_database(server)
+        login_for(service, url)
+        return url
 
     def _migrate(self, service: str) -> None:
         command = [sys.executable, "-m", service, "migrate"]
-        done = subprocess.run(
-            command, env=self.environment(service), cwd=self.directory, capture_output=True, text=True, check=False
-        )
+        as_owner = self._environment(DATABASE_URL=self._databases[service], BROKER_URL=self.amqp_url)
+        done = subprocess.run(command, env=as_owner, cwd=self.directory, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{service} migrate: {done.stderr[-3000:]}"
 
     def budkavle(self, *arguments: str) -> str:
         """The operator's command line, beside the services; what it printed."""
-        named = {f"{service.upper()}_DATABASE_URL": url for service, url in self._databases.items()}
+        named = {f"{service.upper()}_DATABASE_URL": login(service, url) for service, url in self._databases.items()}
         command = [str(Path(sys.executable).with_name("budkavle")), *arguments]
         done = subprocess.run(
             command, env=self._environment(**named), cwd=self.directory, capture_output=True, text=True, check=False
@@ -327,7 +344,7 @@ class Distributed(Deployment):
         return done.stdout
 
     def environment(self, service: str) -> dict[str, str]:
-        broker, database = httpx2.URL(self.amqp_url), make_url(self._databases[service])
+        broker, database = httpx2.URL(self.amqp_url), make_url(login(service, self._databases[service]))
         if service in self.broker_links:
             broker = broker.copy_with(host="127.0.0.1", port=self.broker_links[service].port)
             database = database.set(host="127.0.0.1", port=self.database_links[service].port)

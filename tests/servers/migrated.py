@@ -3,14 +3,16 @@
 The copies are the same as what the migrations build, which has tests of its own (`integration/migrations`).
 """
 
+import contextlib
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import make_url
 
 from shared import migrations
-from tests.servers.postgres import create_database
+from tests.servers.postgres import create_database, plain
 from tests.servers.run import locked, run_directory
 
 
@@ -32,9 +34,24 @@ def migrated_postgres(service: str, server_url: str) -> str:
     with locked(noted.stem):
         if not noted.exists():
             url = create_database(server_url)
+            login_for(service, url)
             migrations.upgrade(_folder(service), url)
             noted.write_text(make_url(url).database or "")
     return create_database(server_url, template=noted.read_text())
+
+
+def login_for(service: str, url: str) -> None:
+    """As `deploy/docker/postgres` has it: the service's own role reads and writes the rows of tables that another makes."""
+    with contextlib.closing(psycopg.connect(plain(url), autocommit=True)) as connection:
+        with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            connection.execute(f"CREATE ROLE {service} LOGIN PASSWORD '{service}'".encode())
+        for rights in ("SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE ON SEQUENCES"):
+            connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT {rights} TO {service}".encode())
+
+
+def login(service: str, url: str) -> str:
+    """The same database as the service itself opens it."""
+    return make_url(url).set(username=service, password=service).render_as_string(hide_password=False)
 
 
 def _folder(service: str) -> Path:

@@ -41,6 +41,10 @@ class ServerProcess:
         self._end_signal = end_signal
         self._process: subprocess.Popen[bytes] | None = None
 
+    def tell(self, changes: Mapping[str, str]) -> None:
+        """Another environment from the next start on."""
+        self._env = {**(os.environ if self._env is None else self._env), **changes}
+
     @property
     def pid(self) -> int:
         assert self._process is not None, "not started"

@@ -1,25 +1,30 @@
 """`/healthz` says that the process runs, `/readyz` that it can do its job, `/metrics` how it has been doing.
 
 Liveness never asks the broker or the database: restarting a service does not mend them. A service whose
-broker is away is ready all the same, because its outbox keeps what it has to say; the answer tells of it.
+broker is away is ready all the same, because its outbox keeps what it has to say; the answer tells of it. The metrics
+say of each whether it answered when they were read, so that an alarm can tell whose fault it is.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from shared.tasks import bounded
 
 Check = Callable[[], Coroutine[Any, Any, bool]]
 CHECK_TIMEOUT_S = 3.0
 
+answers = Gauge("budkavle_answers", "1 while what the service depends on answers it", ["what"])
+
 
 def health_router(needed: dict[str, Check], told: dict[str, Check] | None = None) -> APIRouter:
     """The three paths. `needed` must hold for readiness; `told` is only reported."""
     router = APIRouter(include_in_schema=False)
+    known = {**needed, **(told or {})}
 
     @router.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -27,16 +32,22 @@ def health_router(needed: dict[str, Check], told: dict[str, Check] | None = None
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        required = {name: await _holds(check) for name, check in needed.items()}
-        reported = {name: await _holds(check) for name, check in (told or {}).items()}
-        ready = all(required.values())
-        return JSONResponse({"ready": ready, "checks": {**required, **reported}}, status_code=200 if ready else 503)
+        checks = await _all(known)
+        ready = all(checks[name] for name in needed)
+        return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
 
     @router.get("/metrics")
     async def metrics() -> Response:
+        for name, holds in (await _all(known)).items():
+            answers.labels(name).set(holds)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+async def _all(checks: dict[str, Check]) -> dict[str, bool]:
+    """At once: each may take its whole time."""
+    return dict(zip(checks, await asyncio.gather(*map(_holds, checks.values())), strict=True))
 
 
 async def _holds(check: Check) -> bool:
