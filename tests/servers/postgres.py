@@ -8,11 +8,13 @@ import contextlib
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -38,6 +40,9 @@ CONNECTIONS = 300  # several services with pools of their own, times the workers
 # Speed for what lives only as long as the run. A SIGKILL of the server loses nothing by it, only a power cut does. (With
 # synchronous_commit=off it would lose commits that were answered: they lie in the server's memory for a moment.)
 HASTY = ("fsync=off", "full_page_writes=off", "shared_buffers=128MB")
+
+# No passwords: it listens on loopback alone and holds invented data for minutes.
+INITIALLY = ("--username=budkavle", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 
 _kept: list["PrivatePostgres"] = []  # as long as this process lives; the guardian ends them
 
@@ -125,7 +130,7 @@ def drop_database(url: str, server_url: str) -> None:
     _execute(server_url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _execute(server_url: str, statement: sql.Composed) -> None:
+def _execute(server_url: str, statement: sql.SQL | sql.Composed | bytes) -> None:
     with contextlib.closing(psycopg.connect(plain(server_url), autocommit=True)) as connection:
         connection.execute(statement)
 
@@ -141,10 +146,10 @@ class PrivatePostgres:
         self.url = f"postgresql+psycopg://budkavle@127.0.0.1:{self.port}/postgres"
         self._data = self.directory / "data"
         self._server = ServerProcess(
-            [self._binaries / "postgres", "-D", self._data, *self._settings(durable)],
+            self._command(self._settings(durable)),
             self.directory / "server.log",
             cwd=self.directory,
-            user=self._user,
+            user=self._runs_as(),
             end_signal=signal.SIGQUIT,  # PostgreSQL's immediate shutdown; it frees its shared memory
         )
 
@@ -159,7 +164,13 @@ class PrivatePostgres:
             "dynamic_shared_memory_type=mmap",
             *(() if durable else HASTY),
         )
-        return [part for setting in settings for part in ("-c", setting)]
+        return _options(settings)
+
+    def _command(self, options: Sequence[str]) -> list[str | Path]:
+        return [self._binaries / "postgres", "-D", self._data, *options]
+
+    def _runs_as(self) -> str | None:
+        return self._user
 
     def start(self) -> None:
         """Start, or start again after kill() or stop(); returns when a client can connect."""
@@ -168,12 +179,14 @@ class PrivatePostgres:
         self._server.start(lambda: _answers(self.url), within=START_DEADLINE)
 
     def _initialise(self) -> None:
+        self._run("initdb", "-D", self._data, *INITIALLY)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        """One of PostgreSQL's own programs, as the user who runs the server."""
         if self._user is not None:
             shutil.chown(self.directory, self._user)
-        # No passwords: it listens on loopback alone and holds invented data for minutes.
-        options = ["--username=budkavle", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         done = subprocess.run(
-            [self._binaries / "initdb", "-D", self._data, *options],
+            [self._binaries / program, *arguments],
             cwd=self.directory,
             user=self._user,
             group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
@@ -184,7 +197,7 @@ class PrivatePostgres:
             check=False,
         )
         if done.returncode != 0:
-            raise ServerFailed(f"initdb: {done.stderr}")
+            raise ServerFailed(f"{program}: {done.stderr}")
 
     @property
     def pid(self) -> int:
@@ -214,6 +227,11 @@ class PrivatePostgres:
     def resume(self) -> None:
         self._server.resume()
 
+    def set(self, setting: str) -> None:
+        """`name = value`, for all connections, at once."""
+        _execute(self.url, f"ALTER SYSTEM SET {setting}".encode())
+        _execute(self.url, sql.SQL("SELECT pg_reload_conf()"))
+
     def create_database(self) -> str:
         return create_database(self.url)
 
@@ -228,6 +246,84 @@ class PrivatePostgres:
         with contextlib.suppress(OSError, IndexError):
             _key, identity = (self._data / "postmaster.pid").read_text().splitlines()[6].split()
             subprocess.run(["ipcrm", "-m", identity], check=False, capture_output=True)
+
+
+class Standby(PrivatePostgres):
+    """Follows another server, which answers a commit only when this one has it too, until it is promoted."""
+
+    def __init__(self) -> None:
+        super().__init__(durable=False)
+        self._followed: PrivatePostgres | None = None
+
+    def follow(self, server: PrivatePostgres) -> None:
+        """Copy what it has, and start."""
+        self._followed = server
+        self.start()
+        for setting in ("synchronous_standby_names = '*'", "synchronous_commit = on"):
+            server.set(setting)
+
+    def _initialise(self) -> None:
+        assert self._followed is not None
+        address = f"host=127.0.0.1 port={self._followed.port} user=budkavle"
+        options = ("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync")
+        self._run("pg_basebackup", "-D", self._data, "-d", address, *options)
+
+    def promote(self) -> None:
+        _execute(self.url, sql.SQL("SELECT pg_promote()"))
+
+
+class SmallDiskPostgres(PrivatePostgres):
+    """Its data lie on a disk of their own of so many megabytes (the log of writes elsewhere), which `fill` fills.
+
+    The disk is a file system in memory, in a namespace of the server's own: it goes when the server goes. For root alone.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            raise ServerUnavailable("A small disk needs root, to mount one, and unshare (util-linux).")
+        self._megabytes = megabytes
+        super().__init__(durable=False)
+
+    def _command(self, options: Sequence[str]) -> list[str | Path]:
+        disk, log_of_writes = self.directory / "disk", self.directory / "wal"
+        self._data = disk / "data"
+        user = pwd.getpwnam(self._user or "root")
+        mounted = f"size={self._megabytes}m,mode=0700,uid={user.pw_uid},gid={user.pw_gid}"
+        initdb = shlex.join(
+            [str(self._binaries / "initdb"), "-D", str(self._data), f"--waldir={log_of_writes}", *INITIALLY]
+        )
+        postgres = shlex.join(map(str, super()._command(options)))
+        as_user = f"exec setpriv --reuid={user.pw_uid} --regid={user.pw_gid} --clear-groups"
+        script = (
+            f"mount -t tmpfs -o {mounted} tmpfs {disk} && {as_user} sh -c {shlex.quote(f'{initdb} && exec {postgres}')}"
+        )
+        return ["unshare", "--mount", "sh", "-c", script]
+
+    def _runs_as(self) -> str | None:
+        return None
+
+    def start(self) -> None:
+        (self.directory / "disk").mkdir()
+        shutil.chown(self.directory, self._user or "root")
+        self._server.start(lambda: _answers(self.url), within=START_DEADLINE)
+
+    def fill(self) -> None:
+        """Not a byte is left."""
+        with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as ballast:
+            while ballast.write(bytes(1 << 16)):
+                pass
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+    @property
+    def _ballast(self) -> Path:
+        """Seen through the server's own namespace."""
+        return Path(f"/proc/{self._server.pid}/root{self.directory}/disk/ballast")
+
+
+def _options(settings: Sequence[str]) -> list[str]:
+    return [part for setting in settings for part in ("-c", setting)]
 
 
 def _unprivileged_user() -> str | None:

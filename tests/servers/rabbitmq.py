@@ -61,7 +61,7 @@ def _obtain() -> str:
 def _in_container() -> str:
     host, port = start_container(IMAGE, 5672, env={})
     deadline = time.monotonic() + START_DEADLINE
-    while not _speaks_amqp(host, port):
+    while not speaks_amqp(host, port):
         if time.monotonic() > deadline:
             raise ServerUnavailable(f"The container {IMAGE} did not answer; set {GIVEN} to a broker for tests.")
         time.sleep(0.1)
@@ -87,7 +87,7 @@ def rabbitmq_scripts() -> Path:
     return _scripts()
 
 
-def _speaks_amqp(host: str, port: int) -> bool:
+def speaks_amqp(host: str, port: int) -> bool:
     """Whether a broker answers the protocol header with a method frame; an open port alone is too early."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as connection:
         connection.sendall(b"AMQP\x00\x00\x09\x01")
@@ -95,19 +95,37 @@ def _speaks_amqp(host: str, port: int) -> bool:
     return False
 
 
+class Epmd:
+    """Erlang's port mapper, in the foreground: by it the nodes of one machine find one another."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port = port
+        env = {"PATH": os.environ.get("PATH", os.defpath), "ERL_EPMD_PORT": str(port)}
+        self._process = ServerProcess([_epmd(), "-address", "127.0.0.1"], log, env=env)
+
+    def start(self) -> None:
+        if not self._process.running:
+            self._process.start(lambda: _connects(self.port), within=10)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
 class PrivateRabbitMQ:
     """A broker of one's own. `url` stands from the start and stays the same over restarts."""
 
-    def __init__(self, *, definitions: Sequence[Path] = ()) -> None:
-        """`definitions` are loaded at each start, in the order of their names; then there is no user but theirs."""
+    def __init__(self, *, definitions: Sequence[Path] = (), epmd_port: int = 0) -> None:
+        """`definitions` are loaded at each start, in the order of their names; then there is no user but theirs. With the
+        port of an epmd that others have too it starts none of its own."""
         self._scripts = rabbitmq_scripts()
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-", dir=run_directory()))
         self.port = claim_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
-        self._env = self._environment(claim_port(), claim_port())
+        self.node = f"budkavle-{self.port}@localhost"
+        self._env = self._environment(claim_port(), epmd_port or claim_port())
         if definitions:
             self._load_at_start(definitions)
-        self._epmd = ServerProcess([_epmd(), "-address", "127.0.0.1"], self.log("epmd"), env=self._env)
+        self._epmd = None if epmd_port else Epmd(int(self._env["ERL_EPMD_PORT"]), self.log("epmd"))
         self._broker = ServerProcess(
             [self._scripts / "rabbitmq-server"],
             self.log("broker"),
@@ -133,7 +151,7 @@ class PrivateRabbitMQ:
             "LANG": "C.UTF-8",
             "HOME": str(home),  # the cookie
             "ERL_EPMD_PORT": str(epmd_port),
-            "RABBITMQ_NODENAME": f"budkavle-{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(distribution_port),
             "RABBITMQ_MNESIA_BASE": str(home / "data"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
@@ -157,10 +175,9 @@ class PrivateRabbitMQ:
     def start(self) -> None:
         """Start, or start again after kill() or stop(); returns when a client can log in."""
         # Its own epmd, in the foreground: the one that Erlang would start by itself outlives the broker.
-        if not self._epmd.running:
-            epmd_port = int(self._env["ERL_EPMD_PORT"])
-            self._epmd.start(lambda: _connects(epmd_port), within=10)
-        self._broker.start(lambda: _speaks_amqp("127.0.0.1", self.port), within=START_DEADLINE)
+        if self._epmd is not None:
+            self._epmd.start()
+        self._broker.start(lambda: speaks_amqp("127.0.0.1", self.port), within=START_DEADLINE)
 
     @property
     def running(self) -> bool:
@@ -183,7 +200,8 @@ class PrivateRabbitMQ:
     def kill(self) -> None:
         """SIGKILL to the Erlang machine and all around it. See also `await_registered`."""
         self._broker.kill()
-        self._epmd.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
 
     def strike(self) -> None:
         """SIGKILL to the Erlang machine without waiting for its end, for moments that must not pass; then `kill`."""
@@ -200,7 +218,8 @@ class PrivateRabbitMQ:
             self._broker.resume()
             self.control("stop")
         self._broker.end(signal.SIGTERM)
-        self._epmd.end(signal.SIGTERM)
+        if self._epmd is not None:
+            self._epmd.kill()
 
     def pause(self) -> None:
         """Hang with all connections open."""

@@ -1,0 +1,229 @@
+"""Ten minutes of faults drawn by a seed, one every three to ten seconds, while items are published without pause: what was
+accepted must have arrived, once but for what no sender could know. `BUDKAVLE_SEED=… make soak ARGS="-k nemesis"` repeats a
+run's faults in their order."""
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import httpx2
+import pytest
+from tests.deployments import SERVICES, Deployment, Distributed, Standalone
+from tests.desk import CONTENT, Json
+from tests.resilience.scene import FEW, HOOK, NEWSROOMS, Scene
+from tests.servers.proxy import TcpProxy
+
+LASTS_S = float(os.environ.get("BUDKAVLE_NEMESIS_S", "600"))
+PAUSES_S = (3.0, 10.0)
+LONGEST_FAULT_S = 6.0
+GIVES_UP_S = 120.0
+"""An editor's program asks again for so long: a service that was killed takes a while to start."""
+
+Fault = Callable[["Nemesis"], Awaitable[None]]
+
+
+@pytest.fixture(params=[Distributed.kind, Standalone.kind])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@dataclass
+class Nemesis:
+    """What strikes, and the doubts that it may have caused: deaths of senders, and lines cut under what was on its way."""
+
+    scene: Scene
+    dice: random.Random
+    doubts: int = 0
+    struck: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lasts_s(self) -> float:
+        return self.dice.uniform(0.5, LONGEST_FAULT_S)
+
+    async def strike_until(self, ends_at: float) -> None:
+        faults = [*ANYWHERE, *(DISTRIBUTED if isinstance(self.scene.deployment, Distributed) else ())]
+        while time.monotonic() < ends_at:
+            await asyncio.sleep(self.dice.uniform(*PAUSES_S))
+            fault = self.dice.choice(faults)
+            self.struck[fault.__name__] += 1
+            print(f"{time.strftime('%H:%M:%S')} {fault.__name__}")
+            await fault(self)
+
+    def service(self) -> str:
+        service = self.dice.choice(SERVICES)
+        if service == "distributor" or isinstance(self.scene.deployment, Standalone):
+            self.doubts += 1
+        return service
+
+    def link(self) -> TcpProxy:
+        """Any line; on those to receivers, what is on its way falls in doubt."""
+        deployment: Deployment = self.scene.deployment
+        link = self.dice.choice(deployment.links())
+        self.doubts += link in (deployment.mail_link, deployment.intranet_link)
+        return link
+
+
+async def a_service_dies(nemesis: Nemesis) -> None:
+    service = nemesis.service()
+    await nemesis.scene.kill(service)
+    await nemesis.scene.start(service)
+
+
+async def a_service_restarts(nemesis: Nemesis) -> None:
+    service = nemesis.dice.choice(SERVICES)
+    await nemesis.scene.end(service)
+    await nemesis.scene.start(service)
+
+
+async def a_service_freezes(nemesis: Nemesis) -> None:
+    service = nemesis.service()
+    replicas = nemesis.scene.deployment.replicas[service]
+    for replica in replicas:
+        replica.pause()
+    await asyncio.sleep(nemesis.lasts_s * 3)  # beyond a lease now and then
+    for replica in replicas:
+        replica.resume()
+
+
+async def a_line_is_cut(nemesis: Nemesis) -> None:
+    nemesis.link().cut()
+
+
+async def a_line_is_silent(nemesis: Nemesis) -> None:
+    link = nemesis.link()
+    link.hold()
+    await asyncio.sleep(nemesis.lasts_s)
+    link.mend()
+
+
+async def a_line_is_slow(nemesis: Nemesis) -> None:
+    link = nemesis.link()
+    link.delay_s = 0.2
+    await asyncio.sleep(nemesis.lasts_s)
+    link.mend()
+
+
+async def a_receiver_is_away(nemesis: Nemesis) -> None:
+    deployment = nemesis.scene.deployment
+    link = nemesis.dice.choice([deployment.mail_link, deployment.intranet_link])
+    nemesis.doubts += 1
+    target = link.target
+    link.close()
+    await asyncio.sleep(nemesis.lasts_s)
+    assert target is not None
+    link.lead_to(target)
+
+
+async def the_broker_dies(nemesis: Nemesis) -> None:
+    assert nemesis.scene.broker is not None
+    await asyncio.to_thread(nemesis.scene.broker.kill)
+    await asyncio.sleep(nemesis.lasts_s)
+    await asyncio.to_thread(nemesis.scene.broker.start)
+
+
+async def the_broker_hangs(nemesis: Nemesis) -> None:
+    assert nemesis.scene.broker is not None
+    nemesis.scene.broker.pause()
+    await asyncio.sleep(nemesis.lasts_s)
+    nemesis.scene.broker.resume()
+
+
+async def the_broker_is_full(nemesis: Nemesis) -> None:
+    assert nemesis.scene.broker is not None
+    await asyncio.to_thread(nemesis.scene.broker.raise_memory_alarm)
+    await asyncio.sleep(nemesis.lasts_s)
+    await asyncio.to_thread(nemesis.scene.broker.clear_memory_alarm)
+
+
+async def the_database_stops(nemesis: Nemesis) -> None:
+    assert nemesis.scene.database is not None
+    await asyncio.to_thread(nemesis.scene.database.stop_immediately)
+    await asyncio.sleep(nemesis.lasts_s)
+    await asyncio.to_thread(nemesis.scene.database.start)
+
+
+async def the_database_hangs(nemesis: Nemesis) -> None:
+    assert nemesis.scene.database is not None
+    nemesis.scene.database.pause()
+    await asyncio.sleep(nemesis.lasts_s)
+    nemesis.scene.database.resume()
+
+
+async def everything_dies(nemesis: Nemesis) -> None:
+    assert nemesis.scene.broker is not None
+    assert nemesis.scene.database is not None
+    nemesis.doubts += 1
+    for service in SERVICES:
+        await nemesis.scene.kill(service)
+    await asyncio.gather(asyncio.to_thread(nemesis.scene.broker.kill), asyncio.to_thread(nemesis.scene.database.kill))
+    await asyncio.to_thread(nemesis.scene.database.start)
+    await asyncio.to_thread(nemesis.scene.broker.start)
+    for service in SERVICES:
+        await nemesis.scene.start(service)
+
+
+ANYWHERE: tuple[Fault, ...] = (
+    a_service_dies,
+    a_service_restarts,
+    a_service_freezes,
+    a_line_is_cut,
+    a_line_is_silent,
+    a_line_is_slow,
+    a_receiver_is_away,
+)
+DISTRIBUTED: tuple[Fault, ...] = (
+    the_broker_dies,
+    the_broker_hangs,
+    the_broker_is_full,
+    the_database_stops,
+    the_database_hangs,
+    everything_dies,
+)
+
+
+@pytest.mark.soak
+async def test_nemesis_faults_drawn_by_a_seed_lose_nothing(scene: Scene) -> None:
+    seed = os.environ.get("BUDKAVLE_SEED") or secrets.token_hex(4)
+    print(f"BUDKAVLE_SEED={seed}")
+    nemesis = Nemesis(scene, random.Random(seed))
+    ends_at = time.monotonic() + LASTS_S
+    publishing = asyncio.create_task(_publish_until(scene, ends_at))
+    await nemesis.strike_until(ends_at)
+    asked_again = await publishing
+    totals = await scene.check_sound(kills=nemesis.doubts, within=180)
+    print(f"measured: {dict(totals)}, {nemesis.doubts} times in doubt, {asked_again} calls asked again;")
+    print(f"measured: {sum(nemesis.struck.values())} faults {dict(nemesis.struck)}")
+    assert totals["items"] > LASTS_S / 30
+
+
+async def _publish_until(scene: Scene, ends_at: float) -> int:
+    """As an editor's program does: with an Idempotency-Key, asking again until it is done. Gives how often it asked again."""
+    asked_again = 0
+    while time.monotonic() < ends_at:
+        draft, again = await _done(scene, f"{CONTENT}/items", FEW)
+        _, once_more = await _done(scene, f"{CONTENT}/items/{draft['id']}/publish", {})
+        scene.oracle.accepted(draft["id"], frozenset(NEWSROOMS), frozenset({HOOK}))
+        asked_again += again + once_more
+        await asyncio.sleep(1)
+    return asked_again
+
+
+async def _done(scene: Scene, path: str, body: Json) -> tuple[Json, int]:
+    key, gives_up_at, tries = secrets.token_hex(8), time.monotonic() + GIVES_UP_S, 0
+    while True:
+        try:
+            answer = await scene.desk.api.post(path, json=body, headers={"Idempotency-Key": key}, timeout=15)
+            if answer.is_success:
+                return answer.json(), tries
+            # 409: the first request is still under way.
+            assert answer.status_code in (409, 502, 503), (answer.status_code, answer.text)
+        except httpx2.TransportError:
+            pass  # the process, or the line to it, is gone
+        assert time.monotonic() < gives_up_at, path
+        tries += 1
+        await asyncio.sleep(0.5)
