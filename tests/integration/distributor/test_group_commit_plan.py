@@ -9,7 +9,7 @@ from tests.integration.distributor.conftest import CLOCK, Room, batch, people, s
 
 from distributor.channels import Outcome
 from distributor.journal import Journal
-from distributor.leases import hold
+from distributor.leases import take
 from distributor.states import SENT
 from shared.contracts.delivery import Channel
 
@@ -20,7 +20,7 @@ READS_ALL = re.compile(r"(?:Seq Scan|Bitmap Heap Scan|Hash Join|Merge Join|Sort)
 async def test_a_group_goes_from_index_to_row_however_small_the_ledger_was(room: Room) -> None:
     told: list[str] = []
     async with room.database.transaction() as session:
-        await hold(session, room.database, "a")
+        await take(session, room.database, "a")
     await room.hear(batch(snapshot(uuid4()), people(3)))
     journal = Journal(room.database, CLOCK, Channel.MAIL, repeated_lanes=frozenset(), retry_scale=1)
     journal.owner = "a"

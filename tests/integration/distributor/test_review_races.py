@@ -17,7 +17,7 @@ from distributor import follow_ups, ledger
 from distributor.channels import Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.journal import Journal
-from distributor.leases import Claimed, hold
+from distributor.leases import Claimed, take
 from distributor.states import BOUNCED, SENT, UNCERTAIN
 from shared.contracts.delivery import Channel
 from shared.contracts.envelope import Envelope, Event
@@ -54,7 +54,7 @@ async def claimed_in_doubt(room: Room) -> tuple[Journal, Claimed]:
     journal.owner = "a"
     await room.force(state=UNCERTAIN, next_attempt_at=CLOCK.now())
     async with room.database.transaction() as session:
-        await hold(session, room.database, "a")
+        await take(session, room.database, "a")
     (row,) = await journal.write([], 5)
     return journal, row
 
