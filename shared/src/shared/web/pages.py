@@ -9,7 +9,7 @@ asks for. Error answers are pages for readers and problem documents for programs
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -94,8 +94,8 @@ class Pages:
 
     def __init__(self, settings: OrganisationSettings, folder: Path) -> None:
         self._settings = settings
-        self._words = {locale: combined(_catalogues(folder), locale) for locale in Locale}
-        self._environments = {locale: _environment(folder, locale, self._words[locale]) for locale in Locale}
+        self._words = {locale: _words(folder, locale) for locale in Locale}
+        self._environments = {locale: _environment(folder, locale) for locale in Locale}
 
     def render(
         self,
@@ -175,7 +175,9 @@ def _error_page(pages: Pages, request: Request, problem: Response) -> Response:
     )
 
 
-def _environment(folder: Path, locale: Locale, words: Translations) -> Environment:
+@lru_cache
+def _environment(folder: Path, locale: Locale) -> Environment:
+    """One a process: a template is compiled when an environment first needs it, which takes longer than filling it."""
     environment = Environment(
         loader=FileSystemLoader([folder / "templates", HERE / "templates"]),
         autoescape=True,
@@ -184,14 +186,15 @@ def _environment(folder: Path, locale: Locale, words: Translations) -> Environme
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
+    environment.install_gettext_translations(_words(folder, locale), newstyle=True)  # type: ignore[attr-defined]
     environment.filters["day"] = partial(day, locale)
     environment.filters["minute"] = partial(minute, locale)
     return environment
 
 
-def _catalogues(folder: Path) -> Sequence[Path]:
-    return (HERE / "locale", folder / "locale")
+@lru_cache
+def _words(folder: Path, locale: Locale) -> Translations:
+    return combined((HERE / "locale", folder / "locale"), locale)
 
 
 def _switch(request: Request) -> Sequence[tuple[Locale, str, str]]:
