@@ -27,11 +27,17 @@ def intranets() -> Iterator[HttpReceiver]:
         yield receiver
 
 
+@pytest.fixture
+def from_empty() -> bool:
+    """Whether each service migrates its own database, which takes three processes and is seen once."""
+    return False
+
+
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])
-def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
+def deployment(request: pytest.FixtureRequest, inboxes: Inboxes, from_empty: bool) -> Iterator[Deployment]:
     """Both deployments from their very beginning; the distributed one with two replicas of each service."""
     if request.param == Distributed.kind:
-        made: Deployment = Distributed(shared_amqp_url(), modes=("run", "run"), from_empty=True)
+        made: Deployment = Distributed(shared_amqp_url(), modes=("run", "run"), from_empty=from_empty)
     else:
         made = Standalone()
     made.mail_link.target = inboxes.port

@@ -32,7 +32,7 @@ def relay() -> Iterator[SmtpServer]:
 
 @pytest.fixture
 def deployment(relay: SmtpServer, tmp_path: Path) -> Iterator[Standalone]:
-    made = Standalone(settings={"RETRY_SCALE": "0.0005", "WEBHOOK_TIMEOUT_S": "20"})
+    made = Standalone(settings={"RETRY_SCALE": "0.0002", "WEBHOOK_TIMEOUT_S": "20"})
     made.mail_link.target = relay.port
     try:
         made.open()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import httpx2
+import pytest
 from standardwebhooks import Webhook
 from tests.deployments import Deployment
 from tests.desk import SUBSCRIPTIONS, Desk, Json
@@ -35,6 +36,11 @@ from tests.servers.receiver import HttpReceiver
 CORRECTION = {"title": "Två av tre i arbete efter rehabilitering", "body": f"{BODY_MARK}. Kalmar: 62 %."}
 CORRECTION_NOTE = "Siffran för Kalmar var fel. Rätt är 62 procent."
 WITHDRAWAL_REASON = "Underlaget visade sig vara från ett annat län."
+
+
+@pytest.fixture
+def from_empty() -> bool:
+    return True
 
 
 @dataclass

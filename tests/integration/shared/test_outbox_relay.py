@@ -207,7 +207,12 @@ async def test_a_relay_that_dies_at_any_step_loses_nothing(
     await asyncio.gather(second, return_exceptions=True)
 
 
-async def test_a_cancellation_that_nobody_asked_for_does_not_end_the_relay(database: Database) -> None:
+async def test_a_cancellation_that_nobody_asked_for_does_not_end_the_relay(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "shared.messaging.relay.LEASE", timedelta(seconds=0.2)
+    )  # the rows that fell are soon free again
     bus, falls = NotedBus(), iter([True])
 
     async def fall(_messages: object) -> None:

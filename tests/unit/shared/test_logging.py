@@ -63,7 +63,7 @@ BEGINS = {
     "full": "2>/dev/full",
     "closed": "2>&-",
     "nobody_reads_any_more": "2> >(exec 2>&-; exit)",
-    "the_reader_hangs": "2> >(sleep 5)",
+    "the_reader_hangs": "2> >(exec sleep 5 >&-)",  # who waits for the output does not wait for it
 }
 
 
