@@ -10,9 +10,14 @@ ORIGIN = "https://nyheter.example"
 OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
 
 
-async def press_everything(reader: AsyncClient, url: str, followed: set[str]) -> None:
+PAGES = ("/prenum", "/avreg")
+
+
+async def press_everything(
+    reader: AsyncClient, url: str, followed: set[str], *, origin: str = ORIGIN, paths: tuple[str, ...] = PAGES
+) -> None:
     """What the most eager scanner does with a link: fetch it and every link on it, submit every form as it stands."""
-    if url in followed or not url.startswith((ORIGIN + "/prenum", ORIGIN + "/avreg")):
+    if url in followed or not url.startswith(tuple(origin + path for path in paths)):
         return
     followed.add(url)
     answer = await reader.get(url, follow_redirects=True)
@@ -30,7 +35,7 @@ async def press_everything(reader: AsyncClient, url: str, followed: set[str]) ->
                 data.setdefault(name, []).append(value)
             await reader.post(urljoin(url, form.get("action")), data=data, headers=OWN)
     for a in tree.find(".//main").iter("a"):
-        await press_everything(reader, urljoin(url, a.get("href")), followed)
+        await press_everything(reader, urljoin(url, a.get("href")), followed, origin=origin, paths=paths)
 
 
 def ticked(field: Any) -> bool:
