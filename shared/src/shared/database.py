@@ -240,8 +240,9 @@ class SqliteThread:
 
     def close(self) -> None:
         """Close the connection, and end the thread; blocks until what is under way has ended."""
-        if self._connection is not None:
-            self.executor.submit(self._connection.close)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.executor.submit(connection.close)
         self.executor.shutdown(wait=True)
 
 

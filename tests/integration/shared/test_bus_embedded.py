@@ -215,10 +215,10 @@ async def test_answers_that_cannot_be_written_are_written_later_and_hand_nothing
 ) -> None:
     record, failures = embedded._record, iter([OSError("disk full"), OSError("disk full")])
 
-    async def failing(*arguments: object) -> None:
+    def failing(*arguments: object) -> None:
         if (error := next(failures, None)) is not None:
             raise error
-        await record(*arguments)  # type: ignore[arg-type]
+        record(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embedded, "_record", failing)
     monkeypatch.setattr(embedded, "POLL_S", 0.02)

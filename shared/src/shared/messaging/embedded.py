@@ -3,7 +3,8 @@
 One row per message and bound queue, written in one transaction: publication is confirmed by the commit, and a message
 that no queue takes is refused. Each queue is drained by a task of its own, so that a poisoned handler or a long one
 holds up no other queue. Messages are leased a batch at a time and their answers written together by one task, so that
-a message costs a fraction of a transaction.
+a message costs a fraction of a transaction. Each such transaction is one visit to a thread: these few statements lie on
+the way of everything that is sent.
 
 The file belongs to one process at a time (a lock beside it sees to that), so whatever was leased when it is opened
 was in the hands of a process that died, and is due again at once. It is then taken alone: a message that kills its
@@ -12,7 +13,9 @@ process again and again drags no neighbour along, and is given up after as many 
 
 import asyncio
 import fcntl
+import json
 import os
+import sqlite3
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,28 +23,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate, takewhile
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import structlog
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    RowMapping,
-    String,
-    Table,
-    delete,
-    func,
-    select,
-    update,
-)
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, func, select, update
 
 from shared.clock import Clock, SystemClock
-from shared.database import EPOCH, Database, Instant
+from shared.database import EPOCH, MICROSECOND, Database, Instant
 from shared.messaging.bus import DIRECT, Ack, BusUnavailable, Incoming, Message, Receive, Unroutable, answered
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue, matches
 from shared.tasks import end, pause
@@ -56,6 +44,9 @@ BATCH_BYTES = 1_000_000
 
 POLL_S = 1.0
 """The longest that a message whose wait is over lies unnoticed."""
+
+IDLE_S = 10.0
+"""How long a queue without any message is left alone: whoever gives it one wakes it, for nobody else has the file."""
 
 metadata = MetaData()
 queued = Table(
@@ -72,6 +63,17 @@ queued = Table(
     Column("leased", Boolean, nullable=False, default=False),
 )
 Index("ix_queued_messages_queue_leased_id_due_at", queued.c.queue, queued.c.leased, queued.c.id, queued.c.due_at)
+
+PUT = """INSERT INTO queued_messages (queue, message_id, body, attempt, deaths, due_at, leased)
+    VALUES (?, ?, ?, 1, 0, 0, 0)"""
+HEAD = """SELECT id, deaths, length(body) FROM queued_messages
+    WHERE queue = ? AND leased = 0 AND due_at <= ? ORDER BY id LIMIT ?"""
+LEASE = """UPDATE queued_messages SET leased = 1 WHERE id IN (SELECT value FROM json_each(?))
+    RETURNING id, message_id, body, attempt, deaths"""
+NEXT_DUE = "SELECT min(due_at) FROM queued_messages WHERE queue = ? AND leased = 0"
+RELEASE = "UPDATE queued_messages SET leased = 0 WHERE leased = 1"
+DONE = "DELETE FROM queued_messages WHERE id IN (SELECT value FROM json_each(?))"
+AGAIN = "UPDATE queued_messages SET leased = 0, deaths = 0, attempt = ?, due_at = ? WHERE id = ?"
 
 
 class FileInUse(Exception):
@@ -113,7 +115,7 @@ class EmbeddedBus:
         try:
             await self._write(
                 [
-                    {"queue": name, "message_id": message.message_id, "body": message.body}
+                    (name, message.message_id, message.body)
                     for message, names in zip(messages, routes, strict=True)
                     for name in names
                 ]
@@ -160,8 +162,7 @@ class EmbeddedBus:
         await self._database.dispose()
 
     async def _release(self) -> None:
-        async with self._database.transaction() as session:
-            await session.execute(update(queued).where(queued.c.leased).values(leased=False))
+        await self._database.at_once(lambda connection: connection.execute(RELEASE))
 
     def _route(self, message: Message) -> list[str]:
         if message.exchange == DIRECT:
@@ -172,54 +173,73 @@ class EmbeddedBus:
             if queue.exchange == message.exchange and any(matches(key, message.routing_key) for key in queue.keys)
         ]
 
-    async def _write(self, rows: list[dict[str, Any]]) -> None:
+    async def _write(self, rows: list[tuple[str, str, bytes]]) -> None:
         if rows:
-            async with self._database.transaction() as session:
-                await session.execute(queued.insert(), rows)
+            await self._database.at_once(lambda connection: connection.executemany(PUT, rows))
 
     async def _drain_queue(self, queue: Queue, receive: Receive) -> None:
         wake = self._wakes[queue.name]
         while not self._draining:
             wake.clear()
             try:
-                due_in_s = await self._due_in(queue)
-                if due_in_s > 0:
-                    await pause(wake, due_in_s)
-                    continue
-                for row in await self._lease(queue):
+                rows, due_at = await self._lease(queue)
+                for row in rows:
                     if self._draining:  # the rest is given back when the bus closes
                         return
-                    await self._hand_over(row, receive)
+                    await self._hand_over(queue, row, receive)
+                if not rows:
+                    await pause(wake, self._wait_s(due_at))
             except Exception as error:  # noqa: BLE001 - the queue's file may be unwritable for a while
                 log.warning("bus_queue_failed", queue=queue.name, error=type(error).__name__)
                 await asyncio.sleep(POLL_S)
 
-    async def _due_in(self, queue: Queue) -> float:
-        """Seconds until the queue has something to give, as far as is known; at most one poll."""
-        async with self._database.reading() as session:
-            earliest = select(func.min(queued.c.due_at)).where(queued.c.queue == queue.name, ~queued.c.leased)
-            due_at: datetime | None = await session.scalar(earliest)
-        return POLL_S if due_at is None else min((due_at - self._clock.now()).total_seconds(), POLL_S)
+    def _wait_s(self, due_at: int | None) -> float:
+        """Seconds until the queue has something to give, as far as is known; the clock may be set meanwhile."""
+        return IDLE_S if due_at is None else min(max(due_at - self._now(), 0) / 1e6, POLL_S)
 
-    async def _lease(self, queue: Queue) -> list[RowMapping]:
-        mine = (queued.c.queue == queue.name, ~queued.c.leased, queued.c.due_at <= self._clock.now())
-        async with self._database.transaction() as session:
-            head = select(queued.c.id, queued.c.deaths, func.length(queued.c.body).label("size"))
-            found = await session.execute(head.where(*mine).order_by(queued.c.id).limit(BATCH))
-            ids = _safe_together(_within(BATCH_BYTES, found.all()))
-            leased = update(queued).where(queued.c.id.in_(ids)).values(leased=True).returning(queued)
-            rows = list((await session.execute(leased)).mappings()) if ids else []
-        return sorted(rows, key=lambda row: int(row["id"]))
+    def _now(self) -> int:
+        return _stored(self._clock.now())
 
-    async def _hand_over(self, row: RowMapping, receive: Receive) -> None:
-        given_up = row["deaths"] > BROKER_DELIVERY_LIMIT
-        outcome = await answered(receive, Incoming(row["message_id"], row["body"], row["attempt"], given_up))
+    async def _lease(self, queue: Queue) -> tuple[list["_Leased"], int | None]:
+        """What is due, a batch of it; else when something will be."""
+        now = self._now()
+
+        def take(connection: sqlite3.Connection) -> tuple[list[_Leased], int | None]:
+            head = [_Waiting(*row) for row in connection.execute(HEAD, (queue.name, now, BATCH))]
+            if not head:
+                return [], connection.execute(NEXT_DUE, (queue.name,)).fetchone()[0]
+            ids = _safe_together(_within(BATCH_BYTES, head))
+            return sorted(_Leased(*row) for row in connection.execute(LEASE, (json.dumps(ids),))), None
+
+        return await self._database.at_once(take)
+
+    async def _hand_over(self, queue: Queue, row: "_Leased", receive: Receive) -> None:
+        given_up = row.deaths > BROKER_DELIVERY_LIMIT
+        outcome = await answered(receive, Incoming(row.message_id, row.body, row.attempt, given_up))
         if isinstance(outcome, Ack):
-            self._answers.acknowledge(row["id"])
+            self._answers.acknowledge(row.id)
             return
         again = self._clock.now() + timedelta(seconds=outcome.delay_s * self._retry_pace)
-        attempt = row["attempt"] + int(outcome.counts)
-        self._answers.put_back(row["id"], _Again(attempt, again, self._wakes[row["queue"]]))
+        attempt = row.attempt + int(outcome.counts)
+        self._answers.put_back(row.id, _Again(attempt, again, self._wakes[queue.name]))
+
+
+class _Waiting(NamedTuple):
+    """What decides whether a message is leased."""
+
+    id: int
+    deaths: int
+    size: int
+
+
+class _Leased(NamedTuple):
+    """A message in hand. By id, they are in the order in which they came."""
+
+    id: int
+    message_id: str
+    body: bytes
+    attempt: int
+    deaths: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +308,7 @@ class _Answers:
 
     async def _write_all(self) -> None:
         done, again = list(self._done), dict(self._again)
-        async with self._database.transaction() as session:
-            await _record(session, done, again)
+        await self._database.at_once(lambda connection: _record(connection, done, again))
         del self._done[: len(done)]
         for row_id, waiting in again.items():
             del self._again[row_id]
@@ -298,21 +317,25 @@ class _Answers:
             self._clean.set()
 
 
-async def _record(session: AsyncSession, done: list[int], again: dict[int, _Again]) -> None:
+def _record(connection: sqlite3.Connection, done: list[int], again: dict[int, _Again]) -> None:
     if done:
-        await session.execute(delete(queued).where(queued.c.id.in_(done)))
-    for row_id, waiting in again.items():
-        row = update(queued).where(queued.c.id == row_id)
-        await session.execute(row.values(leased=False, deaths=0, attempt=waiting.attempt, due_at=waiting.due_at))
+        connection.execute(DONE, (json.dumps(done),))
+    put_back = [(waiting.attempt, _stored(waiting.due_at), row_id) for row_id, waiting in again.items()]
+    connection.executemany(AGAIN, put_back)
 
 
-def _within(limit: int, head: Sequence[Any]) -> Sequence[Any]:
+def _stored(at: datetime) -> int:
+    """As `Instant` stores it."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def _within(limit: int, head: Sequence[_Waiting]) -> Sequence[_Waiting]:
     """The first of `head`, and of those behind it as many as are not larger than `limit` together."""
     together = list(accumulate(row.size for row in head))
     return head[: max(bisect_right(together, limit), 1)]
 
 
-def _safe_together(head: Sequence[Any]) -> list[int]:
+def _safe_together(head: Sequence[_Waiting]) -> list[int]:
     """The ids to lease: up to the first that a process has died of, and that one alone."""
     if head and head[0].deaths:
         return [head[0].id]
