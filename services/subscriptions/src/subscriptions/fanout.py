@@ -88,12 +88,10 @@ class FanoutWorker:
     async def advance(self) -> bool:
         """Take one step, if there is one to take: plan a batch, or conclude a fan-out."""
         async with self._database.reading() as session:
-            waiting = await rows.unconfirmed(session, limit=AHEAD)
-            plannable = waiting < AHEAD and await rows.has_plannable(session, self._clock.now())
-            concludable = await rows.has_concludable(session)
-        if concludable and await self._safely(self._conclude):
+            outlook = await rows.outlook(session, self._clock.now(), limit=AHEAD)
+        if outlook.concludable and await self._safely(self._conclude):
             return True
-        return plannable and await self._safely(self._plan)
+        return outlook.plannable and outlook.waiting < AHEAD and await self._safely(self._plan)
 
     async def _safely(self, step: Step) -> bool:
         self._at_hand = None

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import ScalarSelect, Select, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -66,21 +66,31 @@ def correlation_of(fanout: Fanout) -> Correlation:
 
 async def unconfirmed(session: AsyncSession, *, limit: int) -> int:
     """How many events of this service wait for the broker, counted up to `limit`; an index answers it."""
+    return await session.scalar(select(_waiting(limit))) or 0
+
+
+async def outlook(session: AsyncSession, at: datetime, *, limit: int) -> "Outlook":
+    """What there is to do, in one question: it is asked after every commit."""
+    asked = select(_waiting(limit), _plannable(at).exists(), _concludable().exists())
+    return Outlook(*(await session.execute(asked)).one())
+
+
+class Outlook(NamedTuple):
+    """How many events wait for the broker, up to a limit; whether a batch can be planned, a fan-out concluded."""
+
+    waiting: int
+    plannable: bool
+    concludable: bool
+
+
+def _waiting(limit: int) -> ScalarSelect[int]:
     waiting = select(outbox.c.created_at).where(outbox.c.published_at.is_(None)).limit(limit)
-    return await session.scalar(select(func.count()).select_from(waiting.subquery())) or 0
-
-
-async def has_plannable(session: AsyncSession, at: datetime) -> bool:
-    return await session.scalar(_plannable(at).limit(1)) is not None
+    return select(func.count()).select_from(waiting.subquery()).scalar_subquery()
 
 
 async def take_plannable(session: AsyncSession, at: datetime) -> Fanout | None:
     """Lock the fan-out whose turn it is, skipping those in other hands: strongest audience first, then the oldest."""
     return await session.scalar(_plannable(at).limit(1).with_for_update(skip_locked=True))
-
-
-async def has_concludable(session: AsyncSession) -> bool:
-    return await session.scalar(_concludable().limit(1)) is not None
 
 
 async def take_concludable(session: AsyncSession) -> Fanout | None:

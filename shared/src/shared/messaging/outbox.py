@@ -132,9 +132,9 @@ class Pending:
 
 async def pending(session: AsyncSession, database: Database) -> Pending:
     """Look without claiming."""
-    oldest = select(outbox.c.created_at).where(WAITING).order_by(outbox.c.created_at).limit(1)
-    claimable = select(exists().where(WAITING, _free(database)))
-    return Pending(await session.scalar(oldest), bool(await session.scalar(claimable)))
+    oldest = select(outbox.c.created_at).where(WAITING).order_by(outbox.c.created_at).limit(1).scalar_subquery()
+    claimable = exists().where(WAITING, _free(database))
+    return Pending(*(await session.execute(select(oldest, claimable))).one())
 
 
 async def claim(session: AsyncSession, database: Database, *, limit: int, lease: timedelta) -> list[Message]:
