@@ -25,16 +25,21 @@ from shared.database import Database
 from shared.ids import new_id
 from subscriptions.addresses import Address
 from subscriptions.app import MIGRATIONS
-from subscriptions.models import Organisation, Role, Subscriber
-from subscriptions.office import finding
+from subscriptions.models import Organisation, OrganisationKind, Role, Subscriber
+from subscriptions.office import finding, places
 from subscriptions.office.finding import Place, Wanted
 from subscriptions.office.indexing import Indexer
 from subscriptions.office.models import SearchWord
 from subscriptions.people import role_values
 from subscriptions.states import SubscriberState
 from subscriptions.subscribing import values_of
+from subscriptions.tasks import tasks
+from subscriptions.tasks.models import Task
+from subscriptions.tasks.tasks import TaskKind, TaskState
 
 PEOPLE = int(os.environ.get("BUDKAVLE_BENCH_PEOPLE", "1000000"))
+PLACES = PEOPLE // 10
+"""Ten people each. Words and areas are looked for by reading all of a kind: it grows with their number."""
 CHUNK = 5_000
 GOAL_S = 0.5
 FIRST = ["Anna", "Eva", "Bo", "Li", "Åsa", "Örjan", "Karin", "Erik", "Lars", "Maria", "Nils", "Sara", "Omar", "Fatima"]
@@ -151,3 +156,79 @@ async def test_people_are_found_among_a_million(database: Database, table: Table
         table.add(f"{kind}: {what}", f"{first * 1000:.0f} ms, {found} found; far in {far * 1000:.0f} ms")
         slowest = max(slowest, first, far)
     assert table.goal(f"{kind}: the slowest page, seconds", slowest, GOAL_S, at_most=True)
+
+
+NUMBERS = {
+    "sqlite": "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :many)",
+    "postgresql": "WITH numbers (n) AS (SELECT generate_series(1, :many))",
+}
+KEYS = {"sqlite": "printf('01930000%024x', n)", "postgresql": "lpad(to_hex(n), 32, '0')::uuid"}
+INSTANTS = {"sqlite": "1764000000000000", "postgresql": "now()"}
+
+
+async def fill_tasks(database: Database, kind: str) -> None:
+    """A million tasks; the last thousand are open, and of two kinds in turn."""
+    values = f"{KEYS[kind]}, CASE n % 2 WHEN 0 THEN 'newsroom_bounced' ELSE 'desk_missing' END, 't' || n"
+    closed = f"CASE WHEN n <= :many - 1000 THEN {INSTANTS[kind]} END"
+    columns = "id, kind, topic, details, raised_at, closed_at, closed_because"
+    filling = f"INSERT INTO tasks ({columns}) {NUMBERS[kind]} SELECT {values}, '{{}}', {INSTANTS[kind]}, {closed}, ''"
+    async with database.transaction() as session:
+        await session.execute(text("SET LOCAL statement_timeout = 0") if kind == "postgresql" else text("SELECT 1"))
+        await session.execute(text(f"{filling} FROM numbers"), {"many": PEOPLE})
+
+
+@pytest.mark.bench
+async def test_tasks_are_found_among_a_million(database: Database, table: Table) -> None:
+    kind = "sqlite" if database.is_sqlite else "postgresql"
+    await fill_tasks(database, kind)
+    if not database.is_sqlite:
+        async with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            await connection.execute(text("VACUUM ANALYZE"))
+    async with database.reading() as session:
+        middle = await session.scalar(select(Task.id).order_by(Task.id).offset(PEOPLE // 2).limit(1))
+    slowest = 0.0
+    for state in (None, *TaskState):
+        for about in (None, TaskKind.NEWSROOM_BOUNCED, TaskKind.DESK_WISH):
+            took = []
+            for after in (None, middle):
+                async with database.reading() as session:
+                    began = time.monotonic()
+                    found = await tasks.listing(session, after=after, limit=50, state=state, kind=about)
+                    took.append(time.monotonic() - began)
+            told = f"{took[0] * 1000:.0f} ms, {len(found)} found; far in {took[1] * 1000:.0f} ms"
+            table.add(f"{kind}: tasks, {state or 'any'}, {about or 'of any kind'}", told)
+            slowest = max(slowest, *took)
+    assert table.goal(f"{kind}: the slowest page of tasks, seconds", slowest, GOAL_S, at_most=True)
+
+
+async def fill_places(database: Database, kind: str) -> None:
+    """So many organisations as nobody has; every thousandth is a newsroom."""
+    of_kind = "CASE n % 1000 WHEN 0 THEN 'newsroom' ELSE 'council' END"
+    values = f"{KEYS[kind]}, {of_kind}, 'Nämnd ' || n, 'nämnd ' || n, '|0880|', {INSTANTS[kind]}"
+    columns = "id, kind, name, name_key, municipalities, created_at"
+    filling = f"INSERT INTO organisations ({columns}) {NUMBERS[kind]} SELECT {values} FROM numbers"
+    async with database.transaction() as session:
+        await session.execute(text("SET LOCAL statement_timeout = 0") if kind == "postgresql" else text("SELECT 1"))
+        await session.execute(text(filling), {"many": PLACES})
+
+
+@pytest.mark.bench
+async def test_places_are_found_among_a_hundred_thousand(database: Database, table: Table) -> None:
+    kind = "sqlite" if database.is_sqlite else "postgresql"
+    await fill_places(database, kind)
+    slowest = 0.0
+    for what, of_kind, words, area in (
+        ("all", None, "", ""),
+        ("newsrooms", OrganisationKind.NEWSROOM, "", ""),
+        ("by a word", None, "nämnd 99", ""),
+        ("newsrooms by a word that none has", OrganisationKind.NEWSROOM, "zzz", ""),
+        ("by a word that none has (reads all)", None, "zzz", ""),
+        ("in a municipality that none has (reads all)", None, "", "0885"),
+    ):
+        async with database.reading() as session:
+            began = time.monotonic()
+            found = await places.organisations(session, of_kind, words, area, None, 50)
+            took = time.monotonic() - began
+        table.add(f"{kind}: organisations, {what}", f"{took * 1000:.0f} ms, {len(found)} found")
+        slowest = max(slowest, took)
+    assert table.goal(f"{kind}: the slowest page of organisations, seconds", slowest, GOAL_S, at_most=True)

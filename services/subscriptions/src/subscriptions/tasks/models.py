@@ -32,3 +32,6 @@ class Task(Base):
 
 OPEN = Task.closed_at.is_(None)
 Index("uq_tasks_open", Task.topic, unique=True, postgresql_where=OPEN, sqlite_where=OPEN)
+Index("ix_tasks_kind", Task.kind, Task.id)
+for _name, _columns in (("ix_tasks_open", (Task.id,)), ("ix_tasks_open_kind", (Task.kind, Task.id))):
+    Index(_name, *_columns, postgresql_where=OPEN, sqlite_where=OPEN)

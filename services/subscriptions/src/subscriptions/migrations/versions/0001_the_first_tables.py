@@ -482,6 +482,15 @@ def _create_care() -> None:
             postgresql_where=sa.text("closed_at IS NULL"),
             sqlite_where=sa.text("closed_at IS NULL"),
         )
+        batch_op.create_index("ix_tasks_kind", ["kind", "id"], unique=False)
+        for name, columns in (("ix_tasks_open", ["id"]), ("ix_tasks_open_kind", ["kind", "id"])):
+            batch_op.create_index(
+                name,
+                columns,
+                unique=False,
+                postgresql_where=sa.text("closed_at IS NULL"),
+                sqlite_where=sa.text("closed_at IS NULL"),
+            )
     _create_groups()
 
 
@@ -685,7 +694,8 @@ def _drop_care() -> None:
     ):
         op.drop_table(table)
     with op.batch_alter_table("tasks", schema=None) as batch_op:
-        batch_op.drop_index("uq_tasks_open")
+        for name in ("ix_tasks_open_kind", "ix_tasks_open", "ix_tasks_kind", "uq_tasks_open"):
+            batch_op.drop_index(name)
         batch_op.drop_index(batch_op.f("ix_tasks_subscriber_id"))
 
     op.drop_table("tasks")
