@@ -1,6 +1,7 @@
 """A message is one transaction, and whatever goes wrong becomes a value; on both databases."""
 
 import asyncio
+import dataclasses
 import gzip
 import json
 import sqlite3
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -71,6 +73,14 @@ async def emit_and(
     if isinstance(then, Exception):
         raise then
     return then
+
+
+async def test_what_is_given_up_is_counted_from_nought(database: Database) -> None:
+    """An alarm sees a number grow, and not that it is there for the first time."""
+    queue = dataclasses.replace(DISTRIBUTOR_RECIPIENTS, name="tests.from_nought")
+    Consumer(queue, database, SystemClock(), {})
+    counted = {"queue": queue.name, "outcome": "deadletter"}
+    assert REGISTRY.get_sample_value("budkavle_messages_total", counted) == 0
 
 
 async def test_a_handled_message_is_committed_and_acknowledged(database: Database) -> None:

@@ -96,6 +96,7 @@ class Consumer:
         self._database = database
         self._clock = clock
         self._routes = {kind.event_type(): (kind, handler) for kind, handler in routes.items()}
+        _counted(queue, DeadLetter)  # from nought: the alarm hears a number grow, not one that comes up as a one
 
     async def receive(self, incoming: Incoming) -> Ack | Retry:
         """Handle one message; never raises, except when cancelled."""
@@ -177,7 +178,7 @@ class Consumer:
         return DeadLetter(EXHAUSTED, f"{type(error).__name__}: {error}")
 
     async def _conclude(self, incoming: Incoming, outcome: Outcome, event_type: str) -> Ack | Retry:
-        handled_total.labels(self.queue.name, type(outcome).__name__.lower()).inc()
+        _counted(self.queue, type(outcome)).inc()
         if not isinstance(outcome, DeadLetter):
             return outcome
         try:
@@ -209,3 +210,7 @@ def _summary(error: ValidationError) -> str:
         for problem in error.errors(include_input=False, include_url=False)[:10]
     ]
     return "; ".join(details)
+
+
+def _counted(queue: Queue, outcome: type[Outcome]) -> Counter:
+    return handled_total.labels(queue.name, outcome.__name__.lower())
