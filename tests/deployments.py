@@ -61,7 +61,7 @@ class Replica:
     def running(self) -> bool:
         return self._process.running
 
-    def tell(self, **environment: str) -> None:
+    def tell(self, **environment: str | None) -> None:
         """From its next start on; names as in its environment."""
         self._process.tell(environment)
 

@@ -1,11 +1,14 @@
 """What the death of a process does, by the numbers of docs/reliability.md (F1–F11): nothing lost, nobody unexpected,
 repeats bounded and alike, the ledger equal to what was seen."""
 
+import contextlib
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import httpx2
 import pytest
 from standardwebhooks import Webhook
 from tests.deployments import Distributed, Standalone
@@ -170,3 +173,31 @@ async def test_f7_the_distributor_dies_with_a_webhook_answered(scene: Scene) -> 
     secret = Webhook(scene.hook_secret)
     for request in (first, second):
         secret.verify(request.body, request.header_map)
+
+
+@pytest.mark.soak
+async def test_f11_no_file_can_be_opened(scene: Scene) -> None:
+    """Neither a connection taken nor one made: whoever calls waits or is told to come back, and all goes on by itself."""
+    await scene.publish_to_few()
+    await scene.check_sound()
+    scene.deployment.mail_link.close()
+    item = await scene.publish()
+    await scene.until_planned(item)
+    pids = [pid for service in scene.deployment.replicas for pid in scene.deployment.pids(service)]
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
+    try:
+        for pid, (_, most) in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), most))
+        scene.deployment.mail_link.lead_to(scene.inboxes.port)
+        began = time.monotonic()
+        while time.monotonic() - began < 15:
+            with contextlib.suppress(httpx2.TransportError):
+                answer = await scene.desk.api.get("/api/content/v1/items", timeout=3)
+                assert answer.status_code in (200, 502, 503), answer.text
+    finally:
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+    totals = await scene.check_sound(within=90)
+    assert totals["repeats"] == 0
+    assert pids == [pid for service in scene.deployment.replicas for pid in scene.deployment.pids(service)]
+    assert any(line.get("level") in ("warning", "error") for line in scene.deployment.log_lines())

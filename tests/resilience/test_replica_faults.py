@@ -110,16 +110,16 @@ async def test_f56_one_replica_of_each_service_has_a_wrong_clock(
         await asyncio.gather(*(_again(replica, LD_PRELOAD="") for replica in skewed))
 
 
-async def _again(replica: Replica, **environment: str) -> None:
+async def _again(replica: Replica, **environment: str | None) -> None:
     replica.tell(**environment)
     await asyncio.to_thread(replica.end)
     await asyncio.to_thread(replica.start)
 
 
 async def test_f58_every_key_and_password_is_rotated_under_load(
-    scene: Scene, distributed: Distributed, keys: dict[str, Path]
+    scene: Scene, distributed: Distributed, keys: dict[str, Path], tmp_path: Path
 ) -> None:
-    """By rolling restarts, replica by replica. Links, signatures and calls of before and after all hold."""
+    """Written to files, by rolling restarts, replica by replica. Links, signatures and calls of before and after all hold."""
     assert scene.broker is not None
     assert scene.database is not None
     await asyncio.to_thread(_second_logins, scene.broker, scene.database)
@@ -128,16 +128,11 @@ async def test_f58_every_key_and_password_is_rotated_under_load(
     (endpoint,) = await scene.desk.all_pages(f"{DISTRIBUTOR}/endpoints")
     async with _load(scene) as statuses:
         new = await scene.desk.call("POST", f"{DISTRIBUTOR}/endpoints/{endpoint['id']}/secrets", json={"overlap_h": 24})
-        rotated = {
-            "BUDKAVLE_SECRET_KEYS": f"{NEW_KEY},{OLD_KEY}",
-            "BUDKAVLE_DKIM_KEYS": f"ny={keys['ny']}",
-            "BUDKAVLE_BROKER_URL": distributed.amqp_url.replace("guest:guest@", "andra:losen2@"),
-        }
         for number in range(len(MODES)):
             for service in SERVICES:
-                url = make_url(distributed.environment(service)["BUDKAVLE_DATABASE_URL"])
-                login = url.set(username="andra", password="hemligt").render_as_string(hide_password=False)
-                await _again(distributed.replicas[service][number], BUDKAVLE_DATABASE_URL=login, **rotated)
+                files = _secret_files(tmp_path / service, distributed, service)
+                dkim_keys = f"ny={keys['ny']}"
+                await _again(distributed.replicas[service][number], **files, BUDKAVLE_DKIM_KEYS=dkim_keys)
         await asyncio.to_thread(scene.broker.control, "delete_user", "guest")
     after = await scene.publish_to_few()
     totals = await scene.check_sound(within=120)
@@ -147,6 +142,22 @@ async def test_f58_every_key_and_password_is_rotated_under_load(
     _check_signatures(scene, keys, before, after)
     _check_webhooks(scene, new["secret"])
     await _check_links(scene, before)
+
+
+def _secret_files(folder: Path, distributed: Distributed, service: str) -> dict[str, str | None]:
+    """The new secrets as Docker's or Kubernetes' would lie there; the environment that then names the folder alone."""
+    folder.mkdir(exist_ok=True)
+    database = make_url(distributed.environment(service)["BUDKAVLE_DATABASE_URL"])
+    secrets = {
+        "BUDKAVLE_SECRET_KEYS": f"{NEW_KEY},{OLD_KEY}",
+        "BUDKAVLE_BROKER_URL": distributed.amqp_url.replace("guest:guest@", "andra:losen2@"),
+        "BUDKAVLE_DATABASE_URL": database.set(username="andra", password="hemligt").render_as_string(
+            hide_password=False
+        ),
+    }
+    for name, value in secrets.items():
+        (folder / name.lower()).write_text(f"{value}\n")
+    return {**dict.fromkeys(secrets), "BUDKAVLE_SECRETS_DIR": str(folder)}
 
 
 def _second_logins(broker: PrivateRabbitMQ, database: PrivatePostgres) -> None:

@@ -41,9 +41,10 @@ class ServerProcess:
         self._end_signal = end_signal
         self._process: subprocess.Popen[bytes] | None = None
 
-    def tell(self, changes: Mapping[str, str]) -> None:
-        """Another environment from the next start on."""
-        self._env = {**(os.environ if self._env is None else self._env), **changes}
+    def tell(self, changes: Mapping[str, str | None]) -> None:
+        """Another environment from the next start on; what is None is not in it."""
+        told = {**(os.environ if self._env is None else self._env), **changes}
+        self._env = {name: value for name, value in told.items() if value is not None}
 
     @property
     def pid(self) -> int:

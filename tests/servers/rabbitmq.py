@@ -243,7 +243,7 @@ class PrivateRabbitMQ:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,  # a busy machine starts an Erlang machine slowly
         )
         if done.returncode != 0:
             raise ServerFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stderr or done.stdout}")

@@ -131,7 +131,7 @@ async def test_f36_a_relay_that_is_away_costs_nobody_a_try(
                 back = time.monotonic()
                 await eventually(lambda: server.mails, within=60)
                 first_s = (time.monotonic() - back) / scale
-                await mail.until("sent", everybody, within=120)
+                await mail.until("sent", everybody, within=max(120, people / 20))
     measured(f"F36 {way}: seconds of its clock from the relay's return to the first mail", round(first_s, 1))
     assert first_s <= 60
     assert said(logs, "mail_relay_unreachable")[0]["log_level"] == "error"
