@@ -109,15 +109,19 @@ async def take(session: AsyncSession, database: Database, owner: str) -> None:
 
 
 async def renew(session: AsyncSession, database: Database, owner: str) -> bool:
-    """Hold the lease for longer; False when it had run out, so that nothing it held can be counted on.
+    """Hold the lease for longer; False when it had run out, so that nothing it held can be counted on: the sender goes
+    on under a new name.
 
-    Whoever took over may have forgotten it since. The name is not taken up again, or what a frozen sender still had on
-    its way would be heard of as an attempt of its next lease.
+    As long as nobody has taken over, the old name is held too, for what is still on its way out. Once it is forgotten
+    it is not taken up again, or a frozen sender's mails would be heard of as attempts of its next lease.
     """
     now = await _instant(session, database)
-    mine = (sender_leases.c.owner == owner, sender_leases.c.held_until > now)
-    renewed = update(sender_leases).where(*mine).values(held_until=now + HELD_FOR)
-    return await session.scalar(renewed.returning(sender_leases.c.owner)) is not None
+    mine = sender_leases.c.owner == owner
+    held: datetime | None = await session.scalar(select(sender_leases.c.held_until).where(mine).with_for_update())
+    if held is None:
+        return False
+    await session.execute(update(sender_leases).where(mine).values(held_until=now + HELD_FOR))
+    return held > now
 
 
 async def let_go(session: AsyncSession, owner: str) -> None:
