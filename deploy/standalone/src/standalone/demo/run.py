@@ -30,7 +30,6 @@ from standalone.failures import PortInUse
 from standalone.settings import SERVICES, StandaloneSettings
 
 FIRST_PORT, PORTS = 8080, 20
-"""Of a demo, in the data directory."""
 PICTURE = Path(__file__).parent / "static" / "samverkan.png"
 ENVIRONMENT = {
     "BUDKAVLE_SENDER": "nyheter@samordningsforbundet.example",
