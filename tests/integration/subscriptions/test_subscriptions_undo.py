@@ -8,7 +8,7 @@ from uuid import UUID
 
 import html5lib
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.integration.subscriptions.conftest import Register, emitted
@@ -168,6 +168,36 @@ async def test_b20_a_scanner_that_presses_everything_in_every_mail_ends_and_leav
     assert answer.status_code == 200  # nothing is erased
     assert "Senaste ändringar" in (await reader.get(page)).text
     assert before != await stands(office, politician)
+    undo = [mail["action_url"] for mail in await receipts(database)]
+    asks = await reader.post(undo[-1], data={"action": "undo"}, headers=OWN)
+    assert asks.status_code == 429
+    assert "Skriv ordet ångra" in asks.text
+    the_summary_leads_somewhere(asks.text)
+    assert (await reader.post(undo[-1], data={"action": "undo", "ord": "a@b.example"}, headers=OWN)).status_code == 429
+    for link in reversed(undo):  # nobody has to wait until the hour is over
+        if await stands(office, politician) != before:
+            assert (await reader.post(link, data={"action": "undo", "ord": " Ångra"}, headers=OWN)).status_code == 200
+    assert await stands(office, politician) == before
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_who_writes_the_word_is_bounded_by_their_own_network(
+    out: str, politician: str, reader: AsyncClient, service: Service
+) -> None:
+    """A stranger who has the link can end and undo without end; the owner's own way back is not theirs to use up."""
+
+    async def end_and_undo(somebody: AsyncClient, language: str = "") -> int:
+        await somebody.post(out, data={"action": "leave"}, headers=OWN)
+        word = {"": "ångra", "?lang=en": "Undo"}[language]
+        return (await somebody.post(out + language, data={"action": "come_back", "ord": word}, headers=OWN)).status_code
+
+    assert [await end_and_undo(reader) for _ in range(21)] == [200] * 20 + [429]
+    refused = await reader.post(out, data={"action": "come_back", "ord": "ångra"}, headers=OWN)
+    assert "Fler än 20 ändringar har ångrats från ditt nätverk" in refused.text
+    the_summary_leads_somewhere(refused.text)
+    elsewhere = ASGITransport(service.app, client=("2001:db8:1:2::3", 4000))
+    async with AsyncClient(transport=elsewhere, base_url=ORIGIN) as owner:
+        assert await end_and_undo(owner, "?lang=en") == 200
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

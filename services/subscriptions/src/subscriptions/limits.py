@@ -2,6 +2,7 @@
 
 Counted is whoever is asked about (an address, a person) and the network that asks. Neither is kept: the key is a keyed
 hash that holds for one hour, and the weeding removes it when the hour is over. Leaving is never counted.
+Whoever undoes by their own hand is counted apart from the changes: what an attack used up holds nobody back.
 
 A count that passes its limit raises, and is undone with the transaction: whoever asks on is not locked out longer.
 """
@@ -29,6 +30,7 @@ class Counted(StrEnum):
     NETWORK = "network"
     PERSON = "person"
     SIGN_IN = "sign_in"
+    UNDOING = "undoing"
 
 
 @dataclass(frozen=True, slots=True)

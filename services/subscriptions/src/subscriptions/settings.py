@@ -73,3 +73,7 @@ class SubscriptionsSettings(OrganisationSettings):
     @property
     def person_limit(self) -> Limit:
         return Limit(Counted.PERSON, self.changes_per_person)
+
+    @property
+    def undoing_limit(self) -> Limit:
+        return Limit(Counted.UNDOING, self.changes_per_person)

@@ -18,7 +18,7 @@ from subscriptions.groups.invitations import UnknownInvitation
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.groups.models import GroupAct, GroupChange
 from subscriptions.limits import TooOften
-from subscriptions.web.limiting import IN_GROUP, count_change, refusal
+from subscriptions.web.limiting import count_undoing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, now
 
@@ -87,17 +87,17 @@ async def ask_undo(request: Request, token: str) -> Response:
 @router.post("/prenumeration/grupp/angra/{token}")
 async def undo(request: Request, token: str) -> Response:
     refuse_cross_site(request)
-    await read_form(request)
+    written = text(await read_form(request), "ord")
     try:
         async with request.app.state.database.transaction() as session:
             held, change = await _undoable(request, session, token)
             if change.undone_at is None:
-                await count_change(session, request, held.subscriber.id, now(request))
+                await count_undoing(session, request, held.subscriber.id, written, now(request))
             await undoing.undo(session, request.app.state.links, held, change, now(request))
     except (InvalidToken, UnknownGroup):
         return dead_link(request)
     except TooOften as error:
-        refused = [refusal(request, error, "innehall", IN_GROUP)]
+        refused = [refusal_to_undo(error, language_of(request, held.subscriber), request.app.state.pages)]
         return _undo_page(request, held, change, is_undone=False, errors=refused, status=429)
     return _undo_page(request, held, change, is_undone=True)
 

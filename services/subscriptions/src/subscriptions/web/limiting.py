@@ -7,8 +7,9 @@ from fastapi import Request
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.contracts.news import Locale
 from shared.web.dates import STOCKHOLM
-from shared.web.pages import FormError, reader_language
+from shared.web.pages import FormError, Pages, ReaderLanguage, reader_language
 from subscriptions.addresses import Address
 from subscriptions.limits import Counted, TooOften, count, network_of
 
@@ -32,16 +33,21 @@ REACHED = {
         "Försök igen efter klockan {time}."
     ),
     Counted.PERSON: _(
-        "Prenumerationen har ändrats fler än {most} gånger den senaste timmen. Du kan avsluta den, "
-        "men annat går att ändra först efter klockan {time}."
+        "Prenumerationen har ändrats fler än {most} gånger den senaste timmen. Du kan avsluta den och ångra "
+        "det som har ändrats, men annat går att ändra först efter klockan {time}."
     ),
     Counted.SIGN_IN: _(
         "Det har gjorts fler än {most} försök att logga in från ditt nätverk den senaste timmen. "
         "Försök igen efter klockan {time}."
     ),
+    Counted.UNDOING: _(
+        "Fler än {most} ändringar har ångrats från ditt nätverk den senaste timmen. Försök igen efter klockan {time}."
+    ),
 }
-IN_GROUP = _(
-    "Gruppen har ändrats fler än {most} gånger den senaste timmen. Du kan ångra ändringen efter klockan {time}."
+UNDO = _("ångra")
+WRITE_IT = _(
+    "Det har gjorts många ändringar den senaste timmen, kanske av ett program som öppnar länkar. "
+    "Skriv ordet ångra i rutan, så ändrar vi tillbaka direkt."
 )
 
 
@@ -59,9 +65,41 @@ async def count_change(session: AsyncSession, request: Request, subscriber_id: U
     await count(session, state.counting_key, state.settings.person_limit, str(subscriber_id), at)
 
 
-def refusal(request: Request, error: TooOften, field: str = "email", said: str = "") -> FormError:
-    """The limit by name (or what is `said` of it) and when to try again, beside `field`."""
+async def count_undoing(
+    session: AsyncSession, request: Request, subscriber_id: UUID, written: str, at: datetime
+) -> None:
+    """Count what takes a change back, among the changes; raises `TooOften`.
+
+    Where those are used up, a word has to be written, which no program does that submits forms as they stand. Then the
+    person's network is what counts: neither a scanner nor a stranger elsewhere can use the owner's way back up.
+    """
+    state = request.app.state
+    if not _is_undo(request, written):
+        await count_change(session, request, subscriber_id, at)
+        return
+    network = network_of(request.client.host if request.client else None)
+    await count(session, state.counting_key, state.settings.undoing_limit, f"{subscriber_id}\0{network}", at)
+
+
+def _is_undo(request: Request, written: str) -> bool:
+    """The word, in any of our languages: the page may have been in another than this request says."""
+    pages = request.app.state.pages
+    return written.casefold().strip(' .!”"') in {pages.gettext(locale, UNDO) for locale in Locale}
+
+
+def refusal_to_undo(error: TooOften, language: ReaderLanguage, pages: Pages) -> FormError:
+    """Beside the field that the word is written in."""
+    said = WRITE_IT if error.limit.counted is Counted.PERSON else ""
+    return _refusal(error, "ord", language.locale, pages, said)
+
+
+def refusal(request: Request, error: TooOften, field: str = "email") -> FormError:
+    """The limit by name and when to try again, beside `field`."""
+    return _refusal(error, field, reader_language(request).locale, request.app.state.pages)
+
+
+def _refusal(error: TooOften, field: str, locale: Locale, pages: Pages, said: str = "") -> FormError:
     asks_refused.labels(error.limit.counted).inc()
-    words = request.app.state.pages.gettext(reader_language(request).locale, said or REACHED[error.limit.counted])
+    words = pages.gettext(locale, said or REACHED[error.limit.counted])
     time = error.until.astimezone(STOCKHOLM).strftime("%H.%M")
     return FormError(field, words.format(most=error.limit.most, time=time))

@@ -14,8 +14,8 @@ from subscriptions import undoing
 from subscriptions.limits import TooOften
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.undoing import AlreadyUndone, Undoing
-from subscriptions.web.limiting import count_change, refusal
-from subscriptions.web.posting import read_form
+from subscriptions.web.limiting import count_undoing, refusal_to_undo
+from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import Visitor, dead_link, now, visitor_of
 from subscriptions.wording import Wording
 
@@ -30,18 +30,18 @@ async def ask(request: Request, token: str) -> Response:
 @router.post("/prenumeration/angra/{token}")
 async def act(request: Request, token: str) -> Response:
     refuse_cross_site(request)
-    await read_form(request)
+    written = text(await read_form(request), "ord")
     state = request.app.state
     try:
         async with state.database.transaction() as session:
             found, visitor = await _found(request, session, token)
             if not found.is_undone:
-                await count_change(session, request, visitor.id, now(request))
+                await count_undoing(session, request, visitor.id, written, now(request))
                 await undoing.undo(session, state.links, found, now(request))
     except (InvalidToken, UnknownSubscriber):
         return dead_link(request)
     except TooOften as error:
-        return await _answer(request, token, [refusal(request, error, "innehall")], 429)
+        return await _answer(request, token, [refusal_to_undo(error, visitor.language, state.pages)], 429)
     except AlreadyUndone:
         pass
     return await _answer(request, token)

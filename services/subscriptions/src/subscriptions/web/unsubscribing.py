@@ -20,7 +20,7 @@ from subscriptions.limits import TooOften
 from subscriptions.links import Departing
 from subscriptions.people import RoleRow
 from subscriptions.stops import UnknownSubscriber
-from subscriptions.web.limiting import count_change, refusal
+from subscriptions.web.limiting import count_undoing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import DeadLink, dead_link, language_of, now
 from subscriptions.wording import Wording
@@ -60,11 +60,12 @@ async def act(request: Request, token: str) -> Response:
         async with request.app.state.database.transaction() as session:
             leaver = await _leaver(request, session, token)
             if action in ("leave", "come_back") and not leaver.is_gone:
-                await _apply(request, session, leaver.departing, action)
+                await _apply(request, session, leaver.departing, action, text(form, "ord"))
     except DeadLink:
         return dead_link(request)
     except TooOften as error:
-        return _page(request, leaver, "left", errors=[refusal(request, error, "innehall")], status=429)
+        refused = refusal_to_undo(error, leaver.language, request.app.state.pages)
+        return _page(request, leaver, "left", errors=[refused], status=429)
     except UnknownSubscriber:
         pass  # erased this very moment: there is nobody to write to
     if action not in ("leave", "come_back"):
@@ -72,12 +73,12 @@ async def act(request: Request, token: str) -> Response:
     return _page(request, leaver, "left" if action == "leave" or leaver.is_gone else "back")
 
 
-async def _apply(request: Request, session: AsyncSession, departing: Departing, action: str) -> None:
+async def _apply(request: Request, session: AsyncSession, departing: Departing, action: str, written: str) -> None:
     links, at, subscriber_id = request.app.state.links, now(request), departing.subscriber_id
     if action == "leave":
         await choosing.leave(session, links, subscriber_id, departing.audience, at)
         return
-    await count_change(session, request, subscriber_id, at)
+    await count_undoing(session, request, subscriber_id, written, at)
     await choosing.come_back(session, links, subscriber_id, departing.audience, at)
 
 
