@@ -2,11 +2,14 @@
 
 import os
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from standalone.demo import run
+from shared.contracts.news import Audience
+from standalone.demo import loading, run
 from standalone.demo.failure import Failed
 from standalone.demo.state import DemoState, PublishedItem
 
@@ -47,6 +50,40 @@ def test_what_is_remembered_is_read_again(tmp_path: Path) -> None:
     state.save()
     assert DemoState.opened(state.path) == state
     assert state.path.stat().st_mode & 0o777 == 0o600
+
+
+class _StopsAfterTheFirst:
+    """A site that the demo loses when it has added one subscriber."""
+
+    def __init__(self) -> None:
+        self.added: list[Any] = []
+
+    async def import_people(self, name: str, content: bytes, audience: Audience) -> None:
+        pass
+
+    async def post(self, path: str, body: Any, **_: object) -> None:
+        self.added.append(body)
+        raise Failed("stopped")
+
+
+class _Clock:
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    def now(self) -> datetime:
+        return self._at
+
+
+async def test_a_subscriber_who_is_added_again_is_added_in_the_same_words(tmp_path: Path) -> None:
+    """The site does it once, by its Idempotency-Key, and refuses other words under the same key."""
+    site, began = _StopsAfterTheFirst(), datetime(2026, 11, 28, 18, 0, tzinfo=UTC)
+    for at in (began, began + timedelta(minutes=1)):
+        state = DemoState.opened(tmp_path / "demo.json")
+        with pytest.raises(Failed, match="stopped"):
+            await loading.load_people(site, state, _Clock(at), lambda _: None)  # type: ignore[arg-type]
+    first, again = site.added
+    assert first == again
+    assert first["paused_until"] > began.isoformat()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ async def load_people(site: Site, state: DemoState, clock: Clock, tell: Tell) ->
         await site.import_people(name, (SAMPLE / name).read_bytes(), audience)
         tell(f"imported {name}")
     subscribers = _sample("subscribers.json")
-    subscribers[0]["paused_until"] = (clock.now() + PAUSE).isoformat()
+    subscribers[0]["paused_until"] = _pause_ends(state, clock)
     for subscriber in subscribers:
         await site.post(
             "/api/subscriptions/v1/subscribers", subscriber, once=subscriber["address"], accept=(ALREADY_THERE,)
@@ -46,6 +46,14 @@ async def load_people(site: Site, state: DemoState, clock: Clock, tell: Tell) ->
     tell(f"added {len(subscribers)} subscribers with choices of their own")
     state.people_loaded = True
     state.save()
+
+
+def _pause_ends(state: DemoState, clock: Clock) -> str:
+    """The same however often it is said: under an Idempotency-Key the site takes no other words."""
+    if not state.pause_ends:
+        state.pause_ends = (clock.now() + PAUSE).isoformat()
+        state.save()
+    return state.pause_ends
 
 
 async def connect_intranets(site: Site, state: DemoState, receiver: str, tell: Tell) -> None:

@@ -1,7 +1,8 @@
 """What a demo remembers between two starts on one directory: what it loaded, the items' ids, the intranets' secrets.
 
-Written whole after every step, and before a step that could not be asked about afterwards (a secret), so that a demo
-that was stopped half-way goes on where it was and publishes nothing twice.
+Written whole after every step, and before a step that could not be asked about afterwards (a secret) or must be said
+again in the same words (the end of a pause), so that a demo that was stopped half-way goes on where it was and
+publishes nothing twice.
 """
 
 import json
@@ -26,6 +27,7 @@ class DemoState:
 
     path: Path
     people_loaded: bool = False
+    pause_ends: str = ""
     secrets: dict[str, str] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     digest_run: str = ""
