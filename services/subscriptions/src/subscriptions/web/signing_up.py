@@ -23,7 +23,7 @@ from subscriptions.limits import TooOften
 from subscriptions.models import SignUp
 from subscriptions.signing_up import UnknownSignUp, Wanted
 from subscriptions.web import fields
-from subscriptions.web.limiting import asks_refused, count_asks, refusal
+from subscriptions.web.limiting import PAUSE, asks_refused, count_asks, refusal
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.wording import Wording
 
@@ -66,7 +66,7 @@ async def send(request: Request) -> Response:
         answer.headers["Retry-After"] = str(round((error.until - now).total_seconds()))
         return answer
     if not is_mailed:
-        asks_refused.labels("pause").inc()
+        asks_refused.labels(PAUSE).inc()
     return _page(request, "signed_up.html", typed=typed)
 
 
