@@ -83,6 +83,12 @@ class Replica:
         """SIGTERM, and time to finish what is in hand."""
         self._process.end(signal.SIGTERM, within=25)
 
+    def again(self, **environment: str | None) -> None:
+        """An orderly restart, in an environment that differs so from then on."""
+        self.tell(**environment)
+        self.end()
+        self.start()
+
     def _ready(self) -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
@@ -270,9 +276,18 @@ class Distributed(Deployment):
     def url(self) -> str:
         return self.origin.url
 
+    def owner_url(self, service: str) -> str:
+        """The service's database, in libpq's words, as whoever owns its tables."""
+        return plain(self._databases[service])
+
     def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(plain(self._databases[service]), autocommit=True) as connection:
+        with psycopg.connect(self.owner_url(service), autocommit=True) as connection:
             return connection.execute(sql.encode()).fetchall()
+
+    def execute(self, service: str, statement: str) -> None:
+        """What an operator would do to a service's database by hand."""
+        with psycopg.connect(self.owner_url(service), autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     def database_moved(self, port: int) -> None:
         """Another server has it now: new connections are led there, and those that stand are left alone."""

@@ -4,8 +4,8 @@ must go on after whatever was done to it. What a failed test has left behind is 
 The distributed one has a broker and a database server of its own, to be killed, and a proxy on every link.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tests.deployments import SERVICES, Deployment, Distributed, Standalone
@@ -34,6 +34,26 @@ class Home:
                 server.start()
         for service in self.deployment.replicas:
             self.deployment.start(service)
+
+
+@contextmanager
+def own_home(
+    database: PrivatePostgres,
+    *,
+    modes: Sequence[str] = ("run",),
+    settings: Mapping[str, str] = SETTINGS,
+    linked: Sequence[str] = (),
+) -> Iterator[Home]:
+    """A distributed deployment, with people in it, on this database server and a broker of its own; all of it goes at the end."""
+    with ExitStack() as closing, HttpReceiver() as intranet:
+        broker = PrivateRabbitMQ()
+        for server in (broker, database):
+            closing.callback(server.remove)
+            server.start()
+        made = Distributed(broker.url, modes=modes, settings=settings, linked=linked, database_server=database.url)
+        closing.callback(made.close)
+        made.open()
+        yield Home(made, intranet, broker, database, populate(made, intranet))
 
 
 @dataclass

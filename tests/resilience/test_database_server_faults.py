@@ -10,11 +10,9 @@ from tests.deployments import SERVICES, Distributed
 from tests.desk import CONTENT
 from tests.eventually import eventually
 from tests.inboxes import Inboxes
-from tests.resilience.house import Home
-from tests.resilience.scene import FEW, SETTINGS, Scene, asked, populate
+from tests.resilience.house import Home, own_home
+from tests.resilience.scene import FEW, Scene, asked
 from tests.servers.postgres import PrivatePostgres, SmallDiskPostgres, Standby
-from tests.servers.rabbitmq import PrivateRabbitMQ
-from tests.servers.receiver import HttpReceiver
 
 pytestmark = pytest.mark.soak
 BACK_WITHIN_S = 15.0
@@ -33,18 +31,8 @@ def standby() -> Iterator[Standby]:
 @pytest.fixture
 def home(request: pytest.FixtureRequest, standby: Standby) -> Iterator[Home]:
     """On the database server that the test asks for."""
-    broker, database = PrivateRabbitMQ(), request.param()
-    with HttpReceiver() as intranet:
-        for server in (broker, database):
-            server.start()
-        made = Distributed(broker.url, settings=SETTINGS, linked=SERVICES, database_server=database.url)
-        try:
-            made.open()
-            yield Home(made, intranet, broker, database, populate(made, intranet))
-        finally:
-            made.close()
-            for server in (broker, database):
-                server.remove()
+    with own_home(request.param(), linked=SERVICES) as home:
+        yield home
 
 
 @pytest.mark.parametrize("home", [partial(PrivatePostgres, durable=False)], indirect=True, ids=["two_servers"])

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from tests.deployments import SERVICES, Deployment, Distributed, Standalone
 from tests.desk import CONTENT, Json
+from tests.resilience.acts import Act, broker, database
 from tests.resilience.scene import FEW, HOOK, NEWSROOMS, Scene
 from tests.servers.proxy import TcpProxy
 
@@ -46,13 +47,13 @@ class Nemesis:
         return self.dice.uniform(0.5, LONGEST_FAULT_S)
 
     async def strike_until(self, ends_at: float) -> None:
-        faults = [*ANYWHERE, *(DISTRIBUTED if isinstance(self.scene.deployment, Distributed) else ())]
+        faults = ANYWHERE | (DISTRIBUTED if isinstance(self.scene.deployment, Distributed) else {})
         while time.monotonic() < ends_at:
             await asyncio.sleep(self.dice.uniform(*PAUSES_S))
-            fault = self.dice.choice(faults)
-            self.struck[fault.__name__] += 1
-            print(f"{time.strftime('%H:%M:%S')} {fault.__name__}")
-            await fault(self)
+            name = self.dice.choice(list(faults))
+            self.struck[name] += 1
+            print(f"{time.strftime('%H:%M:%S')} {name}")
+            await faults[name](self)
 
     def service(self) -> str:
         service = self.dice.choice(SERVICES)
@@ -94,18 +95,16 @@ async def a_line_is_cut(nemesis: Nemesis) -> None:
     nemesis.link().cut()
 
 
-async def a_line_is_silent(nemesis: Nemesis) -> None:
-    link = nemesis.link()
-    link.hold()
-    await asyncio.sleep(nemesis.lasts_s)
-    link.mend()
+def a_bad_line(trouble: Callable[[TcpProxy], None]) -> Fault:
+    """Any line is in trouble for a while."""
 
+    async def strike(nemesis: Nemesis) -> None:
+        link = nemesis.link()
+        trouble(link)
+        await asyncio.sleep(nemesis.lasts_s)
+        link.mend()
 
-async def a_line_is_slow(nemesis: Nemesis) -> None:
-    link = nemesis.link()
-    link.delay_s = 0.2
-    await asyncio.sleep(nemesis.lasts_s)
-    link.mend()
+    return strike
 
 
 async def a_receiver_is_away(nemesis: Nemesis) -> None:
@@ -119,71 +118,44 @@ async def a_receiver_is_away(nemesis: Nemesis) -> None:
     link.lead_to(target)
 
 
-async def the_broker_dies(nemesis: Nemesis) -> None:
-    assert nemesis.scene.broker is not None
-    await asyncio.to_thread(nemesis.scene.broker.kill)
-    await asyncio.sleep(nemesis.lasts_s)
-    await asyncio.to_thread(nemesis.scene.broker.start)
+def for_a_while(begin: Act, mend: Act) -> Fault:
+    async def strike(nemesis: Nemesis) -> None:
+        await begin(nemesis.scene)
+        await asyncio.sleep(nemesis.lasts_s)
+        await mend(nemesis.scene)
 
-
-async def the_broker_hangs(nemesis: Nemesis) -> None:
-    assert nemesis.scene.broker is not None
-    nemesis.scene.broker.pause()
-    await asyncio.sleep(nemesis.lasts_s)
-    nemesis.scene.broker.resume()
-
-
-async def the_broker_is_full(nemesis: Nemesis) -> None:
-    assert nemesis.scene.broker is not None
-    await asyncio.to_thread(nemesis.scene.broker.raise_memory_alarm)
-    await asyncio.sleep(nemesis.lasts_s)
-    await asyncio.to_thread(nemesis.scene.broker.clear_memory_alarm)
-
-
-async def the_database_stops(nemesis: Nemesis) -> None:
-    assert nemesis.scene.database is not None
-    await asyncio.to_thread(nemesis.scene.database.stop_immediately)
-    await asyncio.sleep(nemesis.lasts_s)
-    await asyncio.to_thread(nemesis.scene.database.start)
-
-
-async def the_database_hangs(nemesis: Nemesis) -> None:
-    assert nemesis.scene.database is not None
-    nemesis.scene.database.pause()
-    await asyncio.sleep(nemesis.lasts_s)
-    nemesis.scene.database.resume()
+    return strike
 
 
 async def everything_dies(nemesis: Nemesis) -> None:
-    assert nemesis.scene.broker is not None
-    assert nemesis.scene.database is not None
+    scene = nemesis.scene
     nemesis.doubts += 1
     for service in SERVICES:
-        await nemesis.scene.kill(service)
-    await asyncio.gather(asyncio.to_thread(nemesis.scene.broker.kill), asyncio.to_thread(nemesis.scene.database.kill))
-    await asyncio.to_thread(nemesis.scene.database.start)
-    await asyncio.to_thread(nemesis.scene.broker.start)
+        await scene.kill(service)
+    await asyncio.gather(broker("kill")(scene), database("kill")(scene))
+    await database("start")(scene)
+    await broker("start")(scene)
     for service in SERVICES:
-        await nemesis.scene.start(service)
+        await scene.start(service)
 
 
-ANYWHERE: tuple[Fault, ...] = (
-    a_service_dies,
-    a_service_restarts,
-    a_service_freezes,
-    a_line_is_cut,
-    a_line_is_silent,
-    a_line_is_slow,
-    a_receiver_is_away,
-)
-DISTRIBUTED: tuple[Fault, ...] = (
-    the_broker_dies,
-    the_broker_hangs,
-    the_broker_is_full,
-    the_database_stops,
-    the_database_hangs,
-    everything_dies,
-)
+ANYWHERE: dict[str, Fault] = {
+    "a_service_dies": a_service_dies,
+    "a_service_restarts": a_service_restarts,
+    "a_service_freezes": a_service_freezes,
+    "a_line_is_cut": a_line_is_cut,
+    "a_line_is_silent": a_bad_line(TcpProxy.hold),
+    "a_line_is_slow": a_bad_line(lambda link: setattr(link, "delay_s", 0.2)),
+    "a_receiver_is_away": a_receiver_is_away,
+}
+DISTRIBUTED: dict[str, Fault] = {
+    "the_broker_dies": for_a_while(broker("kill"), broker("start")),
+    "the_broker_hangs": for_a_while(broker("pause"), broker("resume")),
+    "the_broker_is_full": for_a_while(broker("raise_memory_alarm"), broker("clear_memory_alarm")),
+    "the_database_stops": for_a_while(database("stop_immediately"), database("start")),
+    "the_database_hangs": for_a_while(database("pause"), database("resume")),
+    "everything_dies": everything_dies,
+}
 
 
 @pytest.mark.soak

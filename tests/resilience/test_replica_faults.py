@@ -22,11 +22,11 @@ from tests.desk import DISTRIBUTOR
 from tests.eventually import eventually
 from tests.inboxes import Inboxes
 from tests.resilience.faketime import WRONG_CLOCK, faketime_library
-from tests.resilience.house import Home
-from tests.resilience.scene import SETTINGS, Scene, asked, populate
+from tests.resilience.house import Home, own_home
+from tests.resilience.scene import SETTINGS, Scene, asked
 from tests.servers.postgres import PrivatePostgres, plain
 from tests.servers.rabbitmq import PrivateRabbitMQ
-from tests.servers.receiver import HttpReceiver, ReceivedRequest
+from tests.servers.receiver import ReceivedRequest
 
 pytestmark = pytest.mark.soak
 MODES = ("run", "run")
@@ -46,19 +46,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def home(keys: dict[str, Path]) -> Iterator[Home]:
-    broker, database = PrivateRabbitMQ(), PrivatePostgres(durable=False)
     settings = {**SETTINGS, "SECRET_KEYS": OLD_KEY, "DKIM_KEYS": f"gammal={keys['gammal']}"}
-    with HttpReceiver() as intranet:
-        for server in (broker, database):
-            server.start()
-        made = Distributed(broker.url, modes=MODES, settings=settings, database_server=database.url)
-        try:
-            made.open()
-            yield Home(made, intranet, broker, database, populate(made, intranet))
-        finally:
-            made.close()
-            for server in (broker, database):
-                server.remove()
+    with own_home(PrivatePostgres(durable=False), modes=MODES, settings=settings) as home:
+        yield home
 
 
 @pytest.fixture
@@ -98,7 +88,7 @@ async def test_f56_one_replica_of_each_service_has_a_wrong_clock(
     wrong = {**WRONG_CLOCK, "LD_PRELOAD": faketime_library(), "FAKETIME": offset}
     said_before = len(_log(skewed[2]))
     try:
-        await asyncio.gather(*(_again(replica, **wrong) for replica in skewed))
+        await asyncio.gather(*(asyncio.to_thread(replica.again, **wrong) for replica in skewed))
         for _ in range(4):
             await scene.publish_to_few()
         await scene.publish()
@@ -107,13 +97,7 @@ async def test_f56_one_replica_of_each_service_has_a_wrong_clock(
         await eventually(lambda: '"clock_wrong"' in _log(skewed[2])[said_before:], within=30)
         assert "deliveries_taken_over" not in _log(skewed[2])[said_before:]
     finally:
-        await asyncio.gather(*(_again(replica, LD_PRELOAD="") for replica in skewed))
-
-
-async def _again(replica: Replica, **environment: str | None) -> None:
-    replica.tell(**environment)
-    await asyncio.to_thread(replica.end)
-    await asyncio.to_thread(replica.start)
+        await asyncio.gather(*(asyncio.to_thread(replica.again, LD_PRELOAD="") for replica in skewed))
 
 
 async def test_f58_every_key_and_password_is_rotated_under_load(
@@ -131,8 +115,8 @@ async def test_f58_every_key_and_password_is_rotated_under_load(
         for number in range(len(MODES)):
             for service in SERVICES:
                 files = _secret_files(tmp_path / service, distributed, service)
-                dkim_keys = f"ny={keys['ny']}"
-                await _again(distributed.replicas[service][number], **files, BUDKAVLE_DKIM_KEYS=dkim_keys)
+                replica, dkim_keys = distributed.replicas[service][number], f"ny={keys['ny']}"
+                await asyncio.to_thread(replica.again, **files, BUDKAVLE_DKIM_KEYS=dkim_keys)
         await asyncio.to_thread(scene.broker.control, "delete_user", "guest")
     after = await scene.publish_to_few()
     totals = await scene.check_sound(within=120)
