@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import httpx2
 import psycopg
@@ -123,6 +123,16 @@ class Deployment:
         self.intranet_link.start()
         self._open()
         self.standing.append(self)
+
+    @contextlib.contextmanager
+    def opened(self, mail_port: int | None = None) -> Iterator[Self]:
+        """Open as long as the block lasts, with its mail led to a port."""
+        self.mail_link.target = mail_port
+        try:
+            self.open()
+            yield self
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End every process and take the databases away."""

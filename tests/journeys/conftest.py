@@ -40,9 +40,5 @@ def deployment(request: pytest.FixtureRequest, inboxes: Inboxes, from_empty: boo
         made: Deployment = Distributed(shared_amqp_url(), modes=("run", "run"), from_empty=from_empty)
     else:
         made = Standalone()
-    made.mail_link.target = inboxes.port
-    try:
-        made.open()
+    with made.opened(inboxes.port):
         yield made
-    finally:
-        made.close()

@@ -108,16 +108,11 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         if request.param == Distributed.kind
         else Standalone(settings=settings)
     )
-    with SmtpServer() as relay:
-        made.mail_link.target = relay.port
-        try:
-            made.open()
-            asyncio.run(_first_item(made))
-            paths = {mail.recipients[0]: mail.sender for mail in relay.accepted}
-            assert set(paths) == set(READERS)
-            yield World(made, relay, listen, mailbox, paths)
-        finally:
-            made.close()
+    with SmtpServer() as relay, made.opened(relay.port):
+        asyncio.run(_first_item(made))
+        paths = {mail.recipients[0]: mail.sender for mail in relay.accepted}
+        assert set(paths) == set(READERS)
+        yield World(made, relay, listen, mailbox, paths)
 
 
 async def _first_item(deployment: Deployment) -> None:

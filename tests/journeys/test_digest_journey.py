@@ -19,12 +19,8 @@ GONE, KEPT, TAKEN_BACK = "Borta före utskicket", "Öppet hus i Nybro", "Nya sif
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])
 def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
     made = Distributed(shared_amqp_url()) if request.param == Distributed.kind else Standalone()
-    try:
-        made.open()
-        made.mail_link.lead_to(inboxes.port)
+    with made.opened(inboxes.port):
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

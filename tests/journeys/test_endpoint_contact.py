@@ -32,13 +32,8 @@ def relay() -> Iterator[SmtpServer]:
 
 @pytest.fixture
 def deployment(relay: SmtpServer, tmp_path: Path) -> Iterator[Standalone]:
-    made = Standalone(settings={"RETRY_SCALE": "0.0002", "WEBHOOK_TIMEOUT_S": "20"})
-    made.mail_link.target = relay.port
-    try:
-        made.open()
+    with Standalone(settings={"RETRY_SCALE": "0.0002", "WEBHOOK_TIMEOUT_S": "20"}).opened(relay.port) as made:
         yield made
-    finally:
-        made.close()
 
 
 async def test_the_contact_reads_of_it_by_mail(

@@ -35,12 +35,8 @@ ITEM = {
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])
 def deployment(request: pytest.FixtureRequest, inboxes: Inboxes) -> Iterator[Deployment]:
     made = Standalone() if request.param == Standalone.kind else Distributed(shared_amqp_url())
-    made.mail_link.target = inboxes.port
-    try:
-        made.open()
+    with made.opened(inboxes.port):
         yield made
-    finally:
-        made.close()
 
 
 async def mail_about(inboxes: Inboxes, subject: str) -> Mail:

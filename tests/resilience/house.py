@@ -51,8 +51,7 @@ def own_home(
             closing.callback(server.remove)
             server.start()
         made = Distributed(broker.url, modes=modes, settings=settings, linked=linked, database_server=database.url)
-        closing.callback(made.close)
-        made.open()
+        closing.enter_context(made.opened())
         yield Home(made, intranet, broker, database, populate(made, intranet))
 
 

@@ -21,11 +21,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         if request.param == Distributed.kind
         else Standalone(settings=UNLIMITED)
     )
-    try:
-        made.open()
+    with made.opened():
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize("service", SERVICES)

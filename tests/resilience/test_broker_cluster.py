@@ -35,16 +35,14 @@ def cluster() -> Iterator[RabbitMQCluster]:
 def home(cluster: RabbitMQCluster) -> Iterator[Home]:
     database = PrivatePostgres(durable=False)
     database.start()
-    with HttpReceiver() as intranet:
-        made = Distributed(cluster.nodes[0].url, settings=SETTINGS, linked=SERVICES, database_server=database.url)
-        try:
-            for service, node in zip(SERVICES, cluster.nodes, strict=True):
-                made.broker_links[service].target = node.port
-            made.open()
+    made = Distributed(cluster.nodes[0].url, settings=SETTINGS, linked=SERVICES, database_server=database.url)
+    for service, node in zip(SERVICES, cluster.nodes, strict=True):
+        made.broker_links[service].target = node.port
+    try:
+        with HttpReceiver() as intranet, made.opened():
             yield Home(made, intranet, None, database, populate(made, intranet))
-        finally:
-            made.close()
-            database.remove()
+    finally:
+        database.remove()
 
 
 @pytest.fixture

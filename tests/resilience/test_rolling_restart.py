@@ -36,14 +36,9 @@ CALLS = (
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
     """Several replicas of each service."""
-    with HttpReceiver() as intranet:
-        made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
-        try:
-            made.open()
-            populate(made, intranet)
-            yield Home(made, intranet)
-        finally:
-            made.close()
+    made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
+    with HttpReceiver() as intranet, made.opened():
+        yield Home(made, intranet, hook_secret=populate(made, intranet))
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.soak)])
