@@ -21,10 +21,12 @@ from typing import NamedTuple, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 MIN_RSA_BITS = 2048
+DIGEST_OCTETS = 32
 SELECTOR = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 SIGNED = (
     b"from",
@@ -44,6 +46,7 @@ SIGNED = (
     b"list-unsubscribe",
     b"list-unsubscribe-post",
 )
+NAMES = tuple(dict.fromkeys(SIGNED))
 ALWAYS_NAMED = frozenset({b"from", b"to", b"subject", b"reply-to"})
 """Named even where absent, so that none can be added on the way."""
 
@@ -66,11 +69,16 @@ class SigningKey:
     def algorithm(self) -> str:
         return "rsa-sha256" if isinstance(self.key, rsa.RSAPrivateKey) else "ed25519-sha256"
 
-    def sign(self, data: bytes) -> bytes:
-        """The bare signature; the same for the same data with both algorithms."""
+    @property
+    def octets(self) -> int:
+        """How long its signatures are."""
+        return self.key.key_size // 8 if isinstance(self.key, rsa.RSAPrivateKey) else 64
+
+    def sign(self, digest: bytes) -> bytes:
+        """The bare signature over a SHA-256 digest; the same for the same digest with both algorithms."""
         if isinstance(self.key, rsa.RSAPrivateKey):
-            return self.key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-        return self.key.sign(sha256(data).digest())  # RFC 8463, section 3: Ed25519 over the hash
+            return self.key.sign(digest, padding.PKCS1v15(), Prehashed(hashes.SHA256()))
+        return self.key.sign(digest)  # RFC 8463, section 3: Ed25519 over the hash
 
 
 def parse_keys(setting: str) -> tuple[SigningKey, ...]:
@@ -92,33 +100,78 @@ class Canonical(NamedTuple):
         return cls(relaxed_fields(head), relaxed_body(body))
 
 
+class Draft(NamedTuple):
+    """A DKIM-Signature field up to its signature, and the digest that is to be signed."""
+
+    field: bytes
+    digest: bytes
+
+
 class DkimSigner:
     """Signs for one domain with one key of each kind."""
 
     def __init__(self, domain: str, keys: Sequence[SigningKey]) -> None:
         self._domain = domain
         self._keys = keys
+        self._forms: dict[tuple[bytes, ...], tuple[_Form, ...]] = {}
 
-    def sign(self, mail: bytes, at: datetime, canonical: Canonical | None = None) -> bytes:
-        """`mail` (CRLF, as it goes out) with its DKIM-Signature fields in front. May run in any thread. Whoever knows
-        its canonical form saves us to find it, a third of a signature's time.
-        """
-        fields, body = canonical or Canonical.of(mail)
-        body_hash = b64encode(sha256(body).digest()).decode()
-        names = [name for name in SIGNED if name in fields or name in ALWAYS_NAMED]
-        signed = b"".join(fields[name] for name in dict.fromkeys(names) if name in fields)
-        return b"".join((*(self._field(key, names, signed, body_hash, at) for key in self._keys), mail))
+    def sign(self, mail: bytes, at: datetime) -> bytes:
+        """`mail` (CRLF, as it goes out) with its DKIM-Signature fields in front."""
+        drafts = self.drafts(Canonical.of(mail), at)
+        return signed(mail, drafts, [key.sign(draft.digest) for key, draft in zip(self._keys, drafts, strict=True)])
 
-    def _field(self, key: SigningKey, names: Sequence[bytes], signed: bytes, body_hash: str, at: datetime) -> bytes:
-        listed = ":".join(name.decode() for name in names)
-        value = (
-            f"v=1; a={key.algorithm}; c=relaxed/relaxed; d={self._domain}; s={key.selector};\r\n"
-            f" t={int(at.timestamp())};\r\n h={_folded(listed, ':')};\r\n bh={body_hash};\r\n b="
-        )
+    def drafts(self, mail: Canonical, at: datetime) -> list[Draft]:
+        """One for each key. All of a signature but the signing, which costs twenty times as much."""
+        fields = mail.fields
+        names = tuple(name for name in NAMES if name in fields)
+        covered = b"".join(map(fields.__getitem__, names))
+        when, body = b"%d" % int(at.timestamp()), b64encode(sha256(mail.body).digest())
+        return [
+            Draft(form.own.filled(when, body), sha256(covered + form.covered.filled(when, body)).digest())
+            for form in self._of(names)
+        ]
+
+    def _of(self, names: tuple[bytes, ...]) -> "tuple[_Form, ...]":
+        """Our mails have few different sets of header fields."""
+        forms = self._forms.get(names)
+        if forms is None:
+            forms = self._forms[names] = tuple(self._form(key, names) for key in self._keys)
+        return forms
+
+    def _form(self, key: SigningKey, names: Sequence[bytes]) -> "_Form":
+        listed = ":".join(name.decode() for name in SIGNED if name in names or name in ALWAYS_NAMED)
+        before = f"v=1; a={key.algorithm}; c=relaxed/relaxed; d={self._domain}; s={key.selector};\r\n t="
+        own = _Open(before.encode(), f";\r\n h={_folded(listed, ':')};\r\n bh=".encode(), b";\r\n b=")
         # RFC 6376, section 3.7: the field itself is hashed last, with an empty b= and without its final CRLF.
-        own = b"dkim-signature:" + SPACES.sub(b" ", FOLDED.sub(b"", value.encode())).strip()
-        signature = b64encode(key.sign(signed + own)).decode()
-        return f"DKIM-Signature: {value}{_lines(signature)}\r\n".encode()
+        covered = _Open(*(_squeezed(_unfolded(part)) for part in own))
+        return _Form(own.named(b"DKIM-Signature: "), covered.named(b"dkim-signature:"))
+
+
+class _Open(NamedTuple):
+    """A signature's field with places for its time and the body's hash."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+
+    def named(self, name: bytes) -> "_Open":
+        return self._replace(before=name + self.before)
+
+    def filled(self, when: bytes, body: bytes) -> bytes:
+        return b"".join((self.before, when, self.between, body, self.after))
+
+
+class _Form(NamedTuple):
+    """The field as it goes out, and as it is covered itself."""
+
+    own: _Open
+    covered: _Open
+
+
+def signed(mail: bytes, drafts: Sequence[Draft], signatures: Sequence[bytes]) -> bytes:
+    """`mail` with the signatures of its drafts."""
+    pairs = zip(drafts, signatures, strict=True)
+    return b"".join((*(draft.field + _lines(b64encode(signature)) for draft, signature in pairs), mail))
 
 
 def relaxed_body(body: bytes) -> bytes:
@@ -129,23 +182,30 @@ def relaxed_body(body: bytes) -> bytes:
 
 def relaxed_lines(body: bytes) -> bytes:
     """The same of a part of a body that begins a line."""
-    # Looking first is ten times as fast as substituting: our own mails seldom have anything to squeeze.
-    if b"\t" in body or b"  " in body:
-        body = SPACES.sub(b" ", body)
-    if b" \r\n" in body:
-        body = body.replace(b" \r\n", b"\r\n")
-    return body
+    body = _squeezed(body)
+    return body.replace(b" \r\n", b"\r\n") if b" \r\n" in body else body
 
 
 def relaxed_fields(head: bytes) -> dict[bytes, bytes]:
     """Each field's canonical form by its name (RFC 6376, section 3.4.2). We write no field twice."""
     fields = {}
-    for line in FOLDED.sub(b"", head).split(b"\r\n"):
+    for line in _squeezed(_unfolded(head)).split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
             lowered = name.strip().lower()
-            fields[lowered] = lowered + b":" + SPACES.sub(b" ", value).strip() + b"\r\n"
+            fields[lowered] = b"%b:%b\r\n" % (lowered, value.strip())
     return fields
+
+
+# Looking first is ten times as fast as substituting: our own mails seldom have anything to squeeze.
+
+
+def _squeezed(text: bytes) -> bytes:
+    return SPACES.sub(b" ", text) if b"  " in text or b"\t" in text else text
+
+
+def _unfolded(head: bytes) -> bytes:
+    return FOLDED.sub(b"", head) if b"\r\n " in head or b"\r\n\t" in head else head
 
 
 def _folded(listed: str, separator: str) -> str:
@@ -159,8 +219,8 @@ def _folded(listed: str, separator: str) -> str:
     return "\r\n  ".join((*lines, line.removesuffix(separator)))
 
 
-def _lines(signature: str) -> str:
-    return "\r\n  ".join(signature[start : start + 72] for start in range(0, len(signature), 72))
+def _lines(signature: bytes) -> bytes:
+    return b"\r\n  ".join(signature[start : start + 72] for start in range(0, len(signature), 72)) + b"\r\n"
 
 
 def _read_key(part: str) -> SigningKey:

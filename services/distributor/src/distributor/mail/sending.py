@@ -5,18 +5,18 @@ final dot was written and no usable answer came.
 """
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from distributor.channels import Dispatch, Fault, Outcome
 from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
-from distributor.mail.dialogue import Ending
-from distributor.mail.dkim import DkimSigner, parse_keys
+from distributor.mail.dialogue import Composed, Ending
+from distributor.mail.dkim import DkimSigner, parse_keys, signed
 from distributor.mail.domains import Crowded, DomainLimit
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, greylisted, printable
-from distributor.mail.signing import SigningThreads
+from distributor.mail.signing import SigningProcesses
 from distributor.mail.smtp import RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
@@ -38,7 +38,8 @@ class MailSender:
         self._domains = DomainLimit(settings.smtp_per_domain)
         self._composer = Composer(settings)
         keys = parse_keys(settings.dkim_keys)
-        self._signing = SigningThreads(DkimSigner(sender_domain(settings), keys)) if keys else None
+        self._signer = DkimSigner(sender_domain(settings), keys) if keys else None
+        self._signing = SigningProcesses(keys)
         self._relay = SmtpRelay(
             RelaySettings(
                 url=RelayUrl.parse(settings.smtp_url.get_secret_value()),
@@ -71,16 +72,21 @@ class MailSender:
             mail = self._composer.compose(dispatch)
         except Unsendable as refusal:
             return _unsendable(str(refusal))
-        if self._signing is not None:
-            mail = await self._signing.sign(mail, dispatch.planned_at)
+        if self._signer is not None:
+            mail = await self._signed(self._signer, mail, dispatch.planned_at)
         ending = await self._relay.transmit(mail)
         return outcome(ending, timedelta(seconds=time.monotonic() - began))
 
     async def close(self) -> None:
         """Hang up."""
         await self._relay.close()
-        if self._signing is not None:
-            self._signing.close()
+        await self._signing.close()
+
+    async def _signed(self, signer: DkimSigner, mail: Composed, at: datetime) -> Composed:
+        assert mail.canonical is not None
+        drafts = signer.drafts(mail.canonical, at)
+        signatures = await self._signing.sign([draft.digest for draft in drafts])
+        return mail._replace(data=signed(mail.data, drafts, signatures))
 
 
 def sender_domain(settings: DistributorSettings) -> str:
