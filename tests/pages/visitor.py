@@ -13,6 +13,7 @@ from tests.accessible import barriers
 WIDE: Size = {"width": 1280, "height": 900}
 NARROW: Size = {"width": 360, "height": 740}
 SIZES = (WIDE, NARROW)
+CUT_TABLES = "[...document.querySelectorAll('main .table-box')].filter(box => box.scrollWidth > box.clientWidth).length"
 PICTURES = os.environ.get("TEST_PICTURES", "")
 
 
@@ -29,7 +30,7 @@ class Visitor:
         page.on("filechooser", lambda _: None)  # else the browser is told to leave it to us when the key is pressed
 
     async def look(self, name: str, *words: str) -> None:
-        """The page shows `words`, has no barrier, and scrolls down alone: wide and narrow."""
+        """The page shows `words`, has no barrier, and scrolls down alone, its tables too: wide and narrow."""
         text = await self.page.locator("main").inner_text()
         for word in words:
             assert word in text, text
@@ -39,6 +40,7 @@ class Visitor:
             if PICTURES:
                 await self.page.screenshot(path=Path(PICTURES) / f"{name}-{size['width']}.png", full_page=True)
             assert await self.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+            assert await self.page.evaluate(CUT_TABLES) == 0
             assert await barriers(self.page) == []
         await self.page.set_viewport_size(self._size)
 

@@ -103,10 +103,10 @@ FAULTS: list[tuple[bytes, str]] = [
     (b"PK\x03\x04\x14\x00\x06\x00", "Det här är en Excelfil."),
     ("email;namn\n".encode("utf-16"), "fel teckenkodning"),
     (b"", "Filen är tom."),
-    (b"namn;kommun\n", "Kolumnen email saknas."),
-    (b"email;skonummer\n", "Kolumnen ”skonummer” finns inte"),
+    (b"namn;kommun\n", "Kolumnen e-post saknas."),
+    (b"email;skonummer\n", "Kolumnen ”skonummer” finns inte för målgruppen. Använd: e-post, namn, språk, kommun."),
     (b"email;namn\na@kalmar.example,Anna\n", "Raden har komma mellan värdena, men första raden har semikolon."),
-    (b"email\na@kalmar.example\na@kalmar.example\n", "Raden säger samma sak som rad 2."),
+    (b"email\na@kalmar.example\na@kalmar.example\n", "Adressen står redan på rad 2. Ta bort en av raderna."),
     (b"email;namn\n=HYPERLINK(1);x\n", "Adressen saknar @."),
     (b"email;namn\nx\r\ny@kalmar.example;y\n", "Raden har 1 värden men filen har 2 kolumner."),
 ]

@@ -50,6 +50,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "mandate_from": ("mandatefrom", "mandatfrån", "mandatfrom", "mandatperiodfrån"),
     "mandate_until": ("mandateuntil", "mandateto", "mandattill", "mandattom", "mandatperiodtill"),
 }  # fmt: skip
+NAMES_SV = {
+    "email": "e-post", "name": "namn", "locale": "språk", "organisation": "organisation", "group": "grupp",
+    "municipality": "kommun", "mandate_from": "mandat från", "mandate_until": "mandat till",
+}  # fmt: skip
+"""What a column is called in an answer in Swedish: as whoever made the file would call it."""
 ALWAYS = ("email", "name", "locale")
 OF_AUDIENCE: dict[Audience, tuple[str, ...]] = {
     Audience.NEWSROOM: ("organisation", "municipality"),
@@ -178,24 +183,28 @@ def _columns(values: list[str], audience: Audience, reading: Reading) -> list[st
                 raise _mixed_header()
             told = value.strip()[:40]
             message = f"The column {told!r} is not known for {audience}. Use: {', '.join(allowed)}."
-            message_sv = f"Kolumnen ”{told}” finns inte för målgruppen. Använd: {', '.join(allowed)}."
+            message_sv = f"Kolumnen ”{told}” finns inte för målgruppen. Använd: {_named_sv(allowed)}."
             reading.fault(1, told, "unknown_column", message, message_sv)
         elif column in found:
             message = f"The column {column} stands twice."
-            reading.fault(1, column, "duplicate_column", message, f"Kolumnen {column} finns två gånger.")
+            reading.fault(1, column, "duplicate_column", message, f"Kolumnen {NAMES_SV[column]} finns två gånger.")
         else:
             found.append(column)
     for column in allowed:
         if column in NEEDED and column not in found:
             message = f"The column {column} is missing."
-            reading.fault(1, column, "missing_column", message, f"Kolumnen {column} saknas.")
+            reading.fault(1, column, "missing_column", message, f"Kolumnen {NAMES_SV[column]} saknas.")
     return found
 
 
 def _no_header(allowed: tuple[str, ...]) -> Unreadable:
     message = f"The first line is a person. It must name the columns: {', '.join(allowed)}."
-    message_sv = f"Första raden är en person. Den ska ha kolumnernas namn: {', '.join(allowed)}."
+    message_sv = f"Första raden är en person. Den ska ha kolumnernas namn: {_named_sv(allowed)}."
     return Unreadable("missing_header", message, message_sv)
+
+
+def _named_sv(columns: tuple[str, ...]) -> str:
+    return ", ".join(NAMES_SV[column] for column in columns)
 
 
 def _mixed_header() -> Unreadable:
@@ -236,7 +245,7 @@ def _rows(
             continue
         first, _ = seen.first(line, "line", row.address.key, name_key(row.place))
         if first != line:
-            _fault_repeated(reading, line, first)
+            _fault_repeated(reading, row, first)
             continue
         first = _check_person(row, reading, seen)
         if audience in (Audience.NEWSROOM, Audience.COLLABORATION_GROUP):
@@ -293,10 +302,11 @@ def _check_place(row: Row, reading: Reading, seen: Seen) -> None:
         reading.fault(row.line, "municipality", "conflicting_lines", message, message_sv)
 
 
-def _fault_repeated(reading: Reading, line: int, first: int) -> None:
-    message = f"The line says the same as line {first}. Remove one of them."
-    message_sv = f"Raden säger samma sak som rad {first}. Ta bort en av dem."
-    reading.fault(line, "email", "duplicate_line", message, message_sv)
+def _fault_repeated(reading: Reading, row: Row, first: int) -> None:
+    within, within_sv = (f" for {row.place}", f" för {row.place}") if row.place else ("", "")
+    message = f"The address stands on line {first} already{within}. Remove one of the lines."
+    message_sv = f"Adressen står redan på rad {first}{within_sv}. Ta bort en av raderna."
+    reading.fault(row.line, "email", "duplicate_line", message, message_sv)
 
 
 def _address(value: str) -> Address:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
+from babel.numbers import format_decimal
 from babel.support import Translations
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
@@ -24,7 +25,7 @@ from shared.contracts.news import Locale
 from shared.http import SECURITY_HEADERS
 from shared.settings import OrganisationSettings
 from shared.translations import combined, preferred
-from shared.web.dates import day, minute
+from shared.web.dates import BABEL_LOCALES, day, minute
 from shared.web.static import stylesheet_url
 
 HERE = Path(__file__).parent
@@ -189,7 +190,13 @@ def _environment(folder: Path, locale: Locale) -> Environment:
     environment.install_gettext_translations(_words(folder, locale), newstyle=True)  # type: ignore[attr-defined]
     environment.filters["day"] = partial(day, locale)
     environment.filters["minute"] = partial(minute, locale)
+    environment.filters["number"] = partial(_number, locale)
     return environment
+
+
+def _number(locale: Locale, count: int) -> str:
+    """In groups of three, which a line does not break: `200 000`."""
+    return format_decimal(count, locale=BABEL_LOCALES[locale])
 
 
 @lru_cache
