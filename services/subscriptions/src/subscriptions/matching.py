@@ -42,14 +42,14 @@ LOCALES = {str(locale): locale for locale in Locale}
 async def audience_page(
     session: AsyncSession, target: Target, audience: Audience, *, after: UUID | None, limit: int
 ) -> tuple[list[Match], UUID | None]:
-    """The next people who count under `audience`, by rising id, and the id to go on after (`None`: there are no more).
-    A person who has several roles in one audience is told of the first.
+    """Of the next `limit` roles that match in `audience`, by rising id, the people who count under it, and the id to go
+    on after (`None`: there are no more). A person who has several roles in one audience is told of the first.
     """
     connection = await session.connection()
     rows = (await connection.execute(_page(target, audience), {"after": after or NOBODY, "most": limit})).all()
     matches: list[Match] = []
     for row in rows:
-        if not matches or row[0] != matches[-1].subscriber_id:
+        if row[-1] and (not matches or row[0] != matches[-1].subscriber_id):
             matches.append(_match(row, audience, target))
     return matches, rows[-1].id if len(rows) == limit else None
 
@@ -74,7 +74,8 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
     """The question for one audience, made once for all its pages: making it takes longer than asking it.
 
     Each table is told where the page begins. PostgreSQL does not conclude it from the joins, and read them from their
-    beginning for every page.
+    beginning for every page. Who counts elsewhere is told and not left out: as a condition it was asked twice of
+    everybody, and towards the end of the register of everybody who was left.
     """
     rank, after = rank_of(audience), bindparam("after", type_=Uuid())
     left = Departure.left_at.is_not(None)
@@ -94,6 +95,7 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
             type_coerce(Organisation.municipalities if audience is Audience.NEWSROOM else Role.municipalities, Text),
             left,
             chosen_by(Role.subscriber_id),
+            _counts_here(target, audience, left),
         )
         .select_from(Role)
         .join(Subscriber, and_(Subscriber.id == Role.subscriber_id, Subscriber.id > after))
@@ -101,7 +103,7 @@ def _page(target: Target, audience: Audience) -> Select[*tuple[Any, ...]]:
         .outerjoin(Organisation, Organisation.id == Role.organisation_id)
         .outerjoin(Group, Group.id == Role.group_id)
         .where(Role.subscriber_id > after, Role.audience_rank == rank)
-        .where(_matches(Role, target), _counts_here(target, audience, left))
+        .where(_matches(Role, target))
         .order_by(Role.subscriber_id, Role.id)
         .limit(bindparam("most", type_=Integer()))
     )
@@ -126,9 +128,9 @@ def _counts_here(target: Target, audience: Audience, left: ColumnElement[bool]) 
     stays = departure.left_at.is_(None)
     stronger = other.audience_rank < rank
     weaker_stays = and_(other.audience_rank > rank, stays)
-    return or_(
-        and_(~left, ~elsewhere.where(stronger, stays).exists()),
-        and_(left, ~elsewhere.where(or_(stronger, weaker_stays)).exists()),
+    return case(
+        (left, ~elsewhere.where(or_(stronger, weaker_stays)).exists()),
+        else_=~elsewhere.where(stronger, stays).exists(),
     )
 
 
@@ -166,6 +168,7 @@ def _match(row: Any, audience: Audience, target: Target) -> Match:
         area,
         left,
         chosen,
+        _,
     ) = row
     topics = codes_of(topics)
     often = frequency_of(read_chosen(chosen), audience, target.topics, topics) if chosen else Frequency.IMMEDIATE
