@@ -148,7 +148,11 @@ async def test_a_person_is_shown_with_basis_stops_and_history(clerk: Clerk, regi
     assert "Legal basis: Public task since 12 May 2026" in english.text
     assert "Changed by the office The mails are stopped." in english.text
     await register.office.delete(path)
-    assert "Upphävt 12 maj 2026 kl. 12.00" in (await clerk.look(f"{PEOPLE}/{eva}")).text
+    lifted = await clerk.look(f"{PEOPLE}/{eva}")
+    assert "Upphävt 12 maj 2026 kl. 12.00" in lifted.text
+    assert "Eva <Ek> Får mejl" in lifted.text
+    await register.change(eva, left_audiences=["politician"])
+    assert "Eva <Ek> Får inga mejl" in (await clerk.look(f"{PEOPLE}/{eva}")).text
     assert "Finns inte längre" in (await clerk.look(f"{PEOPLE}/{new_id()}", status=404)).text
 
 

@@ -3,7 +3,7 @@ GET changes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,9 @@ CHANGES_SHOWN = 20
 def _(text: str) -> str:
     """Mark a text for the catalogue; it is translated where it is shown."""
     return text
+
+
+NOTHING = _("Får inga mejl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +221,11 @@ def _line(row: Subscriber, roles: Sequence[RoleRow], wording: OfficeWording, at:
 def _person(row: Subscriber, held: Held, locale: Locale, at: datetime, before: UUID | None) -> dict[str, Any]:
     wording, state = OfficeWording(locale), state_of(row, at)
     changes = [change for change in held.changes if before is None or change.id < before]
+    line = _line(row, held.roles, wording, at)
+    if line.flows and {role.audience for role in held.roles} <= set(held.left):
+        line = replace(line, state=wording.gettext(NOTHING), flows=False)
     return {
-        "person": _line(row, held.roles, wording, at),
+        "person": line,
         "state": state,
         "facts": _facts(row, held, wording, locale),
         "roles": [_role(row, role, held, wording, locale) for role in held.roles],
