@@ -43,6 +43,13 @@ class Plan:
     kill_at: int = 0
     kill_when: Literal["before", "after"] = "before"
     dots: int = 0
+    refuses_second: str = ""
+    offered: int = 0
+
+    def refuses(self, recipient: str) -> bool:
+        """Whether this is the second mail that comes for the address that refuses its second."""
+        self.offered += recipient == self.refuses_second
+        return recipient == self.refuses_second and self.offered == 2
 
     def kills(self, dot: int, when: str) -> bool:
         return self.kill_pid_file is not None and dot == self.kill_at and when == self.kill_when
@@ -107,11 +114,16 @@ class Connection(asyncio.Protocol):
     def _reply(self, line: bytes) -> bytes:
         verb = line[:4].upper()
         if verb == b"RCPT":
-            self._recipients.append(line.partition(b"<")[2].partition(b">")[0].decode("utf-8", "replace"))
+            recipient = line.partition(b"<")[2].partition(b">")[0].decode("utf-8", "replace")
+            if self._plan.refuses(recipient):
+                return b"550 5.1.1 no such mailbox\r\n"
+            self._recipients.append(recipient)
         elif verb in (b"MAIL", b"RSET"):
             self._recipients = []
         elif verb == b"EHLO":
             return b"250-sink.example\r\n" + b"250-PIPELINING\r\n" * self._plan.pipelining + b"250 8BITMIME\r\n"
+        elif verb == b"DATA" and not self._recipients:
+            return b"554 5.5.1 no valid recipients\r\n"
         elif verb == b"DATA":
             self._in_data = True
             return b"354 go on\r\n"
@@ -185,6 +197,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--kill-pid-file", type=Path, help="read at the moment of the kill; several pids are fine")
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--kill-when", choices=("before", "after"), default="before")
+    parser.add_argument(
+        "--refuses-second", default="", help="an address that has no mailbox when its second mail comes"
+    )
     given = parser.parse_args(arguments)
     plan = Plan(
         log=os.open(given.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644),
@@ -194,6 +209,7 @@ def main(arguments: list[str]) -> None:
         kill_pid_file=given.kill_pid_file,
         kill_at=given.kill_at,
         kill_when=given.kill_when,
+        refuses_second=given.refuses_second,
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(plan, given.port))
