@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.integration.subscriptions.conftest import NOON, Register, emitted
 from tests.integration.subscriptions.office import Clerk, Seen
 from tests.integration.subscriptions.test_subscriptions_imports import stored
@@ -14,7 +15,9 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.service import Service
 from subscriptions.history import Source
-from subscriptions.models import Suppression
+from subscriptions.models import OrganisationKind, Suppression
+from subscriptions.office import places
+from subscriptions.people import insert_group, insert_organisation
 from subscriptions.tasks.models import Task
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
 from subscriptions.web.office import groups, organisations, stops, tasks
@@ -106,6 +109,59 @@ async def test_organisations_are_found_page_by_page(
     assert await all_entries(clerk, "/kansli/organisationer?sok=KOMMUN") == ["Kalmar kommun", "Kommunfullmäktige"]
     assert await all_entries(clerk, "/kansli/organisationer?kommun=0881") == ["Barometern"]
     assert "Ingen passar" in (await clerk.look("/kansli/organisationer?sok=%25")).text
+
+
+async def test_a_list_of_places_ends_early_where_little_fits_and_goes_on(
+    clerk: Clerk, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "STEPS", (1, 2))
+    for number in range(7):
+        await register.organisation("council", f"Nämnd {number}", *(("0881",) if number == 4 else ()))
+        await register.group(f"Grupp {number}", *(("0881",) if number == 4 else ()))
+    for path, name in (("/kansli/organisationer", "Nämnd"), ("/kansli/grupper", "Grupp")):
+        early = await clerk.look(f"{path}?kommun=0881")
+        assert (early.entries(), "Ingen av dem vi har gått igenom hittills passar." in early.text) == ([], True)
+        assert await all_entries(clerk, f"{path}?kommun=0881") == [f"{name} 4"]
+        assert await all_entries(clerk, f"{path}?sok={name.lower()}") == [f"{name} {number}" for number in range(7)]
+        assert await all_entries(clerk, f"{path}?sok=zzz") == []
+        assert await all_entries(clerk, path) == [f"{name} {number}" for number in range(7)]
+
+
+async def test_a_list_of_places_reads_a_stretch_of_the_index_at_a_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked, and however many there are, they are neither read whole nor sorted."""
+    monkeypatch.setattr(places, "STEPS", (3, 10))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    async with service.database.transaction() as session:
+        for number in range(20):
+            await insert_organisation(session, OrganisationKind.COUNCIL, f"Nämnd {number}", ["0880"], NOON)
+            await insert_group(session, f"Grupp {number}", ["0880"], NOON)
+        event.listen(service.database.engine.sync_engine, "before_cursor_execute", note)
+        for after in (None, "b"):
+            for kind in (None, OrganisationKind.COUNCIL):
+                place = ("council", after) if after else None
+                assert (await places.organisations(session, kind, "zzz", "0881", place, 2)).after
+            assert (await places.groups(session, "zzz", "0881", (after,) if after else None, 2)).after
+        event.remove(service.database.engine.sync_engine, "before_cursor_execute", note)
+        asked = [(statement, parameters) for statement, parameters in asked if statement.startswith("SELECT")]
+        assert len(asked) == 2 * 3 * 4
+        for statement, parameters in asked:
+            plan = await explained(session, statement, parameters)
+            # What fits is sorted once more, on SQLite and where the kind is given; the stretch that it is of is not.
+            stretch = plan.rpartition("Subquery Scan")[2].partition("SCAN anon_1")[0]
+            assert [step for step in ("Seq Scan", "Sort", "B-TREE") if step in stretch] == [], plan
+            assert "index" in stretch.lower(), plan
+
+
+async def explained(session: AsyncSession, statement: str, parameters: Any) -> str:
+    how = "EXPLAIN QUERY PLAN" if session.get_bind().dialect.name == "sqlite" else "EXPLAIN"
+    lines = await (await session.connection()).exec_driver_sql(f"{how} {statement}", parameters)
+    return "\n".join(str(line[-1]) for line in lines)
 
 
 async def test_a_council_shows_its_terms(clerk: Clerk, register: Register) -> None:

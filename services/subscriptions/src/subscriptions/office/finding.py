@@ -20,7 +20,6 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from shared.contracts.news import Audience
 from subscriptions.models import Group, Organisation, Role, Subscriber, rank_of
 from subscriptions.office.models import SearchWord, Word
-from subscriptions.people import name_key
 from subscriptions.states import SubscriberState, in_state
 
 STEPS = (100, *[800] * 12)
@@ -30,7 +29,6 @@ NARROW = 2_000
 """Walks are compared by their length up to this: it costs a millisecond to count so far."""
 LAST = "\U0010ffff"
 """No word has a character after this one."""
-MOST_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +112,6 @@ async def find(session: AsyncSession, wanted: Wanted, after: Place | None, limit
             return Found(people, None)
         after = entries[-1]
     return Found(people, after)
-
-
-async def places_named(session: AsyncSession, typed: str) -> Sequence[Organisation | Group]:
-    """The organisations and groups whose name holds what was typed, the first few; there are some hundred in all."""
-    part = name_key(typed)
-    organisations = select(Organisation).where(Organisation.name_key.contains(part, autoescape=True))
-    groups = select(Group).where(Group.name_key.contains(part, autoescape=True))
-    found = [
-        *await session.scalars(organisations.order_by(Organisation.name_key).limit(MOST_PLACES)),
-        *await session.scalars(groups.order_by(Group.name_key).limit(MOST_PLACES)),
-    ]
-    return found[:MOST_PLACES]
 
 
 async def _rows(

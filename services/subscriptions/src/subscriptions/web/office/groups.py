@@ -82,16 +82,16 @@ class TypedInvitation:
 async def listing(request: Request, office: SignedIn, session: Reading) -> Response:
     query, wording = kept(request, "sok", "kommun"), OfficeWording(reader_language(request).locale)
     area, after = query["kommun"] if query["kommun"] in MUNICIPALITIES else "", asked(request, "efter")
-    rows = await places.groups(session, query["sok"], area, after, SHOWN + 1)
-    counts = await places.members_of(session, Role.group_id, [row.id for row in rows])
-    following = linked(request, PATH, {**query, "efter": rows[SHOWN - 1].name_key}) if rows[SHOWN:] else ""
+    found = await places.groups(session, query["sok"], area, (after,) if after else None, SHOWN)
+    counts = await places.members_of(session, Role.group_id, [row.id for row in found.places])
+    following = linked(request, PATH, {**query, "efter": found.after[0]}) if found.after else ""
     return page(
         request,
         office,
         "groups.html",
         groups=[
             Line(f"{PATH}/{row.id}", row.name, wording.municipalities(row.municipalities), counts.get(row.id, 0))
-            for row in rows[:SHOWN]
+            for row in found.places
         ],
         typed=query["sok"],
         is_filtered=any(query.values()),

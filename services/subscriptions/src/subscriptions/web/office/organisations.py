@@ -73,23 +73,23 @@ async def listing(request: Request, office: SignedIn, session: Reading) -> Respo
     query, wording = kept(request, "sok", "slag", "kommun"), OfficeWording(reader_language(request).locale)
     kind = OrganisationKind(query["slag"]) if query["slag"] in tuple(OrganisationKind) else None
     area = query["kommun"] if query["kommun"] in MUNICIPALITIES else ""
-    after = (asked(request, "efterslag"), asked(request, "efter"))
-    place = after if all(after) else None
-    rows = await places.organisations(session, kind, query["sok"], area, place, SHOWN + 1)
-    counts = await places.members_of(session, Role.organisation_id, [row.id for row in rows])
-    further = {**query, "efterslag": rows[SHOWN - 1].kind, "efter": rows[SHOWN - 1].name_key} if rows[SHOWN:] else {}
+    place = (asked(request, "efterslag"), asked(request, "efter"))
+    after = place if all(place) else None
+    found = await places.organisations(session, kind, query["sok"], area, after, SHOWN)
+    counts = await places.members_of(session, Role.organisation_id, [row.id for row in found.places])
+    further = {**query, **dict(zip(("efterslag", "efter"), found.after, strict=True))} if found.after else {}
     return page(
         request,
         office,
         "organisations.html",
-        organisations=[_line(row, counts.get(row.id, 0), wording) for row in rows[:SHOWN]],
+        organisations=[_line(row, counts.get(row.id, 0), wording) for row in found.places],
         typed=query["sok"],
         is_filtered=any(query.values()),
         kinds=[Choice(str(key), wording.gettext(label), key == kind) for key, label in KINDS.items()],
         municipalities=[
             Choice(code, name, code == area) for code, name in sorted(MUNICIPALITIES.items(), key=lambda pair: pair[1])
         ],
-        beginning=linked(request, PATH, query) if place else "",
+        beginning=linked(request, PATH, query) if after else "",
         following=linked(request, PATH, further) if further else "",
     )
 

@@ -21,7 +21,7 @@ from subscriptions import people
 from subscriptions.consent import ground_of
 from subscriptions.exporting import Held, held_about
 from subscriptions.models import Group, Organisation, Subscriber, Suppression
-from subscriptions.office import finding
+from subscriptions.office import finding, places
 from subscriptions.office.finding import Place, Wanted
 from subscriptions.office.words import asked_for
 from subscriptions.people import RoleRow
@@ -195,7 +195,7 @@ async def _within(session: AsyncSession, wanted: Wanted) -> NamedPlace | None:
 
 
 async def _places(session: AsyncSession, typed: str) -> list[NamedPlace]:
-    return [named(place) for place in await finding.places_named(session, typed)] if typed else []
+    return [named(place) for place in await places.named(session, typed)] if typed else []
 
 
 def named(place: Organisation | Group) -> NamedPlace:
