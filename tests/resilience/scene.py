@@ -8,13 +8,14 @@ import csv
 import io
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx2
-from tests.deployments import ADMIN_KEY, WINDOW_OF_DOUBT, Deployment, Distributed, Standalone
+from tests.deployments import ADMIN_KEY, SERVICES, WINDOW_OF_DOUBT, Deployment, Distributed, Standalone
 from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
@@ -44,6 +45,8 @@ HOOK = "/hook"
 SETTINGS = {"RETRY_SCALE": "0.1"}
 TAKES_EFFECT_S = 2.0
 RESENT_WITHIN_S = 60.0
+RECONNECTIONS_A_SECOND = 5
+"""To the broker, of one service: it has a connection to publish and one to consume."""
 UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 
 
@@ -149,6 +152,10 @@ class Scene:
         assert isinstance(self.deployment, Distributed)
         return self.deployment.broker_links[service]
 
+    def broker_links(self) -> list[TcpProxy]:
+        """Each service's."""
+        return [self.broker_link(service) for service in SERVICES]
+
     def _key(self, item: str) -> str:
         return item if isinstance(self.deployment, Distributed) else item.replace("-", "")
 
@@ -196,6 +203,19 @@ async def asked(desk: Desk, *services: str) -> None:
     if "distributor" in services:
         await desk.call("GET", f"{DISTRIBUTOR}/deliveries", params={"limit": "1"})
         await desk.call("GET", f"{DISTRIBUTOR}/endpoints")
+
+
+def check_reconnections(scene: Scene) -> int:
+    """Since when `asked_at` was emptied, no service has run the broker over; gives how many connections at most it asked
+    for within a second."""
+    asked = [most_within(link.asked_at, 1.0) for link in scene.broker_links()]
+    assert max(asked) <= RECONNECTIONS_A_SECOND, asked
+    return max(asked)
+
+
+def most_within(instants: Sequence[float], window_s: float) -> int:
+    """How many of these, in order, lie within such a stretch at most."""
+    return max((bisect_left(instants, at + window_s) - start for start, at in enumerate(instants)), default=0)
 
 
 def check_nobody_after(mails: Sequence[Mail], revision: int, took_effect_at: float) -> None:

@@ -14,7 +14,7 @@ from tests.deployments import SERVICES, Distributed
 from tests.eventually import eventually
 from tests.inboxes import Inboxes
 from tests.resilience.moments import BEFORE_ACK, BEFORE_CONFIRM, BEFORE_PUBLISH, Moment
-from tests.resilience.scene import EVERYBODY, UNPUBLISHED, Scene, asked, check_settled
+from tests.resilience.scene import EVERYBODY, UNPUBLISHED, Scene, asked, check_reconnections, check_settled
 from tests.resilience.tap import tapped
 from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import PrivateRabbitMQ
@@ -68,7 +68,10 @@ def waiting(scene: Scene) -> int:
     ],
 )
 async def test_f12_the_broker_is_killed(scene: Scene, broker: PrivateRabbitMQ, service: str, moment: Moment) -> None:
-    """In the middle of a service's publishing or consuming. Meanwhile the API takes what it is asked."""
+    """In the middle of a service's publishing or consuming. Meanwhile the API takes what it is asked, and nobody runs the
+    broker over when it comes back (F20)."""
+    for link in scene.broker_links():
+        link.asked_at.clear()
     struck = scene.when(service, moment, broker.strike)
     await scene.publish_to_few()
     await eventually(struck.is_set, within=20)
@@ -80,6 +83,7 @@ async def test_f12_the_broker_is_killed(scene: Scene, broker: PrivateRabbitMQ, s
     await eventually(lambda: waiting(scene) == 0, within=30)
     print(f"measured: publishing resumed {time.monotonic() - listens_at:.1f} s after the broker listened")
     assert time.monotonic() - listens_at < RESUMED_WITHIN_S
+    check_reconnections(scene)
     totals = await scene.check_sound(within=90)
     assert totals["repeats"] == 0
 

@@ -16,6 +16,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -88,6 +89,10 @@ class TcpProxy(ThreadedServer):
         """Each read waits so long before it goes on: latency, and a slow line."""
         self.cut_after: int | None = None
         """Connections are reset when they have carried so many octets, in both directions together."""
+        self.asked_at: list[float] = []
+        """When connections were asked for (`time.monotonic`), whether or not there was anything behind."""
+        self.most_at_once = 0
+        """Connections to the target that were open together."""
         self._connections: set[_Connection] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -170,6 +175,7 @@ class TcpProxy(ThreadedServer):
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Cancelled only when the proxy stops; asyncio.streams would complain of that for each connection.
+        self.asked_at.append(time.monotonic())
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._flowing.wait()
             if self.target is None:
@@ -177,6 +183,7 @@ class TcpProxy(ThreadedServer):
             far_reader, far_writer = await asyncio.open_connection(self.host, self.target)
             connection = _Connection((writer, far_writer))
             self._connections.add(connection)
+            self.most_at_once = max(self.most_at_once, len(self._connections))
             try:
                 await asyncio.gather(
                     self._pipe(connection, reader, far_writer, "there"),
