@@ -47,8 +47,9 @@ SELECT {PERSON}, {rank_of(Audience.PUBLIC)}, now() FROM generate_series(1, %(peo
 """
 
 
-def fill(url: str, people: int) -> None:
-    """Fill an empty register, and let the database get to know it."""
+def fill(url: str, people: int, *, known: bool = True) -> None:
+    """Fill an empty register, and let the database get to know it; or not, as when it has just been filled."""
     with psycopg.connect(url, autocommit=True) as connection, psycopg.ClientCursor(connection) as cursor:
         cursor.execute(FILL, {"people": people})
-        cursor.execute("VACUUM ANALYZE")
+        if known:
+            cursor.execute("VACUUM ANALYZE")

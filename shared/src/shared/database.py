@@ -36,6 +36,7 @@ from sqlalchemy import (
     literal,
     make_url,
     select,
+    text,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -287,6 +288,20 @@ def among(session: AsyncSession, column: Any, keys: Iterable[UUID] | Iterable[st
         return column.in_(select(func.unnest(literal(list(keys), postgresql.ARRAY(Text)))))
     told = f"{{{','.join(map(str, keys))}}}"
     return column.in_(select(func.unnest(cast(literal(told, Text), postgresql.ARRAY(Uuid)))))
+
+
+DETOURS = ("bitmapscan", "sort", "hashjoin", "mergejoin")
+"""PostgreSQL's ways to a few rows that read many. Each is a setting, `enable_…`."""
+NO_DETOURS = text("SELECT " + ", ".join(f"set_config('enable_{way}', 'off', true)" for way in DETOURS))
+
+
+async def from_index_to_row(connection: AsyncConnection) -> None:
+    """Until its transaction ends, what PostgreSQL is asked is answered by going along an index, from row to row: for
+    pages by key. Left to itself it reads all that is left and sorts it, for each page anew, as long as it does not
+    know how much there is; and nothing is known of tables that have just been filled. SQLite does this by itself.
+    """
+    if connection.dialect.name != "sqlite":
+        await connection.execute(NO_DETOURS)
 
 
 def lost_a_race(error: DBAPIError) -> bool:

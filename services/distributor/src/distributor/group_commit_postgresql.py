@@ -19,7 +19,7 @@ from distributor.leases import Claimed, Ended
 from distributor.states import LANE_OF_RANK
 from distributor.tallies import Standing
 from distributor.webhooks.health import WRITTEN_EVERY
-from shared.database import MICROSECOND, Database
+from shared.database import DETOURS, MICROSECOND, Database
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -122,7 +122,7 @@ def statement(*, ended: bool, bounces: bool, fared: bool) -> bytes:
 
 PLANNED_ONCE = (
     "SET plan_cache_mode = force_generic_plan",
-    *(f"SET enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")),
+    *(f"SET enable_{way} = off" for way in ("seqscan", *DETOURS)),
 )
 """Left to itself, the planner plans the statement anew each time, thinking that to know the number of rows must be
 worth it; that took it as long as the work. So it plans once. It may do so while the ledger is empty and reading all of

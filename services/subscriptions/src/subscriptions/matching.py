@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
+from shared.database import from_index_to_row
 from subscriptions.audience import Match, Target
 from subscriptions.frequencies import Frequency, chosen_by, frequency_of, read_chosen
 from subscriptions.models import Departure, Group, Organisation, Role, Subscriber, codes_of, meets, rank_of
@@ -46,6 +47,7 @@ async def audience_page(
     on after (`None`: there are no more). A person who has several roles in one audience is told of the first.
     """
     connection = await session.connection()
+    await from_index_to_row(connection)
     rows = (await connection.execute(_page(target, audience), {"after": after or NOBODY, "most": limit})).all()
     matches: list[Match] = []
     for row in rows:
