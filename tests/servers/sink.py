@@ -105,11 +105,13 @@ class Connection(asyncio.Protocol):
             self._in_data = False
             self._on_dot(content)
             return True
-        line, newline, rest = self._buffer.partition(b"\r\n")
-        if newline:
-            self._buffer = rest
-            self._answers.append(self._reply(bytes(line)))
-        return bool(newline)
+        end = self._buffer.find(b"\r\n")
+        if end == -1:
+            return False
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        self._answers.append(self._reply(line))
+        return True
 
     def _reply(self, line: bytes) -> bytes:
         verb = line[:4].upper()
@@ -166,8 +168,9 @@ class Connection(asyncio.Protocol):
         self, dot: int, recipients: list[str], content: bytes, dot_at: float, answered_at: float | None
     ) -> None:
         # Dot-stuffing undone, so that the hash is that of the message itself (RFC 5321 section 4.5.2).
-        content = (b"\r\n" + content).replace(b"\r\n..", b"\r\n.")[2:]
-        found = MESSAGE_ID.search(content)
+        if content.startswith(b".") or b"\r\n." in content:
+            content = (b"\r\n" + content).replace(b"\r\n..", b"\r\n.")[2:]
+        found = MESSAGE_ID.search(content, max(content.find(b"\r\nMessage-ID:"), 0))
         line = {
             "rcpt": recipients,
             "message_id": found[1].decode("ascii", "replace") if found else None,
