@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.mail import Form
 from shared.contracts.news import Locale
+from shared.database import among
 from shared.ids import new_id
 from subscriptions import people, suppressions
 from subscriptions.addresses import Address
@@ -123,7 +124,7 @@ async def take_back(session: AsyncSession, links: Links, change_id: UUID, at: da
 async def drop(session: AsyncSession, subscriber_ids: list[UUID], at: datetime) -> None:
     """End what waits for these people, and have the distributor forget the addresses that were mailed for it."""
     table: Any = AddressChange.__table__
-    theirs = delete(table).where(table.c.subscriber_id.in_(subscriber_ids))
+    theirs = delete(table).where(among(session, table.c.subscriber_id, subscriber_ids))
     for change_id in (await session.scalars(theirs.returning(table.c.id))).all():
         await forget(session, change_id, at)
 

@@ -16,6 +16,7 @@ from sqlalchemy import exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
+from shared.database import among
 from shared.ids import new_id
 from shared.rows import put_rows
 from subscriptions.frequencies import frequencies_of
@@ -149,7 +150,8 @@ async def newest_changes(
 async def changes_of(session: AsyncSession, subscriber_ids: Iterable[UUID]) -> dict[UUID, list[Change]]:
     """The whole history of each."""
     found: dict[UUID, list[Change]] = {}
-    for row in await session.scalars(select(HistoryRow).where(HistoryRow.subscriber_id.in_(list(subscriber_ids)))):
+    theirs = select(HistoryRow).where(among(session, HistoryRow.subscriber_id, subscriber_ids))
+    for row in await session.scalars(theirs):
         found.setdefault(row.subscriber_id, []).append(_change(row))
     return found
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
 from shared.contracts.news import Audience
-from shared.database import Database
+from shared.database import Database, among
 from shared.tasks import pause
 from subscriptions.consent import BASIS_OF, Basis
 from subscriptions.erasing import erase
@@ -96,7 +96,7 @@ class RetentionWorker:
                 return False
         async with self._database.transaction() as session:
             people = (await session.scalars(erased)).all()
-            await session.execute(delete(HistoryRow).where(HistoryRow.subscriber_id.in_(people)))
+            await session.execute(delete(HistoryRow).where(among(session, HistoryRow.subscriber_id, people)))
         log.info("history_weeded", people=len(people))
         return len(people) == AT_A_TIME
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Database, among
 from shared.tasks import pause
 from subscriptions import address_changes
 from subscriptions.forgetting import forget
@@ -73,7 +73,7 @@ async def _drop_sign_ups(session: AsyncSession, now: datetime) -> int:
     """Unconfirmed for a week: gone here, and told, so that the distributor forgets the address it mailed."""
     oldest = select(SignUp.id).where(*_unconfirmed(now)).order_by(SignUp.asked_at).limit(AT_A_TIME)
     ids = list(await session.scalars(oldest))
-    mine = (SignUp.id.in_(ids), *_unconfirmed(now))
+    mine = (among(session, SignUp.id, ids), *_unconfirmed(now))
     gone = await session.scalars(delete(SignUp).where(*mine).returning(SignUp.id))
     count = 0
     for sign_up_id in gone.all():

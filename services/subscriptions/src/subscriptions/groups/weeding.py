@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Database, among
 from shared.tasks import pause
 from subscriptions.forgetting import forget
 from subscriptions.groups.models import GroupChange, Invitation
@@ -58,7 +58,7 @@ async def _drop(session: AsyncSession, now: datetime) -> int:
     oldest = select(Invitation.id).where(Invitation.expires_at <= now).order_by(Invitation.expires_at).limit(AT_A_TIME)
     ids = list(await session.scalars(oldest))
     gone = await session.execute(
-        delete(Invitation).where(Invitation.id.in_(ids)).returning(Invitation.id, Invitation.subscriber_id)
+        delete(Invitation).where(among(session, Invitation.id, ids)).returning(Invitation.id, Invitation.subscriber_id)
     )
     rows = gone.all()
     for invitation_id, subscriber_id in rows:

@@ -18,13 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from shared.contracts.news import Audience
+from shared.database import among
 from subscriptions.models import Group, Organisation, Role, Subscriber, rank_of
 from subscriptions.office.models import SearchWord, Word
 from subscriptions.states import SubscriberState, in_state
 
 STEPS = (100, *[800] * 12)
-"""How many entries are walked at a time: few where much fits, at most these where little does. Their keys stay below
-the 999 parameters that an old SQLite takes."""
+"""How many entries are walked at a time: few where much fits, at most these where little does."""
 NARROW = 2_000
 """Walks are compared by their length up to this: it costs a millisecond to count so far."""
 LAST = "\U0010ffff"
@@ -118,7 +118,10 @@ async def _rows(
     session: AsyncSession, entries: Sequence[Place], fits: Sequence[ColumnElement[bool]]
 ) -> dict[UUID, Subscriber]:
     ids = [entry.subscriber_id for entry in entries]
-    return {row.id: row for row in await session.scalars(select(Subscriber).where(Subscriber.id.in_(ids), *fits))}
+    return {
+        row.id: row
+        for row in await session.scalars(select(Subscriber).where(among(session, Subscriber.id, ids), *fits))
+    }
 
 
 async def _narrowest(session: AsyncSession, wanted: Wanted, at: datetime) -> Walk:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience, Locale
-from shared.database import Database, upsert
+from shared.database import Database, among, upsert
 from shared.ids import derived_id, new_id
 from shared.web.dates import STOCKHOLM
 from subscriptions import people
@@ -35,8 +35,8 @@ from subscriptions.subscribing import values_of
 
 T = TypeVar("T")
 
-CHUNK = 400
-"""Keys asked for together: below the 999 parameters that an old SQLite takes."""
+CHUNK = 5_000
+"""Rows written by one statement: however large a roll is, none runs into the database's time limit."""
 
 
 class RollChanged(Exception):
@@ -131,23 +131,20 @@ def _listed(rows: Sequence[Row], organisations: dict[str, UUID]) -> list[Listed]
 
 
 async def _organisations(session: AsyncSession, names: Iterable[str]) -> dict[str, UUID]:
-    found: dict[str, UUID] = {}
-    for keys in _chunks(sorted({name_key(name) for name in names})):
-        named = (Organisation.kind == OrganisationKind.COUNCIL, Organisation.name_key.in_(keys))
-        rows = await session.execute(select(Organisation.name_key, Organisation.id).where(*named))
-        found.update((key, organisation_id) for key, organisation_id in rows)
-    return found
+    keys = among(session, Organisation.name_key, {name_key(name) for name in names})
+    named = select(Organisation.name_key, Organisation.id).where(Organisation.kind == OrganisationKind.COUNCIL, keys)
+    return {row.name_key: row.id for row in await session.execute(named)}
 
 
 async def _held(session: AsyncSession, organisation_ids: Iterable[UUID]) -> dict[UUID | None, list[Seat]]:
     found: dict[UUID | None, list[Seat]] = {}
-    for ids in _chunks(sorted(organisation_ids)):
-        held = (Role.audience_rank == rank_of(Audience.POLITICIAN), Role.organisation_id.in_(ids))
-        statement = select(Role, *PERSON).join(Subscriber, Subscriber.id == Role.subscriber_id).where(*held)
-        for row in await session.execute(statement.order_by(Role.id)):
-            role: Role = row[0]
-            seat = Seat(role.id, Person(*row[1:]), role.municipalities, role.mandate_from, role.mandate_until)
-            found.setdefault(role.organisation_id, []).append(seat)
+    theirs = among(session, Role.organisation_id, organisation_ids)
+    held = (Role.audience_rank == rank_of(Audience.POLITICIAN), theirs)
+    statement = select(Role, *PERSON).join(Subscriber, Subscriber.id == Role.subscriber_id).where(*held)
+    for row in await session.execute(statement.order_by(Role.id)):
+        role: Role = row[0]
+        seat = Seat(role.id, Person(*row[1:]), role.municipalities, role.mandate_from, role.mandate_until)
+        found.setdefault(role.organisation_id, []).append(seat)
     return found
 
 
@@ -155,11 +152,8 @@ PERSON = (Subscriber.id, Subscriber.address, Subscriber.address_key, Subscriber.
 
 
 async def _known(session: AsyncSession, keys: Sequence[str]) -> dict[str, Person]:
-    found: dict[str, Person] = {}
-    for some in _chunks(keys):
-        rows = await session.execute(select(*PERSON).where(Subscriber.address_key.in_(some)))
-        found.update((person.key, person) for person in (Person(*row) for row in rows))
-    return found
+    rows = await session.execute(select(*PERSON).where(among(session, Subscriber.address_key, keys)))
+    return {person.key: person for person in (Person(*row) for row in rows)}
 
 
 def _version(rows: Sequence[Row], held: dict[UUID | None, list[Seat]], known: dict[str, Person]) -> str:
@@ -187,12 +181,14 @@ async def _write(session: AsyncSession, comparison: Comparison, at: datetime) ->
         mine = Subscriber.id == person.id
         await session.execute(update(Subscriber).where(mine).values(name=person.name, locale=person.locale))
     for role_ids in _chunks(comparison.dropped):
-        await session.execute(delete(Role).where(Role.id.in_(role_ids)))
+        gone = delete(Role).where(among(session, Role.id, role_ids))
+        await session.execute(gone.execution_options(synchronize_session=False))
     for seats in _chunks(comparison.seats):
         await people.put_roles(session, [_role(seat, comparison.diff.organisation_id) for seat in seats])
     await put_changes(session, [_joining(subscriber_id, at) for subscriber_id in comparison.joined])
     for ids in _chunks(sorted(comparison.touched)):
-        grown = update(Subscriber).where(Subscriber.id.in_(ids)).values(version=Subscriber.version + 1)
+        touched = among(session, Subscriber.id, ids)
+        grown = update(Subscriber).where(touched).values(version=Subscriber.version + 1)
         await session.execute(grown.execution_options(synchronize_session=False))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.clock import Clock
 from shared.contracts.news import Audience
-from shared.database import Database
+from shared.database import Database, among
 from shared.tasks import pause
 from shared.web.dates import STOCKHOLM
 from subscriptions.erasing import erase
@@ -63,7 +63,9 @@ class RollWeeder:
         return (await session.scalars(select(Role.id).where(*over).order_by(Role.id).limit(AT_A_TIME))).all()
 
     async def _remove(self, session: AsyncSession, role_ids: Sequence[UUID], now: datetime) -> tuple[int, int]:
-        removed = await session.scalars(delete(Role).where(Role.id.in_(role_ids)).returning(Role.subscriber_id))
+        removed = await session.scalars(
+            delete(Role).where(among(session, Role.id, role_ids)).returning(Role.subscriber_id)
+        )
         people = removed.all()
         erased = 0
         for subscriber_id in sorted(set(people)):
