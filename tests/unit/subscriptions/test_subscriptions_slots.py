@@ -13,8 +13,22 @@ from subscriptions.slots import Timetable, Weekday, is_working_day, last_working
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 TIMETABLE = Timetable()
 
-instants = st.datetimes(datetime(2020, 1, 1), datetime(2050, 1, 1), timezones=st.just(UTC))
-days = st.dates(date(2020, 1, 1), date(2050, 1, 1))
+
+def changed_clock(year: int, month: int) -> date:
+    """The last Sunday of March or October: summer time begins or ends."""
+    last = date(year, month, 31)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
+
+
+changes = st.builds(changed_clock, st.integers(2020, 2049), st.sampled_from((3, 10)))
+days_near = st.builds(lambda day, apart: day + timedelta(days=apart), changes, st.integers(-4, 4))
+days = st.dates(date(2020, 1, 1), date(2050, 1, 1)) | days_near
+instants_near = st.builds(
+    lambda day, minutes: datetime.combine(day, time(), UTC) + timedelta(minutes=minutes),
+    days_near,
+    st.integers(0, 1440),
+)
+instants = st.datetimes(datetime(2020, 1, 1), datetime(2050, 1, 1), timezones=st.just(UTC)) | instants_near
 timetables = st.builds(Timetable, st.times(time(3, 0), time(23, 59)), st.sampled_from(Weekday))
 
 
@@ -73,6 +87,18 @@ def test_a_slot_has_come_and_the_next_has_not(timetable: Timetable, now: datetim
     assert last.at <= now < following.at
     assert timetable.last(following.at) == following
     assert timetable.next(last.at) == following
+
+
+@trials(deadline=None)
+@given(timetables, changes)
+def test_no_window_is_lost_or_doubled_where_the_clock_is_changed(timetable: Timetable, day: date) -> None:
+    """A fortnight's windows follow one another without a gap, each as long as the clock on the wall says."""
+    begin = datetime.combine(day - timedelta(days=7), time(), STOCKHOLM).astimezone(UTC)
+    slots = list(timetable.between(begin, begin + timedelta(days=14)))
+    assert [timetable.next(slot.at) for slot in slots[:-1]] == slots[1:]
+    on_the_wall = [slot.at.astimezone(STOCKHOLM) for slot in slots]
+    assert {slot.timetz().replace(tzinfo=None) for slot in on_the_wall} == {timetable.at}
+    assert {slot.utcoffset() for slot in on_the_wall} == {timedelta(hours=1), timedelta(hours=2)}
 
 
 @trials(deadline=None)
