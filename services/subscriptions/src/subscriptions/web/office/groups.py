@@ -11,7 +11,6 @@ from datetime import datetime
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
@@ -28,17 +27,15 @@ from subscriptions.groups.models import GroupContact
 from subscriptions.history import Source
 from subscriptions.models import NAME_LENGTH, Group, Role
 from subscriptions.office import places
-from subscriptions.office.places import NameTaken
 from subscriptions.schemas import GroupIn
-from subscriptions.states import SubscriberState, state_of
 from subscriptions.stops import UnknownSubscriber
-from subscriptions.web.fields import Choice, language_choices
+from subscriptions.web.fields import language_choices, municipality_choices
 from subscriptions.web.office.door import HOME, Office, SignedIn, done, now, page
-from subscriptions.web.office.faults import fault, faults_of
+from subscriptions.web.office.faults import fault
 from subscriptions.web.office.listing import asked, kept, linked
 from subscriptions.web.office.people import gone
-from subscriptions.web.office.places import FIELDS, Line, Member, TypedPlace, place_fields, place_form, typed_place
-from subscriptions.web.office.wording import STATES, OfficeWording
+from subscriptions.web.office.places import Line, Room, TypedPlace, member, place_fields, place_form, saved, typed_place
+from subscriptions.web.office.wording import OfficeWording
 from subscriptions.web.posting import read_form, text
 
 router = APIRouter(include_in_schema=False)
@@ -52,10 +49,8 @@ def _(text: str) -> str:
     return text
 
 
-ADD = _("Lägg till en grupp")
-CHANGE = _("Ändra gruppen")
+ROOM = Room(PATH, _("Lägg till en grupp"), _("Ändra gruppen"), Problem(409, "group_exists"))
 NOT_A_MEMBER = _("Välj en av gruppens medlemmar.")
-TAKEN = Problem(409, "group_exists")
 LONG_NAME = _("Skriv ett namn på högst 200 tecken.")
 
 
@@ -95,9 +90,7 @@ async def listing(request: Request, office: SignedIn, session: Reading) -> Respo
         ],
         typed=query["sok"],
         is_filtered=any(query.values()),
-        municipalities=[
-            Choice(code, name, code == area) for code, name in sorted(MUNICIPALITIES.items(), key=lambda pair: pair[1])
-        ],
+        municipalities=municipality_choices({area}),
         beginning=linked(request, PATH, query) if after else "",
         following=following,
     )
@@ -105,20 +98,20 @@ async def listing(request: Request, office: SignedIn, session: Reading) -> Respo
 
 @router.api_route(f"{PATH}/ny", methods=["GET", "HEAD"])
 async def newcomer(request: Request, office: SignedIn) -> Response:
-    return _form(request, office, TypedPlace())
+    return place_form(request, office, ROOM, TypedPlace())
 
 
 @router.post(f"{PATH}/ny")
 async def add(request: Request, office: SignedIn) -> Response:
     typed = typed_place(await read_form(request))
-    try:
+
+    async def work(session: AsyncSession) -> UUID:
         wanted = GroupIn.model_validate(place_fields(typed))
-        async with request.app.state.database.transaction() as session:
-            group_id = await places.add_group(session, wanted.name, wanted.municipalities, now(request))
-    except NameTaken:
-        return _form(request, office, typed, faults_of(request, TAKEN, FIELDS))
-    except ValidationError as error:
-        return _form(request, office, typed, faults_of(request, error, FIELDS))
+        return await places.add_group(session, wanted.name, wanted.municipalities, now(request))
+
+    group_id, errors = await saved(request, ROOM, work)
+    if errors:
+        return place_form(request, office, ROOM, typed, errors)
     return done(request, f"{PATH}/{group_id}", "plats-tillagd")
 
 
@@ -133,26 +126,24 @@ async def edit(request: Request, office: SignedIn, session: Reading, group_id: U
     row = await people.group(session, group_id)
     if row is None:
         return gone(request, office)
-    return _form(request, office, TypedPlace(row.name, row.municipalities), whom=row.id)
+    return place_form(request, office, ROOM, TypedPlace(row.name, row.municipalities), whom=row.id)
 
 
 @router.post(PATH + "/{group_id}/andra")
 async def save(request: Request, office: SignedIn, group_id: UUID) -> Response:
     typed = typed_place(await read_form(request))
-    try:
-        wanted = GroupIn.model_validate(place_fields(typed))
-        async with request.app.state.database.transaction() as session:
-            row = await people.group(session, group_id)
-            if row is None:
-                return gone(request, office)
+
+    async def work(session: AsyncSession) -> Group | None:
+        row = await people.group(session, group_id)
+        if row is not None:
+            wanted = GroupIn.model_validate(place_fields(typed))
             await places.change(session, row, wanted.name, wanted.municipalities)
-    except NameTaken:
-        errors = faults_of(request, TAKEN, FIELDS)
-    except ValidationError as error:
-        errors = faults_of(request, error, FIELDS)
-    else:
-        return done(request, f"{PATH}/{group_id}", "sparat")
-    return _form(request, office, typed, errors, whom=group_id)
+        return row
+
+    row, errors = await saved(request, ROOM, work)
+    if errors:
+        return place_form(request, office, ROOM, typed, errors, whom=group_id)
+    return gone(request, office) if row is None else done(request, f"{PATH}/{group_id}", "sparat")
 
 
 @router.post(PATH + "/{group_id}/kontaktperson")
@@ -258,19 +249,6 @@ def _read(request: Request, typed: TypedInvitation) -> tuple[Invited | None, lis
     return Invited(address, name, locale), []
 
 
-def _form(
-    request: Request,
-    office: Office,
-    typed: TypedPlace,
-    errors: Sequence[FormError] = (),
-    *,
-    whom: UUID | None = None,
-) -> Response:
-    wording = OfficeWording(reader_language(request).locale)
-    heading, back = (CHANGE, f"{PATH}/{whom}") if whom else (ADD, PATH)
-    return place_form(request, office, typed, wording.gettext(heading), back, errors=errors)
-
-
 async def _page(
     request: Request,
     office: Office,
@@ -290,18 +268,7 @@ async def _page(
         errors=list(errors),
         line=Line(f"{PATH}/{group.id}", group.name, wording.municipalities(group.municipalities), len(found)),
         audience=str(Audience.COLLABORATION_GROUP),
-        members=[
-            Member(
-                id=str(row.id),
-                path=f"{HOME}/personer/{row.id}",
-                name=row.name or row.address,
-                address=row.address if row.name else "",
-                state=wording.gettext(STATES[state_of(row, at)]),
-                flows=state_of(row, at) is SubscriberState.ACTIVE,
-                is_chosen=contact is not None and row.id == contact.subscriber_id,
-            )
-            for row in found
-        ],
+        members=[member(row, contact.subscriber_id if contact else None, wording, at) for row in found],
         waiting=[
             Waiting(row.id, row.name or row.address or "", (row.address or "") if row.name else "", row.expires_at)
             for row in await invitations.waiting(session, group.id, at)

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.vocabulary import MUNICIPALITIES
@@ -17,20 +16,18 @@ from shared.web.pages import FormError, reader_language
 from subscriptions import people
 from subscriptions.desks import desks
 from subscriptions.desks.models import Step
-from subscriptions.models import Organisation, OrganisationKind, Role, Subscriber
+from subscriptions.models import Organisation, OrganisationKind, Role
 from subscriptions.office import finding, places
 from subscriptions.office.finding import Wanted
-from subscriptions.office.places import NameTaken
 from subscriptions.schemas import OrganisationIn
-from subscriptions.states import SubscriberState, state_of
 from subscriptions.subscribing import ORGANISATION_OF
-from subscriptions.web.fields import Choice
+from subscriptions.web.fields import Choice, municipality_choices
 from subscriptions.web.office.door import HOME, Office, SignedIn, done, now, page
-from subscriptions.web.office.faults import fault, faults_of
+from subscriptions.web.office.faults import fault
 from subscriptions.web.office.listing import asked, kept, linked
 from subscriptions.web.office.people import gone
-from subscriptions.web.office.places import FIELDS, Line, Member, TypedPlace, place_fields, place_form, typed_place
-from subscriptions.web.office.wording import KINDS, STATES, OfficeWording
+from subscriptions.web.office.places import Line, Room, TypedPlace, member, place_fields, place_form, saved, typed_place
+from subscriptions.web.office.wording import KINDS, OfficeWording
 from subscriptions.web.posting import read_form, text
 
 router = APIRouter(include_in_schema=False)
@@ -45,11 +42,9 @@ def _(text: str) -> str:
     return text
 
 
-TAKEN = Problem(409, "organisation_exists")
+ROOM = Room(PATH, _("Lägg till en organisation"), _("Ändra organisationen"), Problem(409, "organisation_exists"))
 NO_KIND = _("Välj vad det är.")
 NOT_A_HOLDER = _("Välj en av redaktionens adresser.")
-ADD = _("Lägg till en organisation")
-CHANGE = _("Ändra organisationen")
 STEPS = {
     Step.ASK: _("Nästa fråga om adress och bevakning"),
     Step.REMIND: _("Frågan är skickad, påminnelse"),
@@ -86,9 +81,7 @@ async def listing(request: Request, office: SignedIn, session: Reading) -> Respo
         typed=query["sok"],
         is_filtered=any(query.values()),
         kinds=[Choice(str(key), wording.gettext(label), key == kind) for key, label in KINDS.items()],
-        municipalities=[
-            Choice(code, name, code == area) for code, name in sorted(MUNICIPALITIES.items(), key=lambda pair: pair[1])
-        ],
+        municipalities=municipality_choices({area}),
         beginning=linked(request, PATH, query) if after else "",
         following=linked(request, PATH, further) if further else "",
     )
@@ -104,16 +97,13 @@ async def add(request: Request, office: SignedIn) -> Response:
     typed = typed_place(await read_form(request))
     if typed.kind not in tuple(OrganisationKind):
         return _form(request, office, typed, [fault(request, "slag", NO_KIND)])
-    try:
-        wanted = OrganisationIn.model_validate({"kind": typed.kind, **place_fields(typed)})
-        area = wanted.municipalities if wanted.kind is OrganisationKind.NEWSROOM else []
-        async with request.app.state.database.transaction() as session:
-            key = await places.add_organisation(session, wanted.kind, wanted.name, area, now(request))
-    except NameTaken:
-        return _form(request, office, typed, faults_of(request, TAKEN, FIELDS))
-    except ValidationError as error:
-        return _form(request, office, typed, faults_of(request, error, FIELDS))
-    return done(request, f"{PATH}/{key}", "plats-tillagd")
+
+    async def work(session: AsyncSession) -> UUID:
+        wanted, area = _wanted(typed)
+        return await places.add_organisation(session, wanted.kind, wanted.name, area, now(request))
+
+    key, errors = await saved(request, ROOM, work)
+    return _form(request, office, typed, errors) if errors else done(request, f"{PATH}/{key}", "plats-tillagd")
 
 
 @router.api_route(PATH + "/{organisation_id}", methods=["GET", "HEAD"])
@@ -133,22 +123,20 @@ async def edit(request: Request, office: SignedIn, session: Reading, organisatio
 @router.post(PATH + "/{organisation_id}/andra")
 async def save(request: Request, office: SignedIn, organisation_id: UUID) -> Response:
     typed = typed_place(await read_form(request))
-    try:
-        async with request.app.state.database.transaction() as session:
-            row = await people.organisation(session, organisation_id)
-            if row is None:
-                return gone(request, office)
+
+    async def work(session: AsyncSession) -> Organisation | None:
+        nonlocal typed
+        row = await people.organisation(session, organisation_id)
+        if row is not None:
             typed = replace(typed, kind=row.kind)
-            wanted = OrganisationIn.model_validate({"kind": row.kind, **place_fields(typed)})
-            area = wanted.municipalities if wanted.kind is OrganisationKind.NEWSROOM else []
+            wanted, area = _wanted(typed)
             await places.change(session, row, wanted.name, area)
-    except NameTaken:
-        errors = faults_of(request, TAKEN, FIELDS)
-    except ValidationError as error:
-        errors = faults_of(request, error, FIELDS)
-    else:
-        return done(request, f"{PATH}/{organisation_id}", "sparat")
-    return _form(request, office, typed, errors, whom=organisation_id)
+        return row
+
+    row, errors = await saved(request, ROOM, work)
+    if errors:
+        return _form(request, office, typed, errors, whom=organisation_id)
+    return gone(request, office) if row is None else done(request, f"{PATH}/{organisation_id}", "sparat")
 
 
 @router.post(PATH + "/{organisation_id}/redaktionsadress")
@@ -168,6 +156,12 @@ async def name_desk(request: Request, office: SignedIn, organisation_id: UUID) -
         return await _page(request, office, session, row, [fault(request, "adress", NOT_A_HOLDER)])
 
 
+def _wanted(typed: TypedPlace) -> tuple[OrganisationIn, list[str]]:
+    """Only a newsroom covers an area of its own."""
+    wanted = OrganisationIn.model_validate({"kind": typed.kind, **place_fields(typed)})
+    return wanted, wanted.municipalities if wanted.kind is OrganisationKind.NEWSROOM else []
+
+
 def _line(row: Organisation, members: int, wording: OfficeWording) -> Line:
     kind = OrganisationKind(row.kind)
     words = [wording.gettext(KINDS[kind])]
@@ -185,16 +179,9 @@ def _form(
 ) -> Response:
     wording = OfficeWording(reader_language(request).locale)
     kinds = [Choice(str(key), wording.gettext(label), key == typed.kind) for key, label in KINDS.items()]
-    return place_form(
-        request,
-        office,
-        typed,
-        wording.gettext(CHANGE if whom else ADD),
-        f"{PATH}/{whom}" if whom else PATH,
-        kinds=[] if whom else kinds,
-        has_area=whom is None or typed.kind == OrganisationKind.NEWSROOM,
-        errors=errors,
-    )
+    has_area = whom is None or typed.kind == OrganisationKind.NEWSROOM
+    offered = [] if whom else kinds
+    return place_form(request, office, ROOM, typed, errors, whom=whom, kinds=offered, has_area=has_area)
 
 
 async def _page(
@@ -216,7 +203,7 @@ async def _page(
         kind=kind,
         audience=str(audience),
         id=str(row.id),
-        members=[_member(person, desk_id, wording, at) for person in found.people],
+        members=[member(person, desk_id, wording, at) for person in found.people],
         has_more=found.after is not None,
         desk=_desk(desk, wording) if desk else None,
         terms=[
@@ -227,19 +214,6 @@ async def _page(
             )
             for term in terms
         ],
-    )
-
-
-def _member(person: Subscriber, chosen: UUID | None, wording: OfficeWording, at: datetime) -> Member:
-    state = state_of(person, at)
-    return Member(
-        id=str(person.id),
-        path=f"{HOME}/personer/{person.id}",
-        name=person.name or person.address,
-        address=person.address if person.name else "",
-        state=wording.gettext(STATES[state]),
-        flows=state is SubscriberState.ACTIVE,
-        is_chosen=person.id == chosen,
     )
 
 

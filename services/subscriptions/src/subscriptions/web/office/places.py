@@ -1,16 +1,28 @@
-"""The form of an organisation or a group: its name and its municipalities."""
+"""What the office does alike with organisations and groups: lists who belongs to them, adds and changes them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
 
 from fastapi import Request, Response
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
-from shared.web.pages import FormError
+from shared.problems import Problem
+from shared.web.pages import FormError, reader_language
+from subscriptions.models import Subscriber
+from subscriptions.office.places import NameTaken
+from subscriptions.states import SubscriberState, state_of
 from subscriptions.web.fields import Choice, municipality_choices
-from subscriptions.web.office.door import Office, page
+from subscriptions.web.office.door import HOME, Office, page
+from subscriptions.web.office.faults import faults_of
+from subscriptions.web.office.wording import STATES, OfficeWording
 from subscriptions.web.posting import text, texts
+
+T = TypeVar("T")
 
 FIELDS = {
     "/kind": "slag",
@@ -21,9 +33,14 @@ FIELDS = {
 }
 
 
-def _(text: str) -> str:
-    """Mark a text for the catalogue; it is translated where it is shown."""
-    return text
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The pages of the one or the other: where they are, what their form is headed, and a name that is taken."""
+
+    path: str
+    add: str
+    change: str
+    taken: Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +75,19 @@ class Member:
     is_chosen: bool
 
 
+def member(person: Subscriber, chosen: UUID | None, wording: OfficeWording, at: datetime) -> Member:
+    state = state_of(person, at)
+    return Member(
+        id=str(person.id),
+        path=f"{HOME}/personer/{person.id}",
+        name=person.name or person.address,
+        address=person.address if person.name else "",
+        state=wording.gettext(STATES[state]),
+        flows=state is SubscriberState.ACTIVE,
+        is_chosen=person.id == chosen,
+    )
+
+
 def typed_place(form: FormData) -> TypedPlace:
     return TypedPlace(text(form, "name")[:400], frozenset(texts(form, "municipalities")), text(form, "slag"))
 
@@ -67,25 +97,40 @@ def place_fields(typed: TypedPlace) -> dict[str, Any]:
     return {"name": typed.name, "municipalities": sorted(typed.municipalities)}
 
 
+async def saved(
+    request: Request, room: Room, work: Callable[[AsyncSession], Awaitable[T]]
+) -> tuple[T | None, list[FormError]]:
+    """What came of the work, in one transaction; or the faults, beside the fields of the form."""
+    try:
+        async with request.app.state.database.transaction() as session:
+            return await work(session), []
+    except NameTaken:
+        return None, faults_of(request, room.taken, FIELDS)
+    except ValidationError as error:
+        return None, faults_of(request, error, FIELDS)
+
+
 def place_form(
     request: Request,
     office: Office,
+    room: Room,
     typed: TypedPlace,
-    heading: str,
-    back: str,
+    errors: Sequence[FormError] = (),
     *,
+    whom: UUID | None = None,
     kinds: Sequence[Choice] = (),
     has_area: bool = True,
-    errors: Sequence[FormError] = (),
 ) -> Response:
+    """To add one, or to change the one that is named."""
+    gettext = OfficeWording(reader_language(request).locale).gettext
     return page(
         request,
         office,
         "place_form.html",
         status=422 if errors else 200,
         errors=list(errors),
-        heading=heading,
-        back=back,
+        heading=gettext(room.change if whom else room.add),
+        back=f"{room.path}/{whom}" if whom else room.path,
         typed=typed,
         kinds=kinds,
         municipalities=municipality_choices(typed.municipalities) if has_area else [],
