@@ -33,6 +33,7 @@ from distributor.states import CANCELLED, LANE_RANK, PLANNED, RETRIABLE_BY_HAND,
 from distributor.tallies import Moved
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectKind
+from shared.database import among
 
 Place = tuple[UUID, UUID]
 """An edition, and one of its deliveries."""
@@ -90,8 +91,8 @@ async def carry_newest(
     session: AsyncSession, item_id: UUID, newest: Newest, at: datetime, ids: Sequence[UUID]
 ) -> set[UUID]:
     """Bring those of these digests that have not begun up to the item's newest revision, or drop it; returns which."""
-    older = and_(deliveries.c.id.in_(ids), not_begun())
-    rows = (await session.execute(select(deliveries).where(older).with_for_update())).all() if ids else []
+    older = select(deliveries).where(among(session, deliveries.c.id, ids), not_begun()).order_by(deliveries.c.id)
+    rows = (await session.execute(older.with_for_update())).all() if ids else []
     if not rows:
         return set()
     await editions.keep_words_of(session, [(item_id, newest.revision)])
@@ -112,7 +113,7 @@ async def tell_carriers(
         return 0
     audience_of = await _audiences(session, item_id, rows)
     barred = await _stopped_in(session, audience_of, at)
-    doubtful = and_(deliveries.c.id.in_([row.id for row in rows]), deliveries.c.state == UNCERTAIN)
+    doubtful = and_(among(session, deliveries.c.id, (row.id for row in rows)), deliveries.c.state == UNCERTAIN)
     held = {"next_attempt_at": None, "ended_reason": "superseded"}
     await session.execute(update(deliveries).where(doubtful).values(held))
     about = {"subject_id": item_id, "revision": revision, "form": form}
@@ -180,7 +181,9 @@ def brought_up(entries: Entries, newest: Mapping[UUID, Newest]) -> Entries:
 
 async def _newest(session: AsyncSession, item_ids: Iterable[UUID]) -> dict[UUID, Newest]:
     """How far the items have come, under share locks: no correction passes until this transaction has ended."""
-    query = select(items.c.id, items.c.newest_revision, items.c.withdrawn).where(items.c.id.in_(sorted(set(item_ids))))
+    query = select(items.c.id, items.c.newest_revision, items.c.withdrawn).where(
+        among(session, items.c.id, set(item_ids))
+    )
     rows = await session.execute(query.order_by(items.c.id).with_for_update(read=True))
     return {row.id: Newest(row.newest_revision, row.withdrawn) for row in rows}
 
@@ -198,7 +201,7 @@ async def _plans(
 ) -> dict[UUID, _Plan]:
     ids = [recipient.recipient_id for recipient in recipients]
     in_force: dict[UUID, list[Any]] = defaultdict(list)
-    for stop in await session.execute(select(stops).where(stops.c.recipient_id.in_(ids), stops.c.stopped)):
+    for stop in await session.execute(select(stops).where(among(session, stops.c.recipient_id, ids), stops.c.stopped)):
         in_force[stop.recipient_id].append(stop)
     return {
         recipient.recipient_id: _plan(recipient, newest, in_force[recipient.recipient_id], at)
@@ -220,7 +223,7 @@ def _plan(recipient: Recipient, newest: Mapping[UUID, Newest], in_force: Sequenc
 
 async def _move(session: AsyncSession, rows: Sequence[Row[Any]], left: Entries, why_not: str, at: datetime) -> None:
     """Have rows that have not begun carry `left`, or call them off where nothing is left."""
-    mine = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+    mine = update(deliveries).where(among(session, deliveries.c.id, (row.id for row in rows)))
     if not left:
         await session.execute(mine.values(released(at) | {"state": CANCELLED, "ended_reason": why_not}))
         await tallies.moved(session, (Moved.of(row, CANCELLED, why_not) for row in rows))
@@ -241,7 +244,7 @@ async def _audiences(session: AsyncSession, item_id: UUID, rows: Sequence[Row[An
 
 
 async def _stopped_in(session: AsyncSession, audience_of: Mapping[UUID, str], at: datetime) -> set[UUID]:
-    query = select(stops).where(stops.c.recipient_id.in_(list(audience_of)), stops.c.stopped)
+    query = select(stops).where(among(session, stops.c.recipient_id, audience_of), stops.c.stopped)
     found = await session.execute(query)
     return {stop.recipient_id for stop in found if ledger.covers(stop, audience_of[stop.recipient_id], at)}
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distributor.models import Delivery, DigestItemRow, Edition, EditionItem, Item, SubjectContent
 from shared.contracts.mail import DigestItem
 from shared.contracts.news import ItemSnapshot
-from shared.database import insert_ignoring
+from shared.database import among, insert_ignoring
 from shared.ids import derived_id
 
 deliveries: Table = Delivery.__table__  # type: ignore[assignment]
@@ -60,7 +60,11 @@ async def put(
 async def entries_of(session: AsyncSession, edition_ids: Iterable[UUID]) -> dict[UUID, Entries]:
     """What each edition carries."""
     wanted = sorted(set(edition_ids))
-    query = select(edition_items).where(edition_items.c.edition_id.in_(wanted)).order_by(edition_items.c.item_id)
+    query = (
+        select(edition_items)
+        .where(among(session, edition_items.c.edition_id, wanted))
+        .order_by(edition_items.c.item_id)
+    )
     found: dict[UUID, list[Entry]] = {key: [] for key in wanted}
     for row in await session.execute(query):
         found[row.edition_id].append(Entry(row.item_id, row.revision, row.audience))

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.ledger import PERSONAL, attempts, bounce_reports, contents, deliveries, exclusions, stops
 from shared.contracts.mail import SubjectKind
+from shared.database import among
 from shared.messaging import dead_letters
 
 REQUESTED = "mail.requested"
@@ -35,9 +36,9 @@ async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
 async def forget_words(session: AsyncSession, delivery_ids: Iterable[UUID]) -> None:
     """Servers' words may quote the address: drop them, and keep their codes."""
     ids = list(delivery_ids)
-    said = attempts.c.delivery_id.in_(ids) & (attempts.c.reply != "")
+    said = among(session, attempts.c.delivery_id, ids) & (attempts.c.reply != "")
     await session.execute(update(attempts).where(said).values(reply=""))
-    reported = bounce_reports.c.delivery_id.in_(ids) & (bounce_reports.c.diagnostic != "")
+    reported = among(session, bounce_reports.c.delivery_id, ids) & (bounce_reports.c.diagnostic != "")
     await session.execute(update(bounce_reports).where(reported).values(diagnostic=""))
 
 

@@ -45,7 +45,7 @@ from distributor.tallies import UNREACHABLE, Moved, Standing
 from shared.clock import Clock
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Form
-from shared.database import Database, insert_ignoring, instant
+from shared.database import Database, among, insert_ignoring, instant
 
 log = structlog.get_logger()
 
@@ -184,11 +184,11 @@ class FollowUpWorker:
 
     async def _call_off(self, session: AsyncSession, item: DueItem, ids: Sequence[UUID], now: datetime) -> set[UUID]:
         """Cancel what has not begun; plan it anew after a correction."""
-        query = select(deliveries).where(deliveries.c.id.in_(ids), not_begun()).with_for_update()
-        rows = (await session.execute(query)).all() if ids else []
+        query = select(deliveries).where(among(session, deliveries.c.id, ids), not_begun()).order_by(deliveries.c.id)
+        rows = (await session.execute(query.with_for_update())).all() if ids else []
         if rows:
             reason = "withdrawn" if item.withdrawn else "superseded"
-            off = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+            off = update(deliveries).where(among(session, deliveries.c.id, (row.id for row in rows)))
             await session.execute(off.values(released(now) | {"state": CANCELLED, "ended_reason": reason}))
             await tallies.moved(session, (Moved.of(row, CANCELLED, reason) for row in rows))
         if not item.withdrawn:
@@ -202,7 +202,7 @@ class FollowUpWorker:
         doubtful = [row.id for row in rows if row.state == UNCERTAIN]
         await session.execute(
             update(deliveries)
-            .where(deliveries.c.id.in_(doubtful), deliveries.c.state == UNCERTAIN)
+            .where(among(session, deliveries.c.id, doubtful), deliveries.c.state == UNCERTAIN)
             .values(next_attempt_at=None, ended_reason="superseded")
         )
         stopped = await self._stopped(session, rows, now)
@@ -211,7 +211,7 @@ class FollowUpWorker:
 
     async def _stopped(self, session: AsyncSession, rows: Sequence[Row[Any]], now: datetime) -> set[UUID]:
         audience_of = {row.recipient_id: row.audience or "" for row in rows}
-        query = select(stops).where(stops.c.recipient_id.in_(audience_of), stops.c.stopped)
+        query = select(stops).where(among(session, stops.c.recipient_id, audience_of), stops.c.stopped)
         found = await session.execute(query)
         return {stop.recipient_id for stop in found if covers(stop, audience_of[stop.recipient_id], now)}
 

@@ -161,7 +161,7 @@ async def plant(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     if session.get_bind().dialect.name == "sqlite":  # nobody else writes meanwhile
-        known = select(deliveries.c.id).where(deliveries.c.id.in_([row["id"] for row in rows]))
+        known = select(deliveries.c.id).where(among(session, deliveries.c.id, (row["id"] for row in rows)))
         new = {row["id"] for row in rows}.difference(await session.scalars(known))
         await session.execute(insert_ignoring(session, deliveries), rows)
     else:
@@ -335,7 +335,7 @@ async def _call_off(session: AsyncSession, stop: dict[str, Any], at: datetime) -
     rows = (await session.execute(select(deliveries).where(*theirs, not_begun()).with_for_update())).all()
     if rows:
         reason = "erased" if stop["erased"] else "stopped"
-        off = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+        off = update(deliveries).where(among(session, deliveries.c.id, (row.id for row in rows)))
         await session.execute(off.values(state=CANCELLED, ended_reason=reason, **released(at)))
         await tallies.moved(session, (Moved.of(row, CANCELLED) for row in rows))
     # In doubt: it may have arrived, so it stays uncertain, but it is not repeated.

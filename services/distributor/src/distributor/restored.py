@@ -26,7 +26,7 @@ from distributor.models import Delivery, LedgerHome
 from distributor.states import LEASED, UNCERTAIN, UNSENT
 from distributor.tallies import Moved
 from shared.contracts.delivery import Channel
-from shared.database import Database, insert_ignoring
+from shared.database import Database, among, insert_ignoring
 from shared.tasks import pause
 
 log = structlog.get_logger()
@@ -132,7 +132,9 @@ async def hold(session: AsyncSession, before: datetime, at: datetime, subject_id
     rows = list(await session.execute(query))
     free = {"lease_owner": None, "leased_from": "", "begun_at": None, "changed_at": at}
     held: dict[str, Any] = {**free, "state": UNCERTAIN.value, "next_attempt_at": None, "ended_reason": "held"}
-    await session.execute(update(deliveries).where(deliveries.c.id.in_([row.id for row in rows])).values(held))
+    await session.execute(
+        update(deliveries).where(among(session, deliveries.c.id, (row.id for row in rows))).values(held)
+    )
     await tallies.moved(session, [Moved.of(row, UNCERTAIN, "held") for row in rows])
     return len(rows)
 

@@ -27,6 +27,7 @@ from distributor.ledger import PERSONAL, attempts, bounce_reports, contents, del
 from distributor.states import LEASED
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import SubjectKind
+from shared.database import among
 
 CHUNK = 500
 LEFT = "left "
@@ -130,7 +131,7 @@ def _is(content: Row[Any]) -> ColumnElement[bool]:
 async def _weed_exclusions(session: AsyncSession, item_id: UUID) -> int:
     chunk = select(exclusions.c.recipient_id).where(exclusions.c.item_id == item_id).limit(CHUNK)
     ids = list(await session.scalars(chunk))
-    theirs = delete(exclusions).where(exclusions.c.item_id == item_id, exclusions.c.recipient_id.in_(ids))
+    theirs = delete(exclusions).where(exclusions.c.item_id == item_id, among(session, exclusions.c.recipient_id, ids))
     if ids:
         await session.execute(theirs)
     return len(ids)
@@ -139,17 +140,19 @@ async def _weed_exclusions(session: AsyncSession, item_id: UUID) -> int:
 async def _forget(session: AsyncSession, rows: Sequence[Row[Any]]) -> int:
     known = [row.id for row in rows if any(getattr(row, name) is not None for name in PERSONAL)]
     if known:
-        await session.execute(update(deliveries).where(deliveries.c.id.in_(known)).values(dict.fromkeys(PERSONAL)))
+        await session.execute(
+            update(deliveries).where(among(session, deliveries.c.id, known)).values(dict.fromkeys(PERSONAL))
+        )
     await forget_words(session, [row.id for row in rows])
     return len(known)
 
 
 async def _weed(session: AsyncSession, rows: Sequence[Row[Any]]) -> int:
     ids = [row.id for row in rows]
-    await session.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
-    await session.execute(delete(bounce_reports).where(bounce_reports.c.delivery_id.in_(ids)))
+    await session.execute(delete(attempts).where(among(session, attempts.c.delivery_id, ids)))
+    await session.execute(delete(bounce_reports).where(among(session, bounce_reports.c.delivery_id, ids)))
     gone = [row for row in rows if row.channel == Channel.MAIL]
-    await session.execute(delete(deliveries).where(deliveries.c.id.in_([row.id for row in gone])))
+    await session.execute(delete(deliveries).where(among(session, deliveries.c.id, (row.id for row in gone))))
     standings = (tallies.standing_of(row._asdict()) for row in gone)
     await tallies.note(session, {}, weeded=Counter(standing for standing in standings if standing))
     return len(gone)

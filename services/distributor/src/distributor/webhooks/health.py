@@ -18,6 +18,7 @@ from distributor.channels import Outcome
 from distributor.leases import Ended
 from distributor.webhooks.models import EndpointHealth
 from shared.contracts.delivery import DeliveryState
+from shared.database import among
 
 health: Table = EndpointHealth.__table__  # type: ignore[assignment]
 
@@ -63,12 +64,12 @@ async def succeeded(session: AsyncSession, codes: Mapping[UUID, int | None], at:
     """These endpoints took something, with such a status each: whatever was wrong is over."""
     stale = or_(health.c.last_success_at.is_(None), health.c.last_success_at < at - WRITTEN_EVERY)
     news = or_(health.c.works.is_not(True), health.c.told != "", stale)
-    theirs = select(health.c.endpoint_id).where(health.c.endpoint_id.in_(sorted(codes)), news)
+    theirs = select(health.c.endpoint_id).where(among(session, health.c.endpoint_id, codes), news)
     found = list(await session.scalars(theirs.order_by(health.c.endpoint_id).with_for_update()))
     for code in {codes[key] for key in found}:
         values = WELL | {"last_success_at": at, "last_attempt_at": at, "last_status": code}
         alike = [key for key in found if codes[key] == code]
-        await session.execute(update(health).where(health.c.endpoint_id.in_(alike)).values(values))
+        await session.execute(update(health).where(among(session, health.c.endpoint_id, alike)).values(values))
 
 
 async def begin_anew(session: AsyncSession, endpoint_id: UUID) -> None:
@@ -79,5 +80,7 @@ async def begin_anew(session: AsyncSession, endpoint_id: UUID) -> None:
 
 async def of(session: AsyncSession, endpoint_ids: Sequence[UUID]) -> dict[UUID, EndpointHealth]:
     """The health of these endpoints."""
-    found = await session.scalars(select(EndpointHealth).where(EndpointHealth.endpoint_id.in_(endpoint_ids)))
+    found = await session.scalars(
+        select(EndpointHealth).where(among(session, EndpointHealth.endpoint_id, endpoint_ids))
+    )
     return {row.endpoint_id: row for row in found}

@@ -19,6 +19,7 @@ from shared import paging
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import Form
 from shared.contracts.news import ItemSnapshot
+from shared.database import among
 
 Place = tuple[UUID, int]
 """An attempt's key: its delivery and its number."""
@@ -68,13 +69,17 @@ async def recover(session: AsyncSession, endpoint: Endpoint, since: datetime, at
     missed = (*theirs, deliveries.c.state.in_(MISSED), deliveries.c.changed_at >= since)
     subjects = set(await session.scalars(select(deliveries.c.subject_id).where(*missed)))
     # Under a share lock no correction passes between the question which revision is the newest and the answer.
-    held = select(items.c.id).where(items.c.id.in_(subjects)).order_by(items.c.id).with_for_update(read=True)
+    held = (
+        select(items.c.id).where(among(session, items.c.id, subjects)).order_by(items.c.id).with_for_update(read=True)
+    )
     await session.execute(held)
     older = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
     again = released(at) | {"state": PLANNED, "next_attempt_at": at, "attempts": 0, "ended_reason": ""}
     rows = (await session.execute(select(deliveries).where(*missed, ~older).with_for_update())).all()
     if rows:
-        await session.execute(update(deliveries).where(deliveries.c.id.in_([row.id for row in rows])).values(again))
+        await session.execute(
+            update(deliveries).where(among(session, deliveries.c.id, (row.id for row in rows))).values(again)
+        )
         await tallies.moved(session, (Moved.of(row, PLANNED) for row in rows))
     return len(rows) + await _plan_unplanned(session, endpoint, since, at)
 
