@@ -9,11 +9,12 @@ from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, make_url, text
 
 from shared import idempotency, keys  # noqa: F401 - their tables are part of the plumbing
 from shared.database import plumbing, sync_url
 from shared.messaging import dead_letters, outbox  # noqa: F401 - as above
+from shared.settings import refuse
 
 ADVISORY_LOCK = 7_461_002
 LOCK_WAIT_S = 60
@@ -27,9 +28,20 @@ def config(folder: Path, database_url: str) -> Config:
     return settings
 
 
+class MadeBefore(Exception):
+    """The database says that it is the newest, and lacks this table or column."""
+
+
 def upgrade(folder: Path, database_url: str) -> None:
-    """Bring the database to the newest version; does nothing where it is."""
-    command.upgrade(config(folder, database_url), "head")
+    """Bring the database to the newest version; does nothing where it is. Ends the process where it cannot be."""
+    try:
+        command.upgrade(config(folder, database_url), "head")
+    except MadeBefore as error:
+        shown = make_url(database_url).render_as_string(hide_password=True)
+        refuse(
+            f"the database {shown} was made by a version before the first release, and lacks {error};"
+            " its data cannot be taken along: name a new database, or move the old one (BUDKAVLE_DATA_DIR) away"
+        )
 
 
 def run(metadata: MetaData) -> None:
@@ -49,9 +61,20 @@ def run(metadata: MetaData) -> None:
             )
             with context.begin_transaction():
                 context.run_migrations()
+            _look_for(connection, metadata, plumbing)
             connection.commit()
     finally:
         engine.dispose()
+
+
+def _look_for(connection: Connection, *described: MetaData) -> None:
+    columns = inspect(connection).get_multi_columns()
+    there = {table: {column["name"] for column in those} for (_, table), those in columns.items()}
+    for table in (table for metadata in described for table in metadata.sorted_tables):
+        if table.name not in there:
+            raise MadeBefore(f"the table {table.name}")
+        if lacking := sorted(set(table.columns.keys()) - there[table.name]):
+            raise MadeBefore(f"{table.name}.{lacking[0]}")
 
 
 def _engine(url: str) -> Engine:

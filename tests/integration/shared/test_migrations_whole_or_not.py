@@ -1,4 +1,4 @@
-"""A migration that dies half-way leaves nothing behind, on both databases."""
+"""A migration that dies half-way leaves nothing behind, and an old database is told by name, on both databases."""
 
 import shutil
 from collections.abc import Callable
@@ -6,10 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
 from shared import migrations
 from shared.database import sync_url
+from shared.settings import EXIT_CONFIG
 
 FOLDER = Path(str(files("content"))) / "migrations"
 
@@ -47,3 +48,26 @@ def test_a_start_that_died_in_a_migration_can_be_repeated(database_url: str, tmp
     migrations.upgrade(FOLDER, database_url)
     assert {"items", "outbox", "alembic_version"} <= tables(database_url)
     migrations.upgrade(FOLDER, database_url)
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        ("ALTER TABLE items RENAME COLUMN slug TO was_slug", "items.slug"),
+        ("DROP TABLE outbox", "the table outbox"),
+    ],
+)
+def test_a_database_of_before_the_first_release_is_refused_in_one_line(
+    database_url: str, change: str, lacking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrations.upgrade(FOLDER, database_url)
+    engine = create_engine(sync_url(database_url))
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    engine.dispose()
+    with pytest.raises(SystemExit) as ended:
+        migrations.upgrade(FOLDER, database_url)
+    assert ended.value.code == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"was made by a version before the first release, and lacks {lacking};" in line
+    assert "name a new database" in line
