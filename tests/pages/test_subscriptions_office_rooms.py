@@ -1,5 +1,6 @@
 """The office's rooms in a real browser: organisations, groups, tasks, stops, coverage; by keyboard, wide and narrow."""
 
+from datetime import date
 from uuid import UUID
 
 import pytest
@@ -42,7 +43,7 @@ async def register(service: Service) -> None:
         group = await people.insert_group(session, LONG_GROUP, area, NOON)
         assert paper is not None and council is not None and group is not None
         desk, bo = await person(LONG_ADDRESS, ""), await person("bo@kalmar.example", "Bo Alm")
-        seat = {"municipalities": {"0880"}, "mandate_from": NOON.date(), "mandate_until": None}
+        seat = {"municipalities": {"0880"}, "mandate_from": NOON.date(), "mandate_until": date(2030, 10, 14)}
         await people.put_roles(
             session,
             [

@@ -129,6 +129,35 @@ async def test_the_button_and_the_way_back(out: str, politician: str, reader: As
     assert (await shown(office, politician))["left_audiences"] == []
 
 
+async def test_who_had_ended_everything_gets_back_what_they_ask_for_and_no_more(
+    register: Register, service: Service, reader: AsyncClient, office: AsyncClient
+) -> None:
+    group = await register.group("Samverkan", "0880")
+    seat = {"audience": "collaboration_group", "group_id": group}
+    cia = await register.person("cia@kalmar.example", seat, {"audience": "public"})
+    links = service.app.state.links
+    await reader.post(links.preferences(UUID(cia), 1), data={"action": "leave_all"}, headers=OWN)
+    out = links.unsubscribe(UUID(cia), 1, Audience.PUBLIC)
+    await reader.post(out, data={"action": "leave"}, headers=OWN)
+    back = await reader.post(out, data={"action": "come_back"}, headers=OWN)
+    assert "Du får de här mejlen igen" in back.text
+    stands = await shown(office, cia)
+    assert (stands["state"], stands["left_audiences"]) == ("active", ["collaboration_group"])
+
+
+async def test_who_is_stopped_by_something_else_is_not_told_that_mail_comes_again(
+    out: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    await office.post(f"/api/subscriptions/v1/subscribers/{politician}/suppressions", json={"note": "Bad om det"})
+    await reader.post(out, data={"action": "leave"}, headers=OWN)
+    back = await reader.post(out, data={"action": "come_back"}, headers=OWN)
+    check_page(back.text)
+    assert "Du får de här mejlen igen" not in back.text
+    assert "Mejlen till dig är pausade eller stoppade" in back.text
+    (page,) = re.findall(r'href="(/prenumeration/[^"]+)"', back.text)
+    assert (await reader.get(page)).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -15,7 +15,7 @@ from subscriptions.frequencies import Frequencies, frequencies_of, put_frequenci
 from subscriptions.history import Source
 from subscriptions.links import Links
 from subscriptions.receipts import confirming
-from subscriptions.stops import Person
+from subscriptions.stops import Person, take_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,12 @@ async def leave(
 async def come_back(
     session: AsyncSession, links: Links, subscriber_id: UUID, audience: Audience | None, at: datetime
 ) -> None:
-    """Undo `leave`."""
+    """Undo `leave`, whatever else was ended meanwhile."""
     async with confirming(session, links, subscriber_id, at, Source.UNSUBSCRIBE_LINK) as person:
         if audience is None:
             person.subscriber.unsubscribed_at = None
         else:
-            person.left.discard(audience)
+            await take_up(session, person, audience)
 
 
 async def _choose_frequencies(session: AsyncSession, person: Person, chosen: Frequencies) -> None:

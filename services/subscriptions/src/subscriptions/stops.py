@@ -21,6 +21,7 @@ from shared.messaging.outbox import emit
 from subscriptions import suppressions
 from subscriptions.history import AUDIENCE, GETS, Act, Change, Source, differing, record, standing_of
 from subscriptions.models import Departure, Subscriber, rank_of
+from subscriptions.people import audiences_of
 
 SOURCE = "subscriptions"
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
@@ -99,6 +100,14 @@ async def changing(
         versioned = event.model_copy(update={"version": version})
         await emit(session, versioned, source=SOURCE, subject=subscriber_id, at=at)
     await session.flush()
+
+
+async def take_up(session: AsyncSession, person: Person, audience: Audience) -> None:
+    """Mail to this audience flows again. Where everything had been ended, nothing else begins with it."""
+    if person.subscriber.unsubscribed_at is not None:
+        person.left |= await audiences_of(session, person.subscriber.id)
+        person.subscriber.unsubscribed_at = None
+    person.left.discard(audience)
 
 
 async def locked(session: AsyncSession, subscriber_id: UUID, at: datetime) -> Person:

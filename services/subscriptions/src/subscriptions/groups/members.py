@@ -22,7 +22,7 @@ from subscriptions.history import Source
 from subscriptions.links import Links
 from subscriptions.models import Group, Role, Subscriber
 from subscriptions.people import role_id
-from subscriptions.stops import Person, changing
+from subscriptions.stops import changing, take_up
 from subscriptions.suppressions import BY_MAILBOX
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
 
@@ -90,19 +90,12 @@ async def add(session: AsyncSession, links: Links, group: Group, member_id: UUID
         await people.put_roles(session, [values])
         person.touched = is_new
         if is_new and source is Source.INVITATION:
-            await _begin_again(session, person, at)
+            await take_up(session, person, IN_GROUP)
+            await suppressions.lift(session, person.subscriber, BY_MAILBOX, Source.INVITATION, at)
     if is_new:
         preferences = links.preferences(member_id, person.subscriber.generation)
         await tell_member(session, links, person.subscriber, WELCOME, preferences, group, at)
     return is_new
-
-
-async def _begin_again(session: AsyncSession, person: Person, at: datetime) -> None:
-    if person.subscriber.unsubscribed_at is not None:
-        person.left |= await people.audiences_of(session, person.subscriber.id)
-        person.subscriber.unsubscribed_at = None
-    person.left.discard(IN_GROUP)
-    await suppressions.lift(session, person.subscriber, BY_MAILBOX, Source.INVITATION, at)
 
 
 async def remove(

@@ -16,7 +16,7 @@ from subscriptions.stops import UnknownSubscriber
 from subscriptions.undoing import AlreadyUndone, Undoing
 from subscriptions.web.limiting import count_undoing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
-from subscriptions.web.visiting import Visitor, dead_link, now, visitor_of
+from subscriptions.web.visiting import Visitor, dead_link, now, own_page, visitor_of
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
@@ -65,7 +65,6 @@ async def _found(request: Request, session: AsyncSession, token: str) -> tuple[U
 
 def _page(request: Request, found: Undoing, visitor: Visitor, *, errors: list[FormError], status: int) -> Response:
     wording, state = Wording(visitor.language.locale), request.app.state
-    link = state.links.preferences(visitor.id, found.subscriber.generation)
     answer: Response = state.pages.render(
         request,
         "undo.html",
@@ -76,7 +75,7 @@ def _page(request: Request, found: Undoing, visitor: Visitor, *, errors: list[Fo
         at=found.change.at,
         after=wording.standing(found.change.after, visitor.roles),
         before=wording.standing(found.change.before, visitor.roles),
-        preferences=link.removeprefix(state.settings.public_url),
+        preferences=own_page(request, found.subscriber),
         errors=errors,
     )
     return answer

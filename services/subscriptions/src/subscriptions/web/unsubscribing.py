@@ -19,10 +19,11 @@ from subscriptions import choosing, people
 from subscriptions.limits import TooOften
 from subscriptions.links import Departing
 from subscriptions.people import RoleRow
+from subscriptions.states import SubscriberState, state_of
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web.limiting import count_undoing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
-from subscriptions.web.visiting import DeadLink, dead_link, language_of, now
+from subscriptions.web.visiting import DeadLink, dead_link, language_of, now, own_page
 from subscriptions.wording import Wording
 
 router = APIRouter(include_in_schema=False)
@@ -36,6 +37,9 @@ class Leaver:
     roles: list[RoleRow]
     language: ReaderLanguage
     has_left: bool
+    own_page: str = ""
+    is_held_back: bool = False
+    """Paused, or stopped by what nobody chose on a page."""
     is_gone: bool = False
 
 
@@ -95,7 +99,14 @@ async def _leaver(request: Request, session: AsyncSession, token: str) -> Leaver
     left = (await people.left_by(session, [row.id]))[row.id]
     roles = (await people.roles_of(session, [row.id]))[row.id]
     has_left = row.unsubscribed_at is not None if departing.audience is None else departing.audience in left
-    return Leaver(departing, roles, language_of(request, row), has_left)
+    return Leaver(
+        departing,
+        roles,
+        language_of(request, row),
+        has_left,
+        own_page=own_page(request, row),
+        is_held_back=state_of(row, now(request)) in (SubscriberState.PAUSED, SubscriberState.SUPPRESSED),
+    )
 
 
 def _page(
@@ -109,6 +120,8 @@ def _page(
         headers=PRIVATE,
         step=step,
         is_gone=leaver.is_gone,
+        is_held_back=leaver.is_held_back,
+        own_page=leaver.own_page,
         mails=_mails(leaver),
         errors=errors or [],
     )

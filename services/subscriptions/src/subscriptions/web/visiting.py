@@ -75,6 +75,13 @@ def onward(request: Request, purpose: str, token: str) -> Response | None:
     return place
 
 
+def own_page(request: Request, row: Subscriber) -> str:
+    """The path of the subscriber's preference page."""
+    state = request.app.state
+    link: str = state.links.preferences(row.id, row.generation)
+    return link.removeprefix(state.settings.public_url)
+
+
 def language_of(request: Request, row: Subscriber) -> ReaderLanguage:
     """The language chosen on the page, else the subscriber's own."""
     language = reader_language(request)
