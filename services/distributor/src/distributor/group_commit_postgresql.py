@@ -79,10 +79,12 @@ answers AS MATERIALIZED (
     ) AS a (endpoint_id, well, anew, failures, status, phase)
 ),
 news AS MATERIALIZED (
-    SELECT h.endpoint_id FROM endpoint_health h JOIN answers a ON a.endpoint_id = h.endpoint_id, moment
-    WHERE NOT a.well OR h.works IS NOT TRUE OR h.told <> '' OR h.last_success_at IS NULL
-        OR h.last_success_at < at - %(stale)s::interval
-    ORDER BY h.endpoint_id FOR UPDATE OF h
+    SELECT a.* FROM answers a, moment, LATERAL (
+        SELECT 1 FROM endpoint_health h WHERE h.endpoint_id = a.endpoint_id AND (
+            NOT a.well OR h.works IS NOT TRUE OR h.told <> '' OR h.last_success_at IS NULL
+            OR h.last_success_at < at - %(stale)s::interval
+        ) FOR UPDATE
+    ) AS held
 ),
 fared AS (
     UPDATE endpoint_health h
@@ -91,8 +93,8 @@ fared AS (
         failing_since = CASE
             WHEN a.well THEN NULL WHEN a.anew OR h.failing_since IS NULL THEN at ELSE h.failing_since END,
         last_success_at = CASE WHEN a.anew THEN at ELSE h.last_success_at END
-    FROM news n JOIN answers a ON a.endpoint_id = n.endpoint_id, moment
-    WHERE h.endpoint_id = n.endpoint_id
+    FROM news a, moment
+    WHERE h.endpoint_id = a.endpoint_id
 ),
 """
 BEGINNINGS = f"""

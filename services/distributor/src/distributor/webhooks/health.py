@@ -45,12 +45,14 @@ class Fared:
 
 
 def fared(ended: Sequence[Ended]) -> list[Fared]:
-    """Each endpoint's, of webhooks in the order in which they ended. What was not tried is left out."""
+    """Each endpoint's, of webhooks in the order in which they ended. What was not tried is left out. By rising id, the
+    order in which everybody locks them.
+    """
     answers: dict[UUID, list[Outcome]] = defaultdict(list)
     for one in ended:
         if one.outcome.counts and one.outcome.phase != "prepare":
             answers[one.row.recipient_id].append(one.outcome)
-    return [_fared(key, said) for key, said in answers.items()]
+    return [_fared(key, said) for key, said in sorted(answers.items())]
 
 
 def _fared(endpoint_id: UUID, said: Sequence[Outcome]) -> Fared:
