@@ -18,6 +18,8 @@ from shared.clock import FixedClock
 from shared.contracts.news import Audience
 from shared.database import Database
 from shared.service import Service
+from subscriptions.limits import Counted, Limit
+from subscriptions.settings import SubscriptionsSettings
 
 OWN = {"sec-fetch-site": "same-origin", "origin": "null"}
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
@@ -198,6 +200,24 @@ async def test_who_writes_the_word_is_bounded_by_their_own_network(
     elsewhere = ASGITransport(service.app, client=("2001:db8:1:2::3", 4000))
     async with AsyncClient(transport=elsewhere, base_url=ORIGIN) as owner:
         assert await end_and_undo(owner, "?lang=en") == 200
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_pages_own_ways_back_wait_for_nobody_and_a_refusal_unticks_nothing(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await stands(office, politician)
+    monkeypatch.setattr(SubscriptionsSettings, "person_limit", Limit(Counted.PERSON, 0))
+    refused = await reader.post(page, data={"action": "fresh_link"}, headers=OWN)
+    assert refused.status_code == 429
+    ticked = [box.get("value") for box in tree_of(refused.text).iter("input") if box.get("checked") is not None]
+    assert {"politician", "results"} <= set(ticked), "what nobody changed stands as it was"
+    await reader.post(page, data={"action": "leave_all"}, headers=OWN)
+    asks = await reader.post(page, data={"action": "begin_again"}, headers=OWN)
+    assert asks.status_code == 429
+    the_summary_leads_somewhere(asks.text)
+    assert (await reader.post(page, data={"action": "begin_again", "ord": "ångra"}, headers=OWN)).status_code == 303
+    assert await stands(office, politician) == before
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -28,7 +28,7 @@ from subscriptions.links import PREFERENCES
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web import presenters
 from subscriptions.web.fields import unknown
-from subscriptions.web.limiting import count_change, refusal
+from subscriptions.web.limiting import count_change, count_undoing, refusal, refusal_to_undo
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.web.presenters import OPEN, Typed
 from subscriptions.web.visiting import DeadLink, Visitor, dead_link, now, onward, visitor
@@ -47,6 +47,7 @@ def _(text: str) -> str:
 NOT_A_DATE = _("Skriv datumet så här: 2026-12-24.")
 NOT_AHEAD = _("Välj ett datum som inte har varit än.")
 TOO_FAR = _("Välj ett datum inom fem år.")
+WAYS_BACK = {"begin_again": choosing.begin_again, "mailbox_works": choosing.mailbox_works}
 
 
 @router.api_route("/prenumeration/{token}", methods=["GET", "HEAD"])
@@ -70,14 +71,16 @@ async def save(request: Request, token: str) -> Response:
             found = await visitor(request, session, token)
             done, errors = await _apply(request, session, found, form)
     except TooOften as error:
-        done, errors = "", [refusal(request, error, "innehall")]
+        done, errors = "", [_refusal(request, found, form, error)]
     except (DeadLink, UnknownSubscriber):
         return dead_link(request)
     if not errors:
         return RedirectResponse(href(found.language, f"/prenumeration/{token}", sparat=done), 303, headers=PRIVATE)
     async with database.reading() as session:
         found, status = await visitor(request, session, token), 422 if done else 429
-        return await _page(request, session, found, _typed(form, found), errors=errors, status=status)
+        holds_choices = text(form, "action") not in (*WAYS_BACK, "fresh_link")
+        typed = _typed(form, found) if holds_choices else _stored(found, request)
+        return await _page(request, session, found, typed, errors=errors, status=status)
 
 
 async def _apply(
@@ -87,21 +90,25 @@ async def _apply(
     if action == "leave_all":
         await choosing.leave_all(session, links, found.id, at)
         return "avslutat", []
+    if action in WAYS_BACK:
+        await count_undoing(session, request, found.id, text(form, "ord"), at)
+        await WAYS_BACK[action](session, links, found.id, at)
+        return "igen", []
     await count_change(session, request, found.id, at)
     if action == "fresh_link":
         await linking.mail_fresh_link(session, links, found.person.subscriber, at)
         return "mejlat", []
-    if action == "mailbox_works":
-        await choosing.mailbox_works(session, links, found.id, at)
-        return "igen", []
-    if action == "begin_again":
-        await choosing.begin_again(session, links, found.id, at)
-        return "igen", []
     typed = _typed(form, found)
     errors = _faults(typed, found, at)
     if not errors:
         await choosing.choose(session, links, found.id, _chosen(typed, found), at)
     return "val", errors
+
+
+def _refusal(request: Request, found: Visitor, form: FormData, error: TooOften) -> FormError:
+    if text(form, "action") in WAYS_BACK:
+        return refusal_to_undo(error, found.language, request.app.state.pages)
+    return refusal(request, error, "innehall")
 
 
 def _typed(form: FormData, found: Visitor) -> Typed:
