@@ -12,12 +12,12 @@ from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from shared.database import among
+from shared.database import among, from_index_to_row
 from subscriptions import people
 from subscriptions.models import Group, Organisation, OrganisationKind, Role
 from subscriptions.people import name_key
@@ -95,9 +95,7 @@ async def named(session: AsyncSession, words: str) -> Sequence[Organisation | Gr
 async def _find(
     session: AsyncSession, walk: Walk[Place], words: str, area: str, after: Key | None, limit: int
 ) -> Found[Place]:
-    if session.get_bind().dialect.name == "postgresql":
-        # It would rather read and sort all there are, up to some hundred thousand, and do so for each stretch.
-        await session.execute(text("SET LOCAL enable_sort = off"))
+    await from_index_to_row(await session.connection())
     found: list[Place] = []
     for length in STEPS:
         stretch = aliased(walk.table, walk.step(after, length).subquery())
