@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, MetaData, String, Text, UniqueConstraint, Uuid, literal_column
+from sqlalchemy import JSON, BigInteger, Index, Integer, MetaData, String, Text, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from distributor.states import APART
@@ -157,15 +157,6 @@ Index("ix_deliveries_edition", Delivery.edition_id, Delivery.id, postgresql_wher
 _leased = Delivery.lease_owner.is_not(None)
 Index("ix_deliveries_leased", Delivery.lease_owner, postgresql_where=_leased, sqlite_where=_leased)
 Index("ix_deliveries_recipient", Delivery.recipient_id, Delivery.id)
-_to_endpoint = Delivery.channel == literal_column("'webhook'")
-Index(
-    "ix_deliveries_endpoint",
-    Delivery.recipient_id,
-    Delivery.changed_at,
-    Delivery.created_at,
-    postgresql_where=_to_endpoint,
-    sqlite_where=_to_endpoint,
-)
 _apart = Delivery.state.in_(APART)
 Index("ix_deliveries_apart", Delivery.state, Delivery.id, postgresql_where=_apart, sqlite_where=_apart)
 Index(

@@ -1,11 +1,11 @@
 """What became of an endpoint's webhooks: the last attempts, and sending again what it missed."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, exists, literal, literal_column, or_, select, tuple_, update
+from sqlalchemy import Row, exists, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import tallies
@@ -27,13 +27,6 @@ Place = tuple[UUID, int]
 MISSED = (FAILED, DEFERRED)
 HAS_OR_GETS = (PLANNED, LEASED, DEFERRED, SENT, UNCERTAIN)
 MAX_NUMBER_DIGITS = 9
-STEP = 100
-"""How many deliveries are looked at first; then four times as many, and so on."""
-ASTRAY = timedelta(hours=1)
-"""By so much an attempt may be younger than its delivery's last change: by another clock, or written by a sender that
-had lost the delivery."""
-CHANGED = deliveries.c.changed_at
-PLACE = (tried.c.ended_at, tried.c.delivery_id, tried.c.number)
 
 
 def encode(row: Row[Any]) -> str:
@@ -53,51 +46,19 @@ def decode(cursor: str | None) -> Place | None:
 
 
 async def attempts(session: AsyncSession, endpoint_id: UUID, *, before: Place | None, limit: int) -> Sequence[Row[Any]]:
-    """An endpoint's attempts, newest first; `before` begins the next page.
-
-    A delivery changes with every attempt, so the newest attempts are those of the deliveries that changed last. These
-    are walked until no other can hold one that belongs on the page, however many there are; those that came after the
-    page are passed by.
-    """
-    place = None if before is None else await _place(session, before)
-    if before is not None and place is None:
-        return ()
-    walk, walked = _last_changed(endpoint_id, place), STEP
-    while True:
-        rows = (await session.execute(_attempts_of(walk.limit(walked), place, limit))).all()
-        further = await session.scalar(walk.with_only_columns(CHANGED).offset(walked).limit(1))
-        if further is None or (len(rows) == limit and rows[-1].ended_at > further + ASTRAY):
-            return rows
-        walked *= 4
-
-
-async def _place(session: AsyncSession, before: Place) -> Row[*tuple[Any, ...]] | None:
-    last = select(*PLACE).where(tried.c.delivery_id == before[0], tried.c.number == before[1])
-    return (await session.execute(last)).first()
-
-
-def _last_changed(endpoint_id: UUID, place: Row[*tuple[Any, ...]] | None) -> Select[*tuple[Any, ...]]:
-    """The endpoint's deliveries that may have been tried before then, in the words of the index that is theirs."""
-    theirs = [deliveries.c.recipient_id == endpoint_id, deliveries.c.channel == literal_column("'webhook'")]
-    if place is not None:
-        theirs.append(deliveries.c.created_at <= place.ended_at + ASTRAY)
-    told = (deliveries.c.id, deliveries.c.subject_id, deliveries.c.revision, deliveries.c.form)
-    return select(*told).where(*theirs).order_by(CHANGED.desc())
-
-
-def _attempts_of(
-    some: Select[*tuple[Any, ...]], place: Row[*tuple[Any, ...]] | None, limit: int
-) -> Select[*tuple[Any, ...]]:
-    those = some.subquery()
+    """An endpoint's attempts, newest first; `before` begins the next page."""
+    place = (tried.c.ended_at, tried.c.delivery_id, tried.c.number)
     query = (
-        select(tried, those.c.subject_id.label("item_id"), those.c.revision, those.c.form)
-        .join(those, those.c.id == tried.c.delivery_id)
-        .order_by(*(column.desc() for column in PLACE))
+        select(tried, deliveries.c.subject_id.label("item_id"), deliveries.c.revision, deliveries.c.form)
+        .join(deliveries, deliveries.c.id == tried.c.delivery_id)
+        .where(deliveries.c.recipient_id == endpoint_id, deliveries.c.channel == Channel.WEBHOOK)
+        .order_by(*(column.desc() for column in place))
         .limit(limit)
     )
-    if place is None:
-        return query
-    return query.where(tuple_(*PLACE) < tuple_(*map(literal, place, (column.type for column in PLACE))))
+    if before is not None:
+        last = select(*place).where(tried.c.delivery_id == before[0], tried.c.number == before[1])
+        query = query.where(tuple_(*place) < last.scalar_subquery())
+    return (await session.execute(query)).all()
 
 
 async def recover(session: AsyncSession, endpoint: Endpoint, since: datetime, at: datetime) -> int:

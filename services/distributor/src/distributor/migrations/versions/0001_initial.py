@@ -118,13 +118,6 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_deliveries_recipient", ["recipient_id", "id"], unique=False)
         batch_op.create_index(
-            "ix_deliveries_endpoint",
-            ["recipient_id", "changed_at", "created_at"],
-            unique=False,
-            postgresql_where=sa.text("channel = 'webhook'"),
-            sqlite_where=sa.text("channel = 'webhook'"),
-        )
-        batch_op.create_index(
             "ix_deliveries_apart",
             ["state", "id"],
             unique=False,
