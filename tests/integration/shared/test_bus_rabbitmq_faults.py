@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 from tests.eventually import eventually
-from tests.integration.shared.transports import FIRST, PACE, QUEUES, Collector, hang, news, published
+from tests.integration.shared.transports import FIRST, PACE, QUEUES, SECOND, Collector, hang, news, published
 from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import PrivateRabbitMQ
 
@@ -23,7 +23,7 @@ from shared.contracts.mail import RecipientErased
 from shared.database import Database, plumbing
 from shared.ids import new_id
 from shared.messaging import outbox
-from shared.messaging.bus import Ack, BusUnavailable, Incoming, Message, Retry
+from shared.messaging.bus import Ack, BusUnavailable, Incoming, Message, Retry, Unroutable
 from shared.messaging.rabbitmq import RabbitMQBus
 from shared.messaging.relay import Relay
 from shared.messaging.topology import DISTRIBUTOR_RECIPIENTS
@@ -365,6 +365,26 @@ async def test_f16_what_somebody_deleted_is_put_back_and_the_event_arrives(
     second = await service.emit(3)
     await eventually(seen.has(*second), within=10)
     await eventually(service.nothing_waits, within=10)
+
+
+async def test_f16_what_one_queue_of_two_would_miss_is_not_taken_for_published(
+    bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
+) -> None:
+    """The broker confirms it: the other queue has it."""
+    connection = await aio_pika.connect(private_rabbitmq.url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(bus.topology.prefix + SECOND.name)
+        await queue.delete(if_unused=False, if_empty=False)
+    assert [type(answer) for answer in await bus.publish([news("again")])] == [Unroutable]
+
+    async def published_whole() -> bool:
+        return await bus.publish([news("again")]) == [None]
+
+    await eventually(published_whole)
+    for one in (FIRST, SECOND):
+        seen = Collector()
+        await bus.consume(one, seen)
+        await eventually(seen.has("again"))
 
 
 async def test_a_message_that_kills_its_consumer_again_and_again_is_given_up_and_takes_no_neighbour_along(

@@ -25,7 +25,7 @@ import structlog
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import PublishError
+from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
 from yarl import URL
 
 from shared.contracts.envelope import CONTENT_TYPE
@@ -112,6 +112,7 @@ class _Publisher:
         self._declared_again = declared_again
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
+        self._looking: AbstractChannel | None = None
         self._lost = asyncio.Event()
         self._blocked = False
         self._silent_batches = 0
@@ -124,6 +125,7 @@ class _Publisher:
         await self._topology.declare(channel)
         channel.close_callbacks.add(lambda *_: lost.set())
         self._connection, self._channel, self._lost = connection, channel, lost
+        self._looking = None
         self._silent_batches = 0
 
     def is_ready(self) -> bool:
@@ -137,7 +139,10 @@ class _Publisher:
         self._blocked = not await _takes_publications(connection, deadline)
         if self._blocked:
             return [BusUnavailable("the broker blocks publishers (an alarm)") for _ in messages]
-        results = await asyncio.gather(*(self._publish_one(channel, message, deadline) for message in messages))
+        publishing = asyncio.gather(*(self._publish_one(channel, message, deadline) for message in messages))
+        gone, results = await asyncio.gather(self._gone(connection, messages, deadline), publishing)
+        if gone:
+            results = [self._unless_lacking(gone, *pair) for pair in zip(messages, results, strict=True)]
         self._judge(results)
         if any(isinstance(result, Unroutable) for result in results):
             await self._declare_again(connection)
@@ -163,6 +168,26 @@ class _Publisher:
             return BusUnavailable(type(error).__name__)
         return None
 
+    async def _gone(self, connection: AbstractConnection, messages: Sequence[Message], deadline: float) -> str:
+        """A queue that shares one of these with others and was deleted; empty where none was, or nobody says."""
+        for name in dict.fromkeys(name for message in messages for name in self._topology.shared_queues(message)):
+            try:
+                with loss_raised():
+                    async with asyncio.timeout_at(deadline):
+                        if self._looking is None or self._looking.is_closed:
+                            self._looking = await connection.channel(publisher_confirms=False)
+                        await self._looking.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return name
+            except Exception:  # noqa: BLE001 - the publication's own end says what is wrong
+                return ""
+        return ""
+
+    def _unless_lacking(self, gone: str, message: Message, result: Exception | None) -> Exception | None:
+        """Confirmed, but not by all: it is published again, and those that had it know it by its id."""
+        lacks = result is None and gone in self._topology.shared_queues(message)
+        return Unroutable(f"{message.exchange}/{message.routing_key}: {gone} is gone") if lacks else result
+
     def _judge(self, results: Sequence[Exception | None]) -> None:
         """Two batches without a single answer, and no alarm announced: the broker hangs. Do not wait for heartbeats."""
         silent = all(isinstance(result, BusUnavailable) for result in results)
@@ -187,8 +212,10 @@ class _Publisher:
                 log.warning("broker_topology_failed", error=type(error).__name__)
 
 
-class _Idle(Exception):
-    """Nothing has come for a while."""
+class _Anew(Exception):
+    """Declare and subscribe anew, at once: nothing has come for a while, or the queue was deleted. Until it is back,
+    what is published for it and for another queue reaches only the other, and the broker confirms it.
+    """
 
 
 class _QueueConsumer:
@@ -241,7 +268,7 @@ class _QueueConsumer:
             try:
                 with loss_raised():
                     await self._consume()
-            except _Idle:
+            except _Anew:
                 continue
             except Exception as error:  # noqa: BLE001 - a queue must be drained again when the fault is over
                 log.warning("queue_consume_failed", queue=self._name, error=type(error).__name__)
@@ -264,7 +291,7 @@ class _QueueConsumer:
     async def _subscribe(self, channel: AbstractChannel, inbox: "_Inbox") -> None:
         queue = await channel.get_queue(self._name, ensure=False)
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: inbox.end())  # the queue was deleted
+        underlay.on_consumer_cancel_callbacks.add(lambda _: inbox.end(anew=True))  # it was deleted
         tag = await queue.consume(inbox.put, timeout=CONNECT_TIMEOUT_S)
         self._unsubscribe = partial(queue.cancel, tag, timeout=CLOSE_TIMEOUT_S)
 
@@ -273,11 +300,13 @@ class _QueueConsumer:
         in the same moment: the subscription is then to a queue that is no more.
         """
         if self._inbox:
-            self._inbox.end()
+            self._inbox.end(anew=True)
 
     async def _empty(self, inbox: "_Inbox") -> None:
         while message := await inbox.get():
             await self._answer(message, inbox)
+        if inbox.begins_anew:
+            raise _Anew
 
     async def _answer(self, message: AbstractIncomingMessage, inbox: "_Inbox") -> None:
         given_up = self._dead or _deliveries(message) > BROKER_DELIVERY_LIMIT
@@ -306,14 +335,14 @@ class _Inbox:
 
     def __init__(self, channel: AbstractChannel) -> None:
         self._arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
-        self.ended = False
+        self.ended = self.begins_anew = False
         channel.close_callbacks.add(lambda *_: self.end())
 
     async def put(self, message: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(message)
 
-    def end(self) -> None:
-        self.ended = True
+    def end(self, *, anew: bool = False) -> None:
+        self.ended, self.begins_anew = True, anew
         self._arrived.put_nowait(None)
 
     async def get(self) -> AbstractIncomingMessage | None:
@@ -322,7 +351,7 @@ class _Inbox:
             async with asyncio.timeout(RENEW_S):
                 message = await self._arrived.get()
         except TimeoutError as error:
-            raise _Idle from error
+            raise _Anew from error
         return None if self.ended else message
 
 

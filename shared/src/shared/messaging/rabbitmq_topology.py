@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel, ExchangeType
 from pamqp.common import FieldTable
 
 from shared.messaging.bus import DIRECT, Message
-from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, RETRY_DELAYS_S, Queue
+from shared.messaging.topology import BROKER_DELIVERY_LIMIT, EXCHANGES, RETRY_DELAYS_S, Queue, matches
 
 DECLARE_TIMEOUT_S = 60.0
 """All of it is some eighty questions, each waiting for its answer: a line with a second's round trip needs as many
@@ -56,6 +56,15 @@ class Topology:
         if message.exchange == DIRECT:
             return self.prefix + STRAIGHT, self.prefix + message.routing_key
         return self.prefix + message.exchange, message.routing_key
+
+    def shared_queues(self, message: Message) -> list[str]:
+        """Those that the message reaches, where it is more than one: the broker confirms what one of them took."""
+        reached = [
+            self.prefix + queue.name
+            for queue in self._queues
+            if queue.exchange == message.exchange and any(matches(key, message.routing_key) for key in queue.keys)
+        ]
+        return reached if len(reached) > 1 else []
 
     def exchanges(self) -> list[str]:
         """All of them; some have no queue of ours."""
