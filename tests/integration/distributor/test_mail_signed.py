@@ -18,24 +18,20 @@ from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import Form, Lane, SubjectKind
 
 
-async def test_what_arrives_is_signed(tmp_path: Path, smtp_server: SmtpServer) -> None:
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = tmp_path / "dkim.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    settings = DistributorSettings(
+def signing_settings(smtp_server: SmtpServer, key: Path) -> DistributorSettings:
+    return DistributorSettings(
         database_url="sqlite://",
         broker_url="embedded:x",
         secret_keys="k" * 40,
         smtp_url=smtp_server.url,
         sender="nyheter@forbundet.example",
-        dkim_keys=f"k1={pem}",
+        dkim_keys=f"k1={key}",
     )
+
+
+def press_dispatch() -> Dispatch:
     item = snapshot(uuid4(), body_text=".punkt först\n..två\nMellanslag   och\tflik \n", lead="Å ä ö  –  och mer")
-    sender = MailSender(settings)
-    dispatch = Dispatch(
+    return Dispatch(
         delivery_id=uuid4(),
         channel=Channel.MAIL,
         recipient_id=uuid4(),
@@ -47,6 +43,15 @@ async def test_what_arrives_is_signed(tmp_path: Path, smtp_server: SmtpServer) -
         address="desk@tidning.example",
         one_click_url="https://forbundet.example/avregistrera/t",
     )
+
+
+async def test_what_arrives_is_signed(tmp_path: Path, smtp_server: SmtpServer) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = tmp_path / "dkim.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    sender, dispatch = MailSender(signing_settings(smtp_server, pem)), press_dispatch()
     outcomes = [await sender.send(dispatch) for _ in range(2)]
     await sender.close()
     assert [one.state for one in outcomes] == [DeliveryState.SENT] * 2

@@ -72,7 +72,7 @@ class SigningKey:
     @property
     def octets(self) -> int:
         """How long its signatures are."""
-        return self.key.key_size // 8 if isinstance(self.key, rsa.RSAPrivateKey) else 64
+        return -(-self.key.key_size // 8) if isinstance(self.key, rsa.RSAPrivateKey) else 64
 
     def sign(self, digest: bytes) -> bytes:
         """The bare signature over a SHA-256 digest; the same for the same digest with both algorithms."""

@@ -16,7 +16,7 @@ from distributor.mail.domains import Crowded, DomainLimit
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, greylisted, printable
-from distributor.mail.signing import SigningProcesses
+from distributor.mail.signing import SigningFailed, SigningProcesses
 from distributor.mail.smtp import RelaySettings, SmtpRelay
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel, DeliveryState
@@ -73,7 +73,10 @@ class MailSender:
         except Unsendable as refusal:
             return _unsendable(str(refusal))
         if self._signer is not None:
-            mail = await self._signed(self._signer, mail, dispatch.planned_at)
+            try:
+                mail = await self._signed(self._signer, mail, dispatch.planned_at)
+            except SigningFailed as error:
+                return Outcome(DeliveryState.DEFERRED, reply=str(error), phase="sign", fault=Fault.SYSTEM, counts=False)
         ending = await self._relay.transmit(mail)
         return outcome(ending, timedelta(seconds=time.monotonic() - began))
 

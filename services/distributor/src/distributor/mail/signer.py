@@ -4,13 +4,12 @@
     in      a mail's SHA-256 digests, one for each key
     out     as many signatures, in the same order
 
-It ends when the socket does. Signals that end a whole group are its parent's business, who may still have mails to
-send.
+It ends when the socket does, and hears no signal that ends a whole group: see `signing`.
 """
 
-import signal
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import cycle
 from typing import BinaryIO
 
@@ -24,9 +23,7 @@ TOGETHER = 4
 
 def main() -> None:
     """Sign until nobody asks any more."""
-    for end in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(end, signal.SIG_IGN)
-    with socket.socket(fileno=0) as line, line.makefile("rb") as asked:
+    with suppress(ConnectionError), socket.socket(fileno=0) as line, line.makefile("rb") as asked:
         keys = [SigningKey("", key) for key in _keys(asked)]
         mail = DIGEST_OCTETS * len(keys)
         while ready := len(asked.peek()):

@@ -9,11 +9,13 @@ The same digest has the same signature, so whatever a process that dies leaves b
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from itertools import accumulate
 from typing import cast
 
@@ -30,16 +32,24 @@ PATIENCE_S = 20.0
 spare."""
 
 
+MOST = 4
+"""Two keep one event loop busy. A container sees its host's cores, and has not the memory for a process on each."""
+HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+"""Who is told to end with its whole group has mails to finish, and needs their signatures for that."""
+
+
 class SigningFailed(RuntimeError):
-    """No signature can be had."""
+    """No signature can be had at the moment."""
 
 
 class SigningProcesses:
-    """One process for each core, started with the first mail. For one event loop; `close` it at the end."""
+    """One process for each core, four at most, started with the first mail. For one event loop; `close` it at the
+    end.
+    """
 
     def __init__(self, keys: Sequence[SigningKey], *, patience_s: float = PATIENCE_S) -> None:
         self._keys = keys
-        self._processes = [_Process(keys, patience_s) for _ in os.sched_getaffinity(0)]
+        self._processes = [_Process(keys, patience_s) for _ in range(min(MOST, os.cpu_count() or 1))]
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         """The signatures of a mail's digests, one with each key; raises SigningFailed."""
@@ -68,6 +78,7 @@ class _Process(asyncio.Protocol):
         self._alarm: asyncio.TimerHandle | None = None
         self._proven = False  # this process has signed something
         self._closed = False
+        self._context = Context()  # what is logged here is about no mail
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -77,7 +88,7 @@ class _Process(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
         if not self._unsaid:
-            loop.call_soon(self._say)  # whoever else signs now comes along
+            loop.call_soon(self._say, context=self._context)  # whoever else signs now comes along
         self._unsaid.append(digests)
         self._asked.append((digests, answer))
         if self._alarm is None:
@@ -100,6 +111,7 @@ class _Process(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         self._end_process()
+        self._fail()
 
     # What the process and its socket tell
 
@@ -133,20 +145,39 @@ class _Process(asyncio.Protocol):
             self._fail()
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", signer.__name__]
-            self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603
         self._proven = False
         self._rest_assured()
+        try:
+            ours = self._started()
+        except OSError as error:
+            log.error("signing_process_not_started", error=type(error).__name__)
+            self._fail()
+            return
         self._await()
         self._opening = asyncio.create_task(self._open(ours))
+
+    def _started(self) -> socket.socket:
+        """A new process, and our end of its line. It inherits that it hears none of `HELD_BACK`."""
+        ours, theirs = socket.socketpair()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        try:
+            # -P: what lies in the working directory is not to be given keys.
+            command = [sys.executable, "-P", "-m", signer.__name__]
+            self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        return ours
 
     async def _open(self, ours: socket.socket) -> None:
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
 
     def _await(self) -> None:
-        self._alarm = asyncio.get_running_loop().call_later(self._patience_s, self._out_of_patience)
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(self._patience_s, self._out_of_patience, context=self._context)
 
     def _out_of_patience(self) -> None:
         """What follows is as if the process had died by itself."""
