@@ -19,6 +19,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -182,12 +183,14 @@ class Deployment:
         replicas = {replica.name: replica for replica in self.every_replica()}
         return {name: replica.log.read_text(errors="replace") for name, replica in replicas.items()}
 
-    def log_lines(self) -> Iterator[dict[str, Any]]:
-        """The JSON lines of all logs."""
+    def log_lines(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """The JSON lines of all logs, of all tests that shared the deployment unless told since when."""
         for text in self.logs().values():
             for line in text.splitlines():
                 if line.startswith("{"):
-                    yield json.loads(line)
+                    told = json.loads(line)
+                    if since is None or datetime.fromisoformat(told["timestamp"]) >= since:
+                        yield told
 
     def unfinished(self) -> dict[str, int]:
         """What lies in the services' databases and should not once all is quiet; empty then."""
