@@ -162,6 +162,8 @@ async def test_a_mail_that_cannot_be_signed_waits_as_for_a_relay_that_is_away(
 
 async def test_who_still_waits_at_the_end_is_told(signing_processes: SigningProcesses) -> None:
     await signed(signing_processes)
+    for process in running():
+        os.kill(process, signal.SIGSTOP)
     late = asyncio.create_task(signing_processes.sign(DIGESTS[:2]))
     await asyncio.sleep(0)
     await signing_processes.close()
