@@ -77,9 +77,11 @@ def durable_postgres() -> Iterator[None]:
     server.remove()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def opened(sink: SinkProcess, durable_postgres: None) -> Iterator[Callable[..., Deployment]]:
-    """The deployment of that kind, open until the module ends, sending straight to the sink."""
+    """The deployment of that kind, sending straight to the sink. It is open as long as the bench lasts: those that
+    others have measured would still look round for work, and share the machine with whoever is measured.
+    """
     standing: dict[str, Deployment] = {}
     # As in production: the default number of connections, not the tests' few.
     defaults = {
