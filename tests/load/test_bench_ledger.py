@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from tests.integration.distributor.conftest import Room, batch, people, snapshot
 from tests.load.big_ledger import GIANT, fill
 from tests.load.conftest import Table
@@ -58,6 +59,7 @@ class Bench:
         self.journal.owner = "bench"
         async with self.database.transaction() as session:
             await leases.take(session, self.database, "bench")
+            await session.execute(text("UPDATE sender_leases SET held_until = held_until + interval '1 day'"))
         await self.room.hear(NewsCorrected(item=snapshot(GIANT, 2, ItemState.CORRECTED), note="Siffran var fel."))
 
     async def round(self) -> None:

@@ -4,11 +4,13 @@ import re
 from uuid import uuid4
 
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import text
 from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
 from tests.integration.distributor.webhook_room import opened
 
 from distributor.channels import Outcome
+from distributor.group_commit_postgresql import statement
 from distributor.journal import Journal
 from distributor.leases import take
 from distributor.states import SENT
@@ -70,3 +72,11 @@ async def test_each_endpoint_that_answered_is_looked_up_by_itself(database_url: 
         assert looks, plan
         assert max(looks) <= 1, plan
         assert not READS_ALL.findall(plan), plan
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("mail", "bounces", "fared"), [(True, True, False), (True, False, False), (False, False, True)]
+)
+def test_the_driver_keeps_each_statement_taken_apart(*, mail: bool, ended: bool, bounces: bool, fared: bool) -> None:
+    assert len(statement(mail=mail, ended=ended, bounces=bounces, fared=fared)) <= MAX_CACHED_STATEMENT_LENGTH

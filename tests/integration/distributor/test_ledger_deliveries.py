@@ -21,7 +21,7 @@ from distributor.group_commit_postgresql import PostgresGroupCommit
 from distributor.group_commit_sqlite import SqliteGroupCommit
 from distributor.ledger import NotRetriable, deliveries, retry_by_hand
 from distributor.states import BOUNCED, DEFERRED, FAILED, SENT, UNCERTAIN
-from shared.contracts.delivery import DeliveryBounced
+from shared.contracts.delivery import Channel, DeliveryBounced
 from shared.contracts.mail import Form, Lane, RecipientErased, RecipientResumed, RecipientStopped, StopScope
 from shared.contracts.news import Audience, ItemState, NewsCorrected, NewsWithdrawn
 from shared.messaging.outbox import outbox
@@ -315,6 +315,19 @@ async def test_f10_a_zombie_changes_nothing(room: Room) -> None:
     await task
     (row,) = await room.rows()
     assert row.state == "sent"
+
+
+async def test_f10_a_zombie_that_has_not_noticed_yet_claims_nothing(room: Room) -> None:
+    writing = journal.Journal(room.database, CLOCK, Channel.MAIL, repeated_lanes=frozenset(), retry_scale=1)
+    writing.owner = "a"
+    async with room.database.transaction() as session:
+        await leases.take(session, room.database, "a")
+    await room.hear(batch(snapshot(uuid4()), people(3)))
+    [begun] = await writing.write([], 1)
+    await room.kill_senders()
+    assert await writing.write([(begun, Outcome(SENT, 250))], 1) == []
+    assert Counter(row.state for row in await room.rows()) == {"sent": 1, "planned": 2}
+    await writing.close()
 
 
 async def test_f10_a_zombie_whose_lease_was_forgotten_goes_on_under_another_name(

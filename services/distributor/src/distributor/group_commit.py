@@ -9,8 +9,9 @@ single visit to a thread (`group_commit_sqlite`). Both do the same, in words of 
 - what follows from outcomes: the tallies, how the endpoint fares, the event that tells of a bounce.
 - beginnings: due deliveries, the strongest lane first, the longest waiting of a lane first, are leased and begun at
   once. Each lane is looked up by itself: one look in the order of lanes would walk through everything that a stronger
-  lane is to try again tomorrow. A stop, a correction or a withdrawal has its last word here: what one covers is leased
-  and not begun, and is then set aside (`leases.set_aside`).
+  lane is to try again tomorrow. Whose lease has run out gets nothing, whether or not it has noticed. A stop, a
+  correction or a withdrawal has its last word here: what one covers is leased and not begun, and is then set aside
+  (`leases.set_aside`).
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Dialect, literal_column, or_, update
 
-from distributor.leases import Claimed, Ended, is_old
+from distributor.leases import Claimed, Ended, is_old, is_overtaken
 from distributor.ledger import barred, deliveries
 from distributor.tallies import Standing, standing
 from distributor.webhooks.health import Fared
@@ -85,9 +86,11 @@ def in_order(claimed: Sequence[Claimed]) -> list[Claimed]:
     return sorted(claimed, key=lambda row: (row.lane, row.planned_at))
 
 
-def must_not_begin(at: str, dialect: Dialect) -> str:
-    """SQL of what keeps a row of `deliveries` from beginning at the instant that `at` is SQL for."""
-    covered: ColumnElement[bool] = or_(is_old(), barred(literal_column(at)))
+def must_not_begin(at: str, dialect: Dialect, *, mail: bool = True) -> str:
+    """SQL of what keeps a row of `deliveries` from beginning at the instant that `at` is SQL for. No webhook carries an
+    edition, and none goes to somebody who could stop it.
+    """
+    covered: ColumnElement[bool] = or_(is_old(), barred(literal_column(at))) if mail else is_overtaken()
     whole = update(deliveries).values(tries=0).where(covered)
     words = str(whole.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     return words.partition(" WHERE ")[2]

@@ -19,6 +19,7 @@ from distributor.leases import Claimed, Ended
 from distributor.states import LANE_OF_RANK
 from distributor.tallies import Standing
 from distributor.webhooks.health import WRITTEN_EVERY
+from shared.contracts.delivery import Channel
 from shared.database import DETOURS, MICROSECOND, Database
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -97,29 +98,38 @@ fared AS (
     WHERE h.endpoint_id = a.endpoint_id
 ),
 """
-BEGINNINGS = f"""
+BEGINNINGS = """
 due AS MATERIALIZED (
-    SELECT due_id FROM generate_series(0, {len(LANE_OF_RANK) - 1}) AS rank, LATERAL (
+    SELECT due_id FROM generate_series(0, {last}) AS rank, LATERAL (
         SELECT id AS due_id FROM deliveries
         WHERE channel = %(channel)s AND lane = rank AND next_attempt_at <= (SELECT at FROM moment)
         ORDER BY next_attempt_at LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
-    ) AS of_lane LIMIT %(wanted)s
+    ) AS of_lane
+    WHERE EXISTS (SELECT 1 FROM sender_leases, moment WHERE owner = %(owner)s AND held_until > at)
+    LIMIT %(wanted)s
 )
 UPDATE deliveries
 SET leased_from = state, state = 'leased', lease_owner = %(owner)s, next_attempt_at = NULL,
-    begun_at = CASE WHEN %(ahead)s OR {must_not_begin("(SELECT at FROM moment)", DIALECT)}
+    begun_at = CASE WHEN %(ahead)s OR {barred}
         THEN NULL ELSE (SELECT at FROM moment) END
 FROM due WHERE id = due_id
-RETURNING {", ".join(Claimed._fields)}
-"""  # noqa: S608 - nothing in it comes from outside
+RETURNING {columns}
+"""
 
 
 @lru_cache
-def statement(*, ended: bool, bounces: bool, fared: bool) -> bytes:
-    """All of a group in one statement, without the parts that it has nothing for."""
-    parts = (OUTCOMES if ended else "", BOUNCES if bounces else "", ENDPOINTS if fared else "", BEGINNINGS)
+def statement(*, mail: bool, ended: bool, bounces: bool, fared: bool) -> bytes:
+    """All of a group in one statement, without the parts that it has nothing for. psycopg keeps it taken apart, as it
+    does with texts of up to 4 kB; to do so anew for each takes half a millisecond.
+    """
+    beginnings = BEGINNINGS.format(
+        last=len(LANE_OF_RANK) - 1,
+        barred=must_not_begin("(SELECT at FROM moment)", DIALECT, mail=mail),
+        columns=", ".join(Claimed._fields),
+    )
+    parts = (OUTCOMES if ended else "", BOUNCES if bounces else "", ENDPOINTS if fared else "", beginnings)
     whole = "WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS at),\n" + "".join(parts)
-    return " ".join(whole.split()).encode()  # psycopg keeps texts of up to 4 kB taken apart
+    return " ".join(whole.split()).encode()
 
 
 PLANNED_ONCE = (
@@ -145,7 +155,12 @@ class PostgresGroupCommit:
         try:
             if self._connection is None:
                 await self._connect()
-            said = statement(ended=bool(group.ended), bounces=bool(group.bounces), fared=bool(group.fared))
+            said = statement(
+                mail=group.channel is Channel.MAIL,
+                ended=bool(group.ended),
+                bounces=bool(group.bounces),
+                fared=bool(group.fared),
+            )
             cursor = self._driver.cursor(row_factory=_claimed)
             await cursor.execute(said, _parameters(group), prepare=True)
             return in_order(await cursor.fetchall())

@@ -53,6 +53,7 @@ INSTANTS = [Claimed._fields.index(name) for name in ("planned_at", "begun_at")]
 OF_LANE = """
 SELECT * FROM (
     SELECT id FROM deliveries WHERE channel = :channel AND lane = {lane} AND next_attempt_at <= :at
+        AND EXISTS (SELECT 1 FROM sender_leases WHERE owner = :owner AND held_until > :at)
     ORDER BY next_attempt_at LIMIT :wanted
 )"""
 CLAIM = f"""

@@ -155,8 +155,12 @@ async def set_aside(session: AsyncSession, database: Database, owner: str, ids: 
 
 def is_old() -> ColumnElement[bool]:
     """Whether the item, or one that the digest carries, has come further than the delivery's revision."""
-    newer = exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
-    return or_(newer, editions.old(deliveries.c.edition_id))
+    return or_(is_overtaken(), editions.old(deliveries.c.edition_id))
+
+
+def is_overtaken() -> ColumnElement[bool]:
+    """Whether the item has come further than the delivery's revision: all there is to ask of a webhook."""
+    return exists().where(items.c.id == deliveries.c.subject_id, items.c.newest_revision > deliveries.c.revision)
 
 
 async def held(session: AsyncSession, owner: str) -> Sequence[Claimed]:
