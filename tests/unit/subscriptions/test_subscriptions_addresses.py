@@ -16,6 +16,7 @@ from subscriptions.addresses import InvalidAddress, _validated, parse
         ("a@ÅÄÖ.se", "a@xn--4cab6c.se", "a@xn--4cab6c.se"),
         ("a@xn--4cab6c.se", "a@xn--4cab6c.se", "a@xn--4cab6c.se"),
         ("a+b@kalmar.example", "a+b@kalmar.example", "a+b@kalmar.example"),
+        ("a" * 64 + "@b.se", "a" * 64 + "@b.se", "a" * 64 + "@b.se"),
     ],
 )
 def test_b23_what_is_an_address_is_normalised(typed: str, text: str, key: str) -> None:
@@ -34,6 +35,8 @@ def test_b23_what_is_an_address_is_normalised(typed: str, text: str, key: str) -
         ('"ab"@b.se', "quoted"),
         ("a@[1.2.3.4]", "IP address"),
         ("a" * 250 + "@b.se", "longer"),
+        ("a" * 65 + "@b.se", "before @ is longer than 64"),
+        ("å" * 33 + "@b.se", "before @ is longer than 64"),
         ("a@b.se.", "ends with a dot"),
         ("a b@c.se", "space"),
         ("a@b.se\r\nBcc:x@y.se", "control"),

@@ -48,7 +48,11 @@ REASONS = (
 ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 PLAIN = re.compile(rf"({ATOM}(?:\.{ATOM})*)@([A-Za-z0-9.-]+)")
 LOCAL_LENGTH = 64
+"""RFC 5321, section 4.5.3.1.1, in octets."""
 TOO_LONG = InvalidAddress(f"The address is longer than {MAX_LENGTH} characters.", "Adressen är för lång.")
+LOCAL_TOO_LONG = InvalidAddress(
+    f"The part before @ is longer than {LOCAL_LENGTH} characters.", f"Delen före @ är längre än {LOCAL_LENGTH} tecken."
+)
 OTHERWISE_SV = "Adressen är inte en giltig e-postadress. Skriv den så här: namn@exempel.se."
 
 
@@ -82,6 +86,8 @@ def _validated(text: str) -> Address:
     for pattern, message, message_sv in REASONS:
         if re.search(pattern, text):
             raise InvalidAddress(message, message_sv)
+    if len(text.rpartition("@")[0].encode(errors="replace")) > LOCAL_LENGTH:
+        raise LOCAL_TOO_LONG
     try:
         valid = validate_email(text, check_deliverability=False)
     except EmailNotValidError as error:
