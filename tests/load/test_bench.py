@@ -298,16 +298,16 @@ def first_newsroom_mail(deployment: Deployment, editor: Editor, sink: SinkProces
 def growth(deployment: Deployment, editor: Editor, sink: SinkProcess, table: Table) -> float:
     """By how many megabytes the service grows that grows most."""
     with Watch(pids(deployment)) as few:
-        published(editor, sink, "news", Audience.POLITICIAN, FEW)
-    _, ten = published(editor, sink, "news", Audience.PUBLIC, MAILS)
+        tens = [all_readers(editor, sink, MAILS) for _ in range(2)]
     add_people(deployment, Audience.AGENCY_OFFICIAL, range(MANY))
     with Watch(pids(deployment)) as many:
         _, taken = published(editor, sink, "news", Audience.AGENCY_OFFICIAL, MANY)
+    ten = median([*tens, all_readers(editor, sink, MAILS)])  # before and after: the machine is not always as fast
     grown = {name: many.highest[name] - few.highest[name] for name in few.highest}
     told = ", ".join(f"{name} {few.highest[name]:.0f} → {many.highest[name]:.0f} MB" for name in grown)
-    table.add(f"{deployment.kind}: memory, 1,000 → 100,000 recipients", f"{told} ({MANY / taken:.0f} mails/s)")
+    table.add(f"{deployment.kind}: memory, 10,000 → 100,000 recipients", f"{told} ({MANY / taken:.0f} mails/s)")
     most = max(grown.values())
-    table.goal(f"{deployment.kind}: memory, 1,000 → 100,000, MB", most, GROWTH_GOAL_MB, at_most=True)
+    table.goal(f"{deployment.kind}: memory, 10,000 → 100,000, MB", most, GROWTH_GOAL_MB, at_most=True)
     slower = (taken / MANY) / (ten / MAILS) - 1
     table.goal(f"{deployment.kind}: slower a mail, 10,000 → 100,000", slower, LINEAR, at_most=True)
     if MILLION:
