@@ -90,16 +90,21 @@ class Oracle:
         for request in requests:
             by_hook[json.loads(request.body)["subject"]].append(Copy.of_webhook(request))
         totals = Counter(items=len(self.mails), expected=0, repeats=0, ambiguous=0)
-        self._settle(totals, self.mails, by_mail, WINDOW_OF_DOUBT * self.kills)
-        self._settle(totals, self.hooks, by_hook, WEBHOOKS_IN_FLIGHT * self.kills)
+        self._settle(totals, "repeated_mails", self.mails, by_mail, WINDOW_OF_DOUBT * self.kills)
+        self._settle(totals, "repeated_hooks", self.hooks, by_hook, WEBHOOKS_IN_FLIGHT * self.kills)
         return totals
 
     @staticmethod
     def _settle(
-        totals: Counter[str], expected: Mapping[str, frozenset[str]], copies: Mapping[str, list[Copy]], allowed: int
+        totals: Counter[str],
+        repeated: str,
+        expected: Mapping[str, frozenset[str]],
+        copies: Mapping[str, list[Copy]],
+        allowed: int,
     ) -> None:
         for item, receivers in expected.items():
             balance = Balance.of(copies.get(item, ()), receivers)
             balance.check(repeats=allowed)
             allowed -= balance.repeats
             totals.update(expected=len(receivers), repeats=balance.repeats, ambiguous=balance.ambiguous)
+            totals[repeated] += balance.repeats

@@ -147,15 +147,17 @@ async def test_f6_distributor_dies_with_a_mail_in_doubt(
     ],
 )
 async def test_f5_the_distributor_dies_before_a_dot(scene: Scene, moment: Moment) -> None:
-    """The first mail of all never came to its dot, so nobody gets anything twice."""
+    """The first mail of all never came to its dot, so nobody gets a mail twice. A webhook that went out at the same time
+    may be in doubt, and is told again.
+    """
     died = scene.kill_when("distributor", moment)
     await scene.publish_to_few()
     await scene.revive("distributor", died)
     began = time.monotonic()
     await scene.until_received(len(NEWSROOMS), within=TAKEN_OVER_WITHIN_S + 10)
     assert time.monotonic() - began < TAKEN_OVER_WITHIN_S
-    totals = await scene.check_sound()
-    assert totals["repeats"] == 0
+    totals = await scene.check_sound(kills=1)
+    assert totals["repeated_mails"] == 0
 
 
 @STANDALONE
