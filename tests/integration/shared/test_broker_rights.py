@@ -21,6 +21,7 @@ from shared.messaging import documents
 from shared.messaging.bus import DIRECT, Ack, Message, Retry
 from shared.messaging.definitions import MAY_SAY
 from shared.messaging.rabbitmq import RabbitMQBus
+from shared.messaging.rabbitmq_topology import Topology
 from shared.messaging.topology import DELIVERY, MAIL, NEWS, QUEUES, Queue, exchange_of
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +76,13 @@ def test_the_file_says_what_the_code_says() -> None:
         [sys.executable, "-m", "shared.messaging.definitions", "/dev/stdout"], check=True, capture_output=True
     )
     assert written.stdout == TOPOLOGY.read_bytes(), "python -m shared.messaging.definitions " + str(TOPOLOGY)
+
+
+def test_f19_every_queue_is_of_the_kind_that_outlives_its_node(broker: PrivateRabbitMQ) -> None:
+    """By the broker's own word: quorum queues, with a copy on each node of a cluster of three, on whose disks it is."""
+    listed = broker.control("list_queues", "--quiet", "--no-table-headers", "name", "type", "durable").splitlines()
+    kinds = {name: (kind, durable) for name, kind, durable in (line.split() for line in listed)}
+    assert kinds == {part.queue: ("quorum", "true") for part in Topology(None, QUEUES).parts()}
 
 
 @pytest.mark.parametrize("service", SERVICES)
