@@ -1,7 +1,8 @@
 """A ledger of any size on PostgreSQL, made by the server itself in a minute a million rows or two.
 
 A tenth of the rows (of a small ledger, most) belong to one item (`GIANT`), the rest to items of 10,000. Every delivery was sent a year ago, but
-for a thousand retries of the press lane that are due tomorrow: those that a claim must not walk through.
+for a thousand retries of the press lane that are due tomorrow: those that a claim must not walk through. Ids are made
+as ours are: an item's begins with its millisecond, those of its deliveries as the item's.
 """
 
 from typing import Any
@@ -14,14 +15,17 @@ SMALL = 10_000
 LATER = 1_000
 LEAST = 10_000
 
-_ITEM = f"CASE WHEN n < %(giant)s THEN '{GIANT}'::uuid ELSE md5('item ' || n / {SMALL})::uuid END"
+_MINUTE = f"lpad(to_hex(1700000000000 + n / {SMALL} * 60000), 12, '0')"
+_ITEM = f"CASE WHEN n < %(giant)s THEN '{GIANT}'::uuid ELSE ({_MINUTE} || '70008' || repeat('0', 15))::uuid END"
+_BEGIN = f"CASE WHEN n < %(giant)s THEN repeat('0', 12) ELSE {_MINUTE} END"
+_ID = f"({_BEGIN} || '80008' || left(md5('delivery ' || n), 15))::uuid"
 _RECIPIENT = f"CASE WHEN n < %(giant)s THEN md5('person ' || n)::uuid ELSE md5('person ' || n %% {SMALL})::uuid END"
 
 _DELIVERIES = f"""
 INSERT INTO deliveries (id, subject_kind, subject_id, revision, channel, recipient_id, audience, form, lane, locale,
     address, reason, preferences_url, unsubscribe_url, one_click_url, thread_of, planned_at, state, ended_reason,
     next_attempt_at, leased_from, tries, attempts, repeats, created_at, changed_at)
-SELECT md5('delivery ' || n)::uuid, 'item', {_ITEM}, 1, 'mail', {_RECIPIENT}, 'public', 'news',
+SELECT {_ID}, 'item', {_ITEM}, 1, 'mail', {_RECIPIENT}, 'public', 'news',
     CASE WHEN n < {LATER} THEN 1 ELSE 2 END, 'sv', 'person' || n || '@kommun.example',
     'Du får det här eftersom du prenumererar.', 'https://forbundet.example/prenumeration/' || md5(n::text),
     'https://forbundet.example/avregistrera/' || md5(n::text), 'https://forbundet.example/avregistrera/' || md5(n::text),

@@ -1,4 +1,6 @@
-"""Identifiers: UUIDv7 where an id is drawn (rows sort by time), UUIDv5 where a replay must hit the same row."""
+"""Identifiers: UUIDv7 where an id is drawn (rows sort by time), UUIDv5 where a replay must hit the same row, UUIDv8
+where it must and there are millions of rows.
+"""
 
 from collections.abc import Callable
 from hashlib import sha1
@@ -30,10 +32,14 @@ def derived_hexes(*parts: object) -> Callable[[object], str]:
     return derived
 
 
-def derived_ids(*parts: object) -> Callable[[object], UUID]:
-    """What `derived_id` gives for `parts` and one more, for many that differ in that one."""
-    hexes = derived_hexes(*parts)
-    return lambda last: UUID(int=int(hexes(last), 16))
+def derived_beside(parent: UUID, *parts: object) -> Callable[[object], UUID]:
+    """Ids for the many rows of one parent, from `parts` and one more: the same for the same, for ever.
+
+    They begin as the parent's does, with its millisecond where it is a version 7, and are hashes from there on (RFC
+    9562, version 8). So a parent's rows lie side by side in an index, new ones at its end, however many there are.
+    """
+    hexes, begin = derived_hexes(parent, *parts), parent.hex[:12]
+    return lambda last: UUID(int=int(f"{begin}8{hexes(last)[13:]}", 16))
 
 
 def derived_id(*parts: object) -> UUID:

@@ -23,12 +23,12 @@ from distributor.ledger import (
     Newest,
     NotRetriable,
     deliveries,
-    delivery_id,
     items,
     not_begun,
     released,
     stops,
 )
+from distributor.planning import delivery_id
 from distributor.states import CANCELLED, LANE_RANK, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN
 from distributor.tallies import Moved
 from shared.contracts.delivery import Channel, DeliveryState

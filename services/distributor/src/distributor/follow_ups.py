@@ -32,7 +32,6 @@ from distributor.ledger import (
     contents,
     covers,
     deliveries,
-    delivery_id,
     items,
     not_begun,
     plant,
@@ -40,6 +39,7 @@ from distributor.ledger import (
     stops,
 )
 from distributor.models import LateArrival
+from distributor.planning import delivery_id
 from distributor.states import CANCELLED, LEASED, MAY_HAVE_IT, PLANNED, UNCERTAIN, UNSENT
 from distributor.tallies import UNREACHABLE, Moved, Standing
 from shared.clock import Clock

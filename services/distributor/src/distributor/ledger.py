@@ -36,7 +36,7 @@ from distributor import restored, tallies
 from distributor.bounces.models import BounceReport
 from distributor.editions import carried_as
 from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
-from distributor.planning import Planned, plan
+from distributor.planning import Planned, delivery_id, plan
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
 from distributor.tallies import Moved
 from shared import correlation
@@ -44,7 +44,6 @@ from shared.contracts.delivery import Channel
 from shared.contracts.mail import Exclusion, Form, Lane, MailRequested, Recipient, SubjectKind
 from shared.contracts.news import ItemSnapshot
 from shared.database import among, insert_ignoring, upsert
-from shared.ids import derived_id
 
 deliveries: Table = Delivery.__table__  # type: ignore[assignment]
 items: Table = Item.__table__  # type: ignore[assignment]
@@ -273,11 +272,6 @@ def webhook_row(
         "locale": "sv",
         **dict.fromkeys(PERSONAL),
     }
-
-
-def delivery_id(subject_id: UUID, revision: int, channel: str, recipient_id: UUID) -> UUID:
-    """The id that the same delivery has on every replay."""
-    return derived_id("delivery", subject_id, revision, channel, recipient_id)
 
 
 def _blank(

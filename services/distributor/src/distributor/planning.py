@@ -5,7 +5,7 @@ statement on PostgreSQL, and one visit to the database's thread on SQLite. What 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from distributor.tallies import Standing, standing
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import MailRequested, Recipient
 from shared.database import EPOCH, MICROSECOND, among
-from shared.ids import derived_ids
+from shared.ids import derived_beside
 
 SHARED = "subject_id, revision, channel, subject_kind, form, lane, planned_at, created_at, changed_at"
 BLANK = "thread_of, leased_from, tries, attempts, repeats"
@@ -62,9 +62,19 @@ class Planned:
     at: datetime
 
 
+def delivery_ids(subject_id: UUID, revision: int, channel: str) -> Callable[[UUID], UUID]:
+    """The ids that the deliveries to recipients have on every replay."""
+    return derived_beside(subject_id, "delivery", revision, channel)
+
+
+def delivery_id(subject_id: UUID, revision: int, channel: str, recipient_id: UUID) -> UUID:
+    """The id that the same delivery has on every replay."""
+    return delivery_ids(subject_id, revision, channel)(recipient_id)
+
+
 async def plan(session: AsyncSession, planned: Planned) -> None:
     """Write the rows, in the transaction at hand, and count those that were not there."""
-    key = derived_ids("delivery", planned.batch.subject_id, planned.revision, Channel.MAIL)
+    key = delivery_ids(planned.batch.subject_id, planned.revision, Channel.MAIL)
     rows = [_own(planned, recipient, key(recipient.recipient_id)) for recipient in planned.recipients]
     if not rows:
         return
