@@ -194,7 +194,8 @@ def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
-    return response(Problem(error.status_code, headers=headers))
+    detail = error.detail if error.status_code == 413 else ""  # ours, which names the limit
+    return response(Problem(error.status_code, detail=detail, headers=headers))
 
 
 def _methods(request: Request) -> list[str]:

@@ -5,6 +5,7 @@ takes no NUL in a text. Each of them is answered with 400 or 422 and the reason.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -67,42 +68,60 @@ def check(body: bytes) -> None:
         raise Problem(400, "malformed_json", f"{error.msg} (character {error.pos}).") from error
     except RecursionError as error:
         raise Problem(400, "malformed_json", "The body is nested too deep.") from error
-    _check_texts(value, "", 0)
+    _check(value, "", 0)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Ambiguous:
+    """Stands in what was read for what has no one meaning, until it is known where that is."""
+
+    code: str
+    message: str
+    message_sv: str
+    field: str = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Ambiguous:
     found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _refusal(f"/{twice}", "duplicate_field", "The field stands twice.", "Fältet finns två gånger.")
-    return found
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    return _Ambiguous("duplicate_field", "The field stands twice.", "Fältet finns två gånger.", twice)
 
 
-def _constant(name: str) -> Any:
-    raise Problem(422, "invalid_number", f"{name} is no number in JSON.")
+def _constant(name: str) -> _Ambiguous:
+    return _Ambiguous("invalid_number", f"{name} is no number in JSON.", f"{name} är inget tal i JSON.")
 
 
-def _integer(digits: str) -> int:
+def _integer(digits: str) -> int | _Ambiguous:
     if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER:
-        raise Problem(422, "invalid_number", "An integer is outside ±(2⁶³ - 1).")
+        return _Ambiguous("invalid_number", "The integer is outside ±(2⁶³ - 1).", "Heltalet är för stort.")
     return int(digits)
 
 
-def _check_texts(value: Any, pointer: str, depth: int) -> None:
+def _check(value: Any, pointer: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise Problem(400, "malformed_json", "The body is nested too deep.")
     if isinstance(value, str):
         _check_text(value, pointer)
+    elif isinstance(value, _Ambiguous):
+        place = _inside(pointer, value.field) if value.field else pointer
+        raise _refusal(place, value.code, value.message, value.message_sv)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise _refusal(pointer, "invalid_number", "The number is too large.", "Talet är för stort.")
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_text(name, pointer)
-            _check_texts(inner, f"{pointer}/{name}", depth + 1)
+            _check(inner, _inside(pointer, name), depth + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _check_texts(inner, f"{pointer}/{index}", depth + 1)
+            _check(inner, f"{pointer}/{index}", depth + 1)
+
+
+def _inside(pointer: str, name: str) -> str:
+    """RFC 6901."""
+    return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
 def _check_text(text: str, pointer: str) -> None:
@@ -136,7 +155,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > MAX_OTHER_BYTES:
-            raise HTTPException(413)
+            raise HTTPException(413, f"The body is larger than {MAX_OTHER_BYTES} bytes.")
         return message
 
     return limited

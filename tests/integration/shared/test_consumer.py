@@ -192,8 +192,11 @@ async def test_b36_what_cannot_be_understood_is_parked_at_once(
     async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:
         raise AssertionError("not to be reached")
 
-    assert await a_consumer(database, handler).receive(Incoming("m", raw, 1)) == Ack()
+    consumer, counted = a_consumer(database, handler), {"queue": DISTRIBUTOR_RECIPIENTS.name, "outcome": "deadletter"}
+    before = REGISTRY.get_sample_value("budkavle_messages_total", counted) or 0
+    assert await consumer.receive(Incoming("m", raw, 1)) == Ack()
     assert await parked(database) == [(reason, event_type, 1)]
+    assert REGISTRY.get_sample_value("budkavle_messages_total", counted) == before + 1
 
 
 async def test_fields_of_a_newer_producer_are_ignored(database: Database) -> None:

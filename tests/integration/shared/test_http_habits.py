@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from shared.http import SECURITY_HEADERS, Reading, RequestModel, Writing, create
 from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Admin, Publisher, Reader, Scope, Writer
 from shared.settings import Settings
+from shared.strict_json import MAX_BODY_BYTES, MAX_OTHER_BYTES
 
 ADMIN_KEY = "the-first-admin-key-0123456789"
 AT = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
@@ -235,18 +237,21 @@ async def test_b11_a_key_that_is_none_is_refused(site: Site, key: str) -> None:
 async def test_b1_text_that_is_no_json_or_no_text_is_refused_and_the_place_named(
     site: Site, body: bytes, status: int, code: str, pointer: str | None
 ) -> None:
-    await _refused(site, body, status, code, pointer)
+    document = await _refused(site, body, status, code, pointer)
+    if code == "malformed_json":
+        assert re.search(r"\((character|byte) \d+\)", document["detail"])
 
 
 @pytest.mark.parametrize(
     ("body", "status", "code", "pointer"),
     [
         (b'{"text":"a","text":"b"}', 422, "duplicate_field", "/text"),
-        (b'{"text":"x","inner":{"a":[NaN]}}', 422, "invalid_number", None),
-        (b'{"text":"x","inner":{"a":[-Infinity]}}', 422, "invalid_number", None),
+        (b'{"text":"a","inner":{"b/c":1,"b/c":2}}', 422, "duplicate_field", "/inner/b~1c"),
+        (b'{"text":"x","inner":{"a":[NaN]}}', 422, "invalid_number", "/inner/a/0"),
+        (b'{"text":"x","inner":{"a":[-Infinity]}}', 422, "invalid_number", "/inner/a/0"),
         (b'{"text":"x","inner":{"a":[1,1e400]}}', 422, "invalid_number", "/inner/a/1"),
-        (b'{"text":"x","parent":9223372036854775808}', 422, "invalid_number", None),
-        (b'{"text":"x","parent":' + b"9" * 5000 + b"}", 422, "invalid_number", None),
+        (b'{"text":"x","parent":9223372036854775808}', 422, "invalid_number", "/parent"),
+        (b'{"text":"x","parent":' + b"9" * 5000 + b"}", 422, "invalid_number", "/parent"),
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
 )
@@ -289,21 +294,24 @@ async def test_b5_what_is_not_there_to_be_set_and_what_has_the_wrong_form_is_nam
     await _refused(site, body, status, code, pointer)
 
 
-async def _refused(site: Site, body: bytes, status: int, code: str, pointer: str | None) -> None:
+async def _refused(site: Site, body: bytes, status: int, code: str, pointer: str | None) -> dict[str, Any]:
     began = time.monotonic()
     answer = await site.client.post("/notes", content=body, headers={"Content-Type": "application/json"})
     document = the_problem(answer, status, code)
     assert [error["pointer"] for error in document["errors"]] == ([pointer] if pointer else [])
     assert time.monotonic() - began < 5
     assert await site.count() == 0
+    if status == 413:
+        assert f"larger than {MAX_BODY_BYTES} bytes" in document["detail"]
+    return document
 
 
 async def test_b3_a_body_that_has_no_end_is_cut_off(site: Site) -> None:
     """Chunked, without a length, and never finished."""
-    assert await _stream(site.app, b"application/json") == (413, "payload_too_large")
+    assert await _stream(site.app, b"application/json") == (413, "payload_too_large", MAX_BODY_BYTES)
 
 
-async def _stream(app: Any, content_type: bytes, *, chunk: bytes = b" " * 100_000) -> tuple[int, str]:
+async def _stream(app: Any, content_type: bytes, *, chunk: bytes = b" " * 100_000) -> tuple[int, str, int]:
     """Speak ASGI ourselves: httpx2 would read the whole body before it sends any of it."""
     chunks, sent = 0, []
 
@@ -322,14 +330,15 @@ async def _stream(app: Any, content_type: bytes, *, chunk: bytes = b" " * 100_00
         "server": ("test", 80), "headers": [(b"content-type", content_type), (b"transfer-encoding", b"chunked")],
     }  # fmt: skip
     await app(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"])["code"]
+    document = json.loads(sent[1]["body"])
+    return sent[0]["status"], document["code"], int(re.sub(r"\D", "", document["detail"]))
 
 
 @pytest.mark.parametrize(
     "content_type", [b"text/plain", b"multipart/form-data; boundary=x", b"application/octet-stream"]
 )
 async def test_b3_an_endless_body_of_another_type_is_not_read_either(site: Site, content_type: bytes) -> None:
-    assert await _stream(site.app, content_type) == (413, "payload_too_large")
+    assert await _stream(site.app, content_type) == (413, "payload_too_large", MAX_OTHER_BYTES)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])

@@ -373,6 +373,17 @@ def test_b19_the_paths_are_all_that_take_a_token() -> None:
     assert taken - {"/prenumeration/uppgifter/{}/export.json"} == set(TOKEN_PATHS)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_b27_ten_thousand_choices_are_too_many_and_none_is_saved(
+    page: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    before = await shown(office, politician)
+    answer = await reader.post(page, data={"action": "save", "topics": ["results"] * 10_000}, headers=OWN)
+    assert answer.status_code == 413
+    check_page(answer.text)
+    assert await shown(office, politician) == before
+
+
 @pytest.mark.parametrize(
     "path", ["/prenumerera", "/prenumeration", "/prenumeration/x", "/avregistrera/x", "/kansli", "/nowhere"]
 )

@@ -15,6 +15,8 @@ from subscriptions.addresses import InvalidAddress, _validated, parse
         ("åäö@exempel.se", "åäö@exempel.se", "åäö@exempel.se"),
         ("a@ÅÄÖ.se", "a@xn--4cab6c.se", "a@xn--4cab6c.se"),
         ("a@xn--4cab6c.se", "a@xn--4cab6c.se", "a@xn--4cab6c.se"),
+        ("\u0130da@kalmar.example", "\u0130da@kalmar.example", "i\u0307da@kalmar.example"),
+        ("a@\u0130da.se", "a@xn--ida-8dc.se", "a@xn--ida-8dc.se"),
         ("a+b@kalmar.example", "a+b@kalmar.example", "a+b@kalmar.example"),
         ("a" * 64 + "@b.se", "a" * 64 + "@b.se", "a" * 64 + "@b.se"),
     ],
