@@ -129,6 +129,7 @@ async def test_f6_distributor_dies_with_a_mail_in_doubt(
     mails = scene.inboxes.of(item)
     repeats = check_once_each(mails, EVERYBODY, kills=1)
     assert repeats >= (moment == "before")  # the doubtful one came again
+    assert scene.deployment.metric("distributor", "budkavle_deliveries_uncertain_total") >= repeats
     assert max(mail.dot_at for mail in mails) - killed_at < RESENT_WITHIN_S
     if isinstance(scene.deployment, Standalone):  # alone with its files: it waits for no lease to run out
         assert max(mail.dot_at for mail in mails) - started_at < SUCCEEDED_WITHIN_S

@@ -90,7 +90,7 @@ class EdgeMiddleware:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                _add_headers(message, trail.correlation_id)
+                _add_headers(message, trail.correlation_id, scope["path"])
                 self._observe(scope, message["status"], time.perf_counter() - began_at)
             await send(message)
 
@@ -116,11 +116,13 @@ async def _answer_crash(error: Exception, scope: Scope, receive: Receive, send: 
     await response(scope, receive, send)
 
 
-def _add_headers(message: Message, correlation_id: str) -> None:
+def _add_headers(message: Message, correlation_id: str, path: str) -> None:
     headers = MutableHeaders(scope=message)
     headers[CORRELATION_HEADER] = correlation_id
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
+    if path.startswith("/api/"):
+        headers.setdefault("Cache-Control", "no-store")  # names and addresses, for who holds a key
 
 
 async def _writing(request: Request) -> AsyncIterator[AsyncSession]:

@@ -13,6 +13,7 @@ from enum import Enum, auto
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from shared.http import SECURITY_HEADERS
 from shared.problems import Problem, response
 
 TICKS = 10
@@ -66,6 +67,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """A problem like every other error."""
         answer = response(Problem(400, "malformed_request", msg))
+        answer.headers.update(SECURITY_HEADERS)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),

@@ -118,7 +118,7 @@ async def test_b43_a_request_with_two_meanings_is_refused_and_the_line_is_closed
     assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
     assert answer.count(b"HTTP/1.1") == 1, "nothing behind it was taken for a request"
     head_given, _, body = answer.partition(b"\r\n\r\n")
-    assert b"application/problem+json" in head_given
+    assert b"application/problem+json" in head_given and b"x-content-type-options: nosniff" in head_given.lower()
     assert json.loads(body)["status"] == 400
 
 

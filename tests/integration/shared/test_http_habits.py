@@ -473,6 +473,7 @@ async def test_every_answer_has_the_security_headers(site: Site, path: str) -> N
     for name, value in SECURITY_HEADERS.items():
         assert answer.headers[name] == value
     assert answer.headers["x-correlation-id"] == "click-1"
+    assert answer.headers.get("cache-control") == ("no-store" if path.startswith("/api/") else None)
 
 
 async def test_a_correlation_id_that_is_somebodys_text_is_replaced(site: Site) -> None:
