@@ -105,9 +105,9 @@ async def _news_lead_nowhere(scene: Scene) -> None:
     await _rights(scene, f"^(?!{distributed.namespace}\\.{NEWS}$)")
 
 
-async def _rights(scene: Scene, configure: str = ".*") -> None:
+async def _rights(scene: Scene, read: str = ".*") -> None:
     assert scene.broker is not None
-    await asyncio.to_thread(scene.broker.control, "set_permissions", "guest", configure, ".*", ".*")
+    await asyncio.to_thread(scene.broker.control, "set_permissions", "guest", ".*", ".*", read)
 
 
 class _ForgottenTransaction:

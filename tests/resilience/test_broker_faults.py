@@ -19,7 +19,7 @@ from tests.resilience.tap import tapped
 from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import PrivateRabbitMQ
 
-from shared.messaging.topology import EXCHANGES, QUEUES
+from shared.messaging.topology import EXCHANGES, QUEUES, Queue
 
 soak = pytest.mark.soak
 RESUMED_WITHIN_S = 10.0
@@ -234,6 +234,19 @@ async def test_f16_a_queue_or_an_exchange_is_deleted(scene: Scene, distributed: 
         channel = await connection.channel()
         delete = channel.exchange_delete if name in EXCHANGES else channel.queue_delete
         await delete(f"{distributed.namespace}.{name}")
+    await scene.publish()
+    totals = await scene.check_sound(within=90)
+    assert totals["repeats"] == 0
+
+
+@soak
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+async def test_f16_a_binding_is_removed(scene: Scene, distributed: Distributed, queue: Queue) -> None:
+    async with await aio_pika.connect(distributed.amqp_url) as connection:
+        channel = await connection.channel()
+        bound = await channel.get_queue(f"{distributed.namespace}.{queue.name}")
+        for key in queue.keys:
+            await bound.unbind(f"{distributed.namespace}.{queue.exchange}", key)
     await scene.publish()
     totals = await scene.check_sound(within=90)
     assert totals["repeats"] == 0

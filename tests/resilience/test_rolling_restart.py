@@ -1,4 +1,5 @@
-"""A new version is rolled out replica by replica in the middle of a fan-out: no mail twice, no call fails."""
+"""A new version, with new keys, is rolled out replica by replica in the middle of a fan-out: no mail twice, no call fails, and
+what was signed with the old keys holds."""
 
 import asyncio
 import time
@@ -9,6 +10,7 @@ from tests.deployments import SERVICES, Distributed, Replica
 from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS
 from tests.inboxes import Inboxes
 from tests.resilience.house import Home
+from tests.resilience.rotation import NEW, OLD, Keys, check_webhooks, new_webhook_secret, opened
 from tests.resilience.scene import (
     FIELDS,
     SETTINGS,
@@ -34,29 +36,41 @@ CALLS = (
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    made = Keys(tmp_path_factory.mktemp("keys"))
+    made.make()
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(keys: Keys) -> Iterator[Home]:
     """Several replicas of each service."""
-    made = Distributed(shared_amqp_url(), modes=MODES, settings=SETTINGS)
+    made = Distributed(shared_amqp_url(), modes=MODES, settings={**SETTINGS, **keys.known})
     with HttpReceiver() as intranet, made.opened():
         yield Home(made, intranet, hook_secret=populate(made, intranet))
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.soak)])
-async def test_f9_no_mail_twice_and_no_call_fails(
-    scene: Scene, new_inboxes: Callable[..., Inboxes], rounds: int
+async def test_f9_f58_no_mail_twice_no_call_fails_and_what_the_old_keys_signed_holds(
+    scene: Scene, new_inboxes: Callable[..., Inboxes], keys: Keys, rounds: int
 ) -> None:
-    """A round is one restart of each of a service's three processes; something goes out in each."""
+    """A round is one restart of each of a service's three processes; something goes out after each. The first brings the keys
+    (with the logins to broker and database too: `test_replica_faults.py`)."""
     scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.05")  # the drain lasts as long as the rolling
-    await scene.publish()
+    before = await scene.publish()
     await scene.until_received(20)
+    secret = await new_webhook_secret(scene)
+    for service in SERVICES:
+        for replica in scene.deployment.replicas[service]:
+            replica.tell(**keys.new(service))
     rolled = asyncio.Event()
     calling = asyncio.create_task(_call_until(scene, rolled))
     slowest = 0.0
     for number in range(rounds * len(MODES)):
         replicas = [scene.deployment.replicas[service][number % len(MODES)] for service in SERVICES]
         slowest = max(slowest, *await asyncio.gather(*map(_restarted, replicas)))
-        if number % len(MODES) == len(MODES) - 1:
-            await (scene.publish_to_few() if number == rounds * len(MODES) - 1 else scene.publish())
+        ends_a_round = number % len(MODES) == len(MODES) - 1 and number < rounds * len(MODES) - 1
+        await (scene.publish() if ends_a_round else scene.publish_to_few())
     rolled.set()
     statuses = await calling
     assert len(statuses) > 50
@@ -70,6 +84,10 @@ async def test_f9_no_mail_twice_and_no_call_fails(
         assert check_once_each(scene.inboxes.of(item), scene.oracle.mails[item]) == 0
         await check_ledger(scene, item)
     await check_settled(scene)
+    mails = [mail for item in scene.oracle.mails for mail in scene.inboxes.of(item)]
+    assert keys.signed_with(mails[::20]) == {OLD, NEW}
+    check_webhooks(scene, secret)
+    assert set(await opened(scene, scene.inboxes.of(before)[:20])) == {200}
 
 
 async def _restarted(replica: Replica) -> float:
@@ -82,10 +100,11 @@ async def _restarted(replica: Replica) -> float:
 
 
 async def _call_until(scene: Scene, rolled: asyncio.Event) -> list[int]:
-    """One call after another, as editors and administrators go on working."""
+    """One call after another, as editors and administrators go on working, and readers open the link in the newest mail."""
     statuses = []
     while not rolled.is_set():
         for method, path, body in CALLS:
             answer = await scene.desk.api.request(method, path, json=body)
             statuses.append(answer.status_code)
+        statuses += await opened(scene, scene.inboxes.mails[-1:])
     return statuses

@@ -310,7 +310,7 @@ def lost_a_race(error: DBAPIError) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again later may help: the connection went away, a deadlock, a lock that was held too long."""
+    """Whether trying again later may help: the connection went away, a deadlock, a lock held too long, a full disk."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _passes(error.orig)
     return isinstance(error, TimeoutError | PoolTimeout | ConnectionError) or _passes(error)
@@ -320,7 +320,7 @@ def _passes(error: BaseException | None) -> bool:
     """The same of a driver's own error."""
     state = getattr(error, "sqlstate", None) or ""
     lost = isinstance(error, psycopg.OperationalError) and not state
-    busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    busy = isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in ("locked", "is full"))
     return lost or busy or state[:2] in {"08", "40", "53", "55", "57"} or state == READ_ONLY
 
 

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     database_url: str = Field(description="postgresql://… or sqlite:///…; each service its own")
     broker_url: str = Field(description="amqp(s)://… or embedded:/path/to/bus.sqlite3")
     public_url: str = Field(default="http://localhost:8080", description="where readers reach the site")
-    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(description="newest first, comma between")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(description="comma between; the first signs")
     admin_key: SecretStr | None = Field(default=None, description="accepted as the first admin key")
     requests_per_key: int = Field(
         default=100, ge=0, description="API calls a second with one key, five times that at once; 0 is no limit"

@@ -21,6 +21,7 @@ from shared.messaging import documents
 from shared.messaging.bus import DIRECT, Ack, Message, Retry
 from shared.messaging.definitions import MAY_SAY
 from shared.messaging.rabbitmq import RabbitMQBus
+from shared.messaging.rabbitmq_topology import Topology
 from shared.messaging.topology import DELIVERY, MAIL, NEWS, QUEUES, Queue, exchange_of
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +78,13 @@ def test_the_file_says_what_the_code_says() -> None:
     assert written.stdout == TOPOLOGY.read_bytes(), "python -m shared.messaging.definitions " + str(TOPOLOGY)
 
 
+def test_f19_every_queue_is_of_the_kind_that_outlives_its_node(broker: PrivateRabbitMQ) -> None:
+    """By the broker's own word: quorum queues, with a copy on each node of a cluster of three, on whose disks it is."""
+    listed = broker.control("list_queues", "--quiet", "--no-table-headers", "name", "type", "durable").splitlines()
+    kinds = {name: (kind, durable) for name, kind, durable in (line.split() for line in listed)}
+    assert kinds == {part.queue: ("quorum", "true") for part in Topology(None, QUEUES).parts()}
+
+
 @pytest.mark.parametrize("service", SERVICES)
 async def test_f26_nobody_says_what_is_another_s_to_say(url_of: dict[str, str], service: str) -> None:
     others = [exchange for exchange, owner in OWNER.items() if owner != service]
@@ -113,6 +121,26 @@ async def _listens(channel: AbstractChannel, foreign: Queue) -> None:
     await queue.get(timeout=5)
 
 
+@pytest.mark.parametrize("service", SERVICES)
+async def test_f26_nobody_binds_more_than_its_own_events_to_those_who_hear_them(
+    url_of: dict[str, str], service: str
+) -> None:
+    ways = [(queue.name, exchange, key) for queue in QUEUES for exchange in KEYS for key in ("#", KEYS[exchange])]
+    taken = [way for way in ways if await _is_bound(url_of[service], *way)]
+    news = [("subscriptions.news", NEWS, "news.published"), ("distributor.news", NEWS, "news.published")]
+    assert taken == (news if service == "content" else [])
+
+
+async def _is_bound(url: str, queue: str, exchange: str, key: str) -> bool:
+    async with channel_of(url) as channel:
+        try:
+            await (await channel.get_queue(queue, ensure=False)).bind(exchange, key)
+        except ChannelAccessRefused:
+            return False
+        await (await channel.get_queue(queue, ensure=False)).unbind(exchange, key)
+        return True
+
+
 async def test_f26_a_stranger_does_not_come_in(url_of: dict[str, str], broker: PrivateRabbitMQ) -> None:
     with pytest.raises(ProbableAuthenticationError):
         await aio_pika.connect(broker.url)  # guest, as a broker has it that was given no users
@@ -136,6 +164,8 @@ async def test_with_its_rights_each_service_does_all_its_work(url_of: dict[str, 
         for queue in QUEUES:
             await buses[queue.service].consume(queue, heard[queue.name])
         await asyncio.gather(*(eventually(bus.is_ready, within=20) for bus in buses.values()))
+        async with channel_of(url_of["content"]) as channel:  # F16: somebody removes one binding of two
+            await (await channel.get_queue("subscriptions.news", ensure=False)).unbind(NEWS, "news.*")
         await published(buses["content"], Message("a", NEWS, "news.published", b"{}"))
         await published(buses["subscriptions"], Message("b", MAIL, "mail.requested.digest", b"{}"))
         await published(buses["distributor"], Message("c", DELIVERY, "delivery.bounced", b"{}"))

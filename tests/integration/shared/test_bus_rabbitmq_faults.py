@@ -13,6 +13,7 @@ import aio_pika
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select
+from structlog.testing import capture_logs
 from tests.eventually import eventually
 from tests.integration.shared.transports import FIRST, PACE, QUEUES, SECOND, Collector, hang, news, published
 from tests.servers.proxy import TcpProxy
@@ -354,17 +355,20 @@ async def test_f16_what_somebody_deleted_is_put_back_and_the_event_arrives(
     first = await service.emit()
     await eventually(seen.has(*first))
     connection = await aio_pika.connect(private_rabbitmq.url)
-    async with connection, connection.channel() as channel:
-        queue = await channel.get_queue(prefix + DISTRIBUTOR_RECIPIENTS.name)
-        if what == "queue":
-            await queue.delete(if_unused=False, if_empty=False)
-        elif what == "exchange":
-            await channel.exchange_delete(prefix + DISTRIBUTOR_RECIPIENTS.exchange)
-        else:
-            await queue.unbind(prefix + DISTRIBUTOR_RECIPIENTS.exchange, DISTRIBUTOR_RECIPIENTS.keys[0])
-    second = await service.emit(3)
-    await eventually(seen.has(*second), within=10)
-    await eventually(service.nothing_waits, within=10)
+    with capture_logs() as logs:
+        async with connection, connection.channel() as channel:
+            queue = await channel.get_queue(prefix + DISTRIBUTOR_RECIPIENTS.name)
+            if what == "queue":
+                await queue.delete(if_unused=False, if_empty=False)
+            elif what == "exchange":
+                await channel.exchange_delete(prefix + DISTRIBUTOR_RECIPIENTS.exchange)
+            else:
+                await queue.unbind(prefix + DISTRIBUTOR_RECIPIENTS.exchange, DISTRIBUTOR_RECIPIENTS.keys[0])
+        second = await service.emit(3)
+        await eventually(seen.has(*second), within=10)
+        await eventually(service.nothing_waits, within=10)
+    said = [line["queue"] for line in logs if line["event"] == "queue_deleted"]
+    assert said == ([prefix + DISTRIBUTOR_RECIPIENTS.name] if what == "queue" else []), "what lay in it is gone"
 
 
 async def test_f16_what_one_queue_of_two_would_miss_is_not_taken_for_published(
@@ -385,6 +389,37 @@ async def test_f16_what_one_queue_of_two_would_miss_is_not_taken_for_published(
         seen = Collector()
         await bus.consume(one, seen)
         await eventually(seen.has("again"))
+
+
+async def test_f16_one_binding_of_two_is_back_before_anything_misses_it(
+    bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
+) -> None:
+    """The broker confirms what the other queue takes, and tells nobody that a binding is gone."""
+    seen = {one.name: Collector() for one in (FIRST, SECOND)}
+    for one in (FIRST, SECOND):
+        await bus.consume(one, seen[one.name])
+    await published(bus, news("first"))
+    for collector in seen.values():
+        await eventually(collector.has("first"))
+    connection = await aio_pika.connect(private_rabbitmq.url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(bus.topology.prefix + SECOND.name)
+        await queue.unbind(bus.topology.prefix + SECOND.exchange, SECOND.keys[0])
+    await published(bus, news("a"))
+    for collector in seen.values():
+        await eventually(collector.has("a"))
+
+
+async def test_f16_a_waiting_room_that_somebody_deleted_is_put_back(
+    bus: RabbitMQBus, private_rabbitmq: PrivateRabbitMQ
+) -> None:
+    connection = await aio_pika.connect(private_rabbitmq.url)
+    async with connection, connection.channel() as channel:
+        await channel.queue_delete(bus.topology.waiting_exchange(1))
+    seen = Collector(lambda incoming: Retry(1) if incoming.attempt == 1 else Ack())
+    await bus.consume(FIRST, seen)
+    await published(bus, news("a"))
+    await eventually(lambda: [incoming.attempt for incoming in seen.seen] == [1, 2], within=10)
 
 
 async def test_a_message_that_kills_its_consumer_again_and_again_is_given_up_and_takes_no_neighbour_along(

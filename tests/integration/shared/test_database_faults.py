@@ -1,4 +1,4 @@
-"""What a database does to one service, by the numbers of docs/reliability.md (F28, F30, F31, F33). What it does to the whole
+"""What a database does to one service, by the numbers of docs/reliability.md (F27 to F33). What it does to the whole
 system is in `tests/resilience/test_database_faults.py`."""
 
 import asyncio
@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Column, Integer, MetaData, Table, make_url, select, text, update
+from sqlalchemy import Column, Integer, MetaData, Table, event, make_url, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from tests.eventually import eventually
 from tests.servers.proxy import TcpProxy
@@ -28,7 +28,7 @@ from shared.contracts.mail import RecipientErased
 from shared.database import Database, plumbing
 from shared.ids import new_id
 from shared.messaging import consumer as consuming
-from shared.messaging import dead_letters
+from shared.messaging import dead_letters, outbox
 from shared.messaging.bus import Ack, Incoming, Retry
 from shared.messaging.consumer import Consumer, Received
 from shared.messaging.topology import DISTRIBUTOR_RECIPIENTS
@@ -222,6 +222,66 @@ async def test_f28_a_server_that_hangs_keeps_nobody_waiting(database: Database, 
 
 async def _works(api: httpx2.AsyncClient) -> bool:
     return (await api.post("/")).status_code == 200
+
+
+@contextlib.asynccontextmanager
+async def full_disk(database: Database) -> AsyncIterator[None]:
+    """The outbox cannot grow: the database says what it says when the disk is full."""
+    on_postgresql = database.engine.dialect.name != "sqlite"
+    async with _refusing_growth(database) if on_postgresql else _of_no_more_pages(database):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _refusing_growth(database: Database) -> AsyncIterator[None]:
+    full = "BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END"
+    async with database.engine.begin() as connection:
+        await connection.execute(text(f"CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $${full}$$"))
+        await connection.execute(text("CREATE TRIGGER no_room BEFORE INSERT ON outbox EXECUTE FUNCTION no_room()"))
+    yield
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER no_room ON outbox"))
+
+
+@contextlib.asynccontextmanager
+async def _of_no_more_pages(database: Database) -> AsyncIterator[None]:
+    async with database.engine.connect() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+
+    def limit(connection: Any, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    def unlimit(connection: Any, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count=4294967294")
+
+    event.listen(database.engine.sync_engine, "checkout", limit)
+    yield
+    event.remove(database.engine.sync_engine, "checkout", limit)
+    event.listen(database.engine.sync_engine, "checkout", unlimit)
+
+
+async def test_f32_while_the_disk_is_full_nothing_is_half_kept(
+    counted: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers are told to come again, messages wait without using up a try, and all goes on as soon as there is room."""
+    monkeypatch.setattr(consuming, "PAUSE_S", 0)
+
+    async def act(session: AsyncSession, _: object = None) -> None:
+        await raise_counter(session, 1)
+        row = {"id": new_id(), "exchange": "x", "routing_key": "x", "body": bytes(100_000), "created_at": CLOCK.now()}
+        await session.execute(outbox.outbox.insert(), row)
+
+    consumer = Consumer(DISTRIBUTOR_RECIPIENTS, counted, CLOCK, {RecipientErased: act})
+    async with site(counted, act) as api:
+        async with full_disk(counted):
+            assert told_to_wait(await api.post("/"))
+            outcome = await consumer.receive(incoming())
+            assert isinstance(outcome, Retry)
+            assert not outcome.counts
+            assert await values(counted) == [0, 0]
+        assert (await api.post("/")).status_code == 200
+        assert await consumer.receive(incoming()) == Ack()
+    assert await values(counted) == [2, 0]
 
 
 @on_sqlite

@@ -1,6 +1,6 @@
 """What came back is told apart: by labelled examples in the style of many servers, and by hostile bytes.
 
-The examples are invented. Their names begin with the kind that they are.
+The examples are invented. Their names begin with the kind that they are; so do the lines of `bounce_answers.txt`.
 """
 
 import random
@@ -17,6 +17,7 @@ from distributor.bounces.classifying import Report, classify, judged
 from distributor.bounces.phrases import Kind
 
 EXAMPLES = sorted((Path(__file__).parent / "bounce_examples").glob("*.eml"))
+ANSWERS = (Path(__file__).parent / "bounce_answers.txt").read_text(encoding="utf-8").splitlines()[1:]
 HEAD = b"From: MAILER-DAEMON@mx.example\nSubject: Undeliverable\n"
 
 
@@ -32,6 +33,12 @@ def test_there_are_enough_examples() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_an_example_is_what_it_is(example: Path) -> None:
     assert classify(example.read_bytes()).kind == label(example)
+
+
+def test_an_answer_is_what_it_says() -> None:
+    answers = [answer.split(": ", 1) for answer in ANSWERS]
+    judgements = [(judged("5.0.0", f"smtp; 550 {words}", "")[0].value, words) for _, words in answers]
+    assert judgements == [(kind, words) for kind, words in answers]
 
 
 def test_line_ends_do_not_matter() -> None:

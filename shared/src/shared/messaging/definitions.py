@@ -3,16 +3,18 @@
     python -m shared.messaging.definitions deploy/docker/rabbitmq/topology.json
 
 A user may declare nothing, read its own queues, and say only what is its service's to say: whoever has taken one
-service cannot forge what another says. The users themselves, with their passwords, are a secret of the deployment.
+service cannot forge what another says. What several queues hear it may bind to them, which it does before it says it:
+the broker confirms what one of them took. The users themselves, with their passwords, are a secret of the deployment.
 """
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from shared.messaging.rabbitmq_topology import STRAIGHT, Topology
-from shared.messaging.topology import DELIVERY, MAIL, NEWS, QUEUES, RETRY_DELAYS_S
+from shared.messaging.topology import DELIVERY, DISTRIBUTOR_NEWS, MAIL, NEWS, QUEUES, RETRY_DELAYS_S, SUBSCRIPTIONS_NEWS
 
 VHOST = "/"
 MAY_SAY = {
@@ -21,6 +23,8 @@ MAY_SAY = {
     "distributor": {DELIVERY: r"^delivery\."},
 }
 """By service: the exchanges it may publish to, and the routing keys there."""
+MAY_BIND = {"content": {NEWS: (SUBSCRIPTIONS_NEWS, DISTRIBUTOR_NEWS)}}
+"""By service: the queues that it may bind to an exchange, by no other key than it may say there."""
 
 
 def definitions() -> dict[str, Any]:
@@ -58,7 +62,7 @@ def definitions() -> dict[str, Any]:
         ],
         "permissions": [_permissions(service) for service in MAY_SAY],
         "topic_permissions": [
-            {"user": service, "vhost": VHOST, "exchange": exchange, "write": keys, "read": "^$"}
+            {"user": service, "vhost": VHOST, "exchange": exchange, "write": keys, "read": _bindable(service, exchange)}
             for service in MAY_SAY
             for exchange, keys in _sayable(service).items()
         ],
@@ -66,8 +70,19 @@ def definitions() -> dict[str, Any]:
 
 
 def _permissions(service: str) -> dict[str, str]:
-    written = "|".join(name.replace(".", r"\.") for name in _sayable(service))
-    return {"user": service, "vhost": VHOST, "configure": "^$", "write": f"^({written})$", "read": rf"^{service}\."}
+    bound = MAY_BIND.get(service, {})
+    written = [*_sayable(service), *(queue.name for queues in bound.values() for queue in queues)]
+    read = "|".join([rf"{service}\.", *(f"{exchange}$" for exchange in bound)])
+    return {"user": service, "vhost": VHOST, "configure": "^$", "write": f"^({_any(written)})$", "read": f"^({read})"}
+
+
+def _any(names: Iterable[str]) -> str:
+    return "|".join(name.replace(".", r"\.") for name in names)
+
+
+def _bindable(service: str, exchange: str) -> str:
+    """The keys by which it may bind a queue to `exchange`."""
+    return MAY_SAY[service][exchange] if exchange in MAY_BIND.get(service, {}) else "^$"
 
 
 def _sayable(service: str) -> dict[str, str]:

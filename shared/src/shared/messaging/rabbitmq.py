@@ -26,6 +26,7 @@ from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
+from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from shared.contracts.envelope import CONTENT_TYPE
@@ -39,7 +40,7 @@ from shared.messaging.rabbitmq_link import (
     close,
     loss_raised,
 )
-from shared.messaging.rabbitmq_topology import Topology
+from shared.messaging.rabbitmq_topology import Topology, bind
 from shared.messaging.topology import BROKER_DELIVERY_LIMIT, QUEUES, Queue
 from shared.tasks import end
 
@@ -47,8 +48,8 @@ log = structlog.get_logger()
 
 PUBLISH_TIMEOUT_S = 3.0
 RENEW_S = 60.0
-"""After so long without a message a consumer declares and subscribes anew: the loss of one binding of two is seen by
-nobody, and a deleted queue that was put back at once keeps silent about it."""
+"""After so long without a message a consumer declares and subscribes anew: a deleted queue that was put back at once
+keeps silent about it."""
 PREFETCH = 1
 """A consumer that dies gives back all that it was handed, and on 3.10 each of these counts against the delivery
 limit: with more than one, a message that kills its consumer would take its neighbours along. A message is a
@@ -112,7 +113,7 @@ class _Publisher:
         self._declared_again = declared_again
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
-        self._looking: AbstractChannel | None = None
+        self._binding: AbstractChannel | None = None
         self._lost = asyncio.Event()
         self._blocked = False
         self._silent_batches = 0
@@ -124,8 +125,8 @@ class _Publisher:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         await self._topology.declare(channel)
         channel.close_callbacks.add(lambda *_: lost.set())
+        self._binding = await connection.channel(publisher_confirms=False)
         self._connection, self._channel, self._lost = connection, channel, lost
-        self._looking = None
         self._silent_batches = 0
 
     def is_ready(self) -> bool:
@@ -139,10 +140,9 @@ class _Publisher:
         self._blocked = not await _takes_publications(connection, deadline)
         if self._blocked:
             return [BusUnavailable("the broker blocks publishers (an alarm)") for _ in messages]
-        publishing = asyncio.gather(*(self._publish_one(channel, message, deadline) for message in messages))
-        gone, results = await asyncio.gather(self._gone(connection, messages, deadline), publishing)
-        if gone:
-            results = [self._unless_lacking(gone, *pair) for pair in zip(messages, results, strict=True)]
+        lack = await self._bind_shared(connection, messages, deadline)
+        publishing = (self._publish_one(channel, message, deadline, lack) for message in messages)
+        results = await asyncio.gather(*publishing)
         self._judge(results)
         if any(isinstance(result, Unroutable) for result in results):
             await self._declare_again(connection)
@@ -150,13 +150,21 @@ class _Publisher:
 
     async def wait(self, queue: str, delay_s: float, message: AmqpMessage) -> None:
         """Publish a message that comes back to `queue` after the wait; raises unless the broker has it."""
-        channel = self._channel
-        if channel is None or self._lost.is_set():
+        channel, connection = self._channel, self._connection
+        if channel is None or connection is None or self._lost.is_set():
             raise BusUnavailable("not connected to the broker")
         deadline = asyncio.get_running_loop().time() + PUBLISH_TIMEOUT_S
-        await _publish(channel, self._topology.waiting_exchange(delay_s), queue, message, deadline)
+        try:
+            await _publish(channel, self._topology.waiting_exchange(delay_s), queue, message, deadline)
+        except PublishError:
+            await self._declare_again(connection)
+            raise
 
-    async def _publish_one(self, channel: AbstractChannel, message: Message, deadline: float) -> Exception | None:
+    async def _publish_one(
+        self, channel: AbstractChannel, message: Message, deadline: float, lack: Exception | None
+    ) -> Exception | None:
+        if lack and self._topology.shared_bindings(message):
+            return lack
         exchange, routing_key = self._topology.target(message)
         try:
             await _publish(channel, exchange, routing_key, _amqp_message(message.message_id, message.body, 1), deadline)
@@ -168,25 +176,26 @@ class _Publisher:
             return BusUnavailable(type(error).__name__)
         return None
 
-    async def _gone(self, connection: AbstractConnection, messages: Sequence[Message], deadline: float) -> str:
-        """A queue that shares one of these with others and was deleted; empty where none was, or nobody says."""
-        for name in dict.fromkeys(name for message in messages for name in self._topology.shared_queues(message)):
-            try:
-                with loss_raised():
-                    async with asyncio.timeout_at(deadline):
-                        if self._looking is None or self._looking.is_closed:
-                            self._looking = await connection.channel(publisher_confirms=False)
-                        await self._looking.declare_queue(name, passive=True)
-            except ChannelNotFoundEntity:
-                return name
-            except Exception:  # noqa: BLE001 - the publication's own end says what is wrong
-                return ""
-        return ""
-
-    def _unless_lacking(self, gone: str, message: Message, result: Exception | None) -> Exception | None:
-        """Confirmed, but not by all: it is published again, and those that had it know it by its id."""
-        lacks = result is None and gone in self._topology.shared_queues(message)
-        return Unroutable(f"{message.exchange}/{message.routing_key}: {gone} is gone") if lacks else result
+    async def _bind_shared(
+        self, connection: AbstractConnection, messages: Sequence[Message], deadline: float
+    ) -> Exception | None:
+        """Bind each queue of what goes to more than one, before it goes: a binding that somebody removed is back before
+        its queue misses anything. Returns what is in the way of that, and then none of it may go.
+        """
+        bindings = list(dict.fromkeys(one for message in messages for one in self._topology.shared_bindings(message)))
+        if not bindings:
+            return None
+        try:
+            with loss_raised():
+                async with asyncio.timeout_at(deadline):
+                    if self._binding is None or self._binding.is_closed:
+                        self._binding = await connection.channel(publisher_confirms=False)
+                    await bind(self._binding, bindings)
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            return Unroutable(str(error))
+        except Exception as error:  # noqa: BLE001 - a lost socket, a broker that hangs: nothing can go now
+            return BusUnavailable(type(error).__name__)
+        return None
 
     def _judge(self, results: Sequence[Exception | None]) -> None:
         """Two batches without a single answer, and no alarm announced: the broker hangs. Do not wait for heartbeats."""
@@ -213,9 +222,7 @@ class _Publisher:
 
 
 class _Anew(Exception):
-    """Declare and subscribe anew, at once: nothing has come for a while, or the queue was deleted. Until it is back,
-    what is published for it and for another queue reaches only the other, and the broker confirms it.
-    """
+    """Declare and subscribe anew, at once: nothing has come for a while, or the queue was deleted."""
 
 
 class _QueueConsumer:
@@ -291,9 +298,14 @@ class _QueueConsumer:
     async def _subscribe(self, channel: AbstractChannel, inbox: "_Inbox") -> None:
         queue = await channel.get_queue(self._name, ensure=False)
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: inbox.end(anew=True))  # it was deleted
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self._was_deleted(inbox))
         tag = await queue.consume(inbox.put, timeout=CONNECT_TIMEOUT_S)
         self._unsubscribe = partial(queue.cancel, tag, timeout=CLOSE_TIMEOUT_S)
+
+    def _was_deleted(self, inbox: "_Inbox") -> None:
+        """It is put back at once; what lay in it is gone, and only a person can say from when on to publish again."""
+        log.error("queue_deleted", queue=self._name)
+        inbox.end(anew=True)
 
     def renew(self) -> None:
         """Subscribe anew. The broker tells a consumer that its queue was deleted, but not when the queue was put back
@@ -324,7 +336,7 @@ class _QueueConsumer:
             try:
                 return await self._publisher.wait(self._home, outcome.delay_s, again)
             except Exception as error:
-                if inbox.ended:
+                if inbox.ended and not inbox.begins_anew:
                     raise
                 log.warning("message_retry_not_taken", queue=self._name, error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_S)

@@ -24,6 +24,10 @@ BACKSTOP: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 """Of the queues for what was given up: from 4.0 on, a queue without a limit of its own drops at the 21st delivery."""
 
 
+Binding = tuple[str, str, str]
+"""Queue, exchange and routing key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Something that stands or falls together: topic exchanges, a queue and what binds it to them."""
@@ -33,6 +37,14 @@ class Part:
     arguments: FieldTable
     bindings: tuple[tuple[str, str], ...]
     """Exchange and routing key."""
+
+
+async def bind(channel: AbstractChannel, bindings: Sequence[Binding]) -> None:
+    """Put them up; those that stand are left as they are. They cost the wait for one answer, however many they are."""
+    underlay = await channel.get_underlay_channel()
+    for binding in bindings[:-1]:
+        await underlay.queue_bind(*binding, nowait=True)
+    await underlay.queue_bind(*bindings[-1])
 
 
 class Topology:
@@ -57,14 +69,17 @@ class Topology:
             return self.prefix + STRAIGHT, self.prefix + message.routing_key
         return self.prefix + message.exchange, message.routing_key
 
-    def shared_queues(self, message: Message) -> list[str]:
-        """Those that the message reaches, where it is more than one: the broker confirms what one of them took."""
-        reached = [
-            self.prefix + queue.name
+    def shared_bindings(self, message: Message) -> list[Binding]:
+        """What leads the message to its queues, where these are more than one: the broker confirms what one of them
+        took, and never tells that another was unbound.
+        """
+        bindings = [
+            (self.prefix + queue.name, self.prefix + queue.exchange, key)
             for queue in self._queues
-            if queue.exchange == message.exchange and any(matches(key, message.routing_key) for key in queue.keys)
+            for key in queue.keys
+            if queue.exchange == message.exchange and matches(key, message.routing_key)
         ]
-        return reached if len(reached) > 1 else []
+        return bindings if len({queue for queue, _, _ in bindings}) > 1 else []
 
     def exchanges(self) -> list[str]:
         """All of them; some have no queue of ours."""

@@ -31,8 +31,11 @@ AT_RCPT = re.compile(
     r"(?:in reply to|response to|after|>>>)\s{1,9}(?:the )?(?:rcpt\b|end of data|data\b)", re.IGNORECASE
 )
 """Which command was refused, as Postfix, Exim and sendmail tell it."""
-AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d")
-"""With 5.2.0: mobile carriers of Japan say "unknown user" there when the recipient's own filter refused the mail."""
+AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d|(?:to|after) end of data|smtp command\s+data\b", re.IGNORECASE)
+BARELY_UNKNOWN = re.compile(
+    r" (?:smtp; )?550[ :]+(?:unknown user|user unknown)[ :]*(?:<? ?<address> ?>?)?(?: \(in reply.*)? "
+)
+"""Mobile carriers of Japan say this, and no more, after DATA when the recipient's own filter refused the mail."""
 COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list", "virus", "other", "miscategorized", ""})
 
 DIAGNOSTIC_FIELDS = ("diagnostic-code", "x-supplementary-info", "x400-supplementary-info", "x-notes")
@@ -187,7 +190,7 @@ def _weighed(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]
         return _passing(status, said if diagnostic else normalised(notice))
     if first and first[1].startswith("4") and not _telling(status):
         return _passing(first[1], normalised(diagnostic or notice))
-    if status == "5.2.0" and AFTER_DATA.search(notice):
+    if not _telling(status) and BARELY_UNKNOWN.fullmatch(said) and AFTER_DATA.search(notice):
         return Kind.POLICY, "refused after DATA", status
     rule = matching(TABLES["strong"], said) if diagnostic else None
     if rule is not None and _overrules(rule.kind, status):

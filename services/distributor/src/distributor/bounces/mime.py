@@ -106,10 +106,10 @@ def split(source: bytes) -> tuple[Headers, bytes]:
     if source.startswith(b"\n"):
         return Headers(), source[1:]
     first = source.split(b"\n", 1)[0]
-    if not FIELD.match(_lenient(first)) and not first.startswith(b"From "):
+    if not FIELD.match(_in_charset(first, "")) and not first.startswith(b"From "):
         return Headers(), source
     head, _, body = source.partition(b"\n\n")
-    return parse_fields(_lenient(head[:LONGEST_HEADER])), body
+    return parse_fields(_in_charset(head[:LONGEST_HEADER], "")), body
 
 
 def parse_fields(text: str) -> Headers:
@@ -168,13 +168,6 @@ def _in_charset(data: bytes, charset: str) -> str:
         except (UnicodeError, LookupError, ValueError):
             continue
     return NO_TEXT.sub("", data.decode("latin-1"))
-
-
-def _lenient(data: bytes) -> str:
-    try:
-        return NO_TEXT.sub("", data.decode("utf-8"))
-    except UnicodeDecodeError:
-        return NO_TEXT.sub("", data.decode("latin-1"))
 
 
 def _kind(headers: Headers) -> str:

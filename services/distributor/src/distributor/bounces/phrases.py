@@ -46,6 +46,10 @@ LONGEST_TEXT = 6_000
 ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:@]{1,64}@[^\s<>()\[\]\"',;:@]{1,255}")
 HOST = re.compile(r"https?://[^\s>]{1,300}|\b[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}")
 CODE = re.compile(r"\d+\.\d+(?:\.\d+)?")
+BLOCK_LIST = re.compile(
+    r"dnsbl|rbl\b|block-?list|blacklist|spamhaus|spamcop|barracudacentral|sorbs\.|abuseat|uceprotect"
+)
+"""A host that says why: some servers give the page of a block list as their only reason."""
 SPACE = re.compile(r"\s+")
 IDEOGRAPHS = re.compile(r"(?<=[\u3000-\u9fff\uac00-\ud7af\uff00-\uffef]) (?=[\u3000-\u9fff\uac00-\ud7af\uff00-\uffef])")
 SENTENCE_ENDS = (". ", "! ", "? ", " | ", "。")
@@ -59,7 +63,10 @@ def normalised(text: str) -> str:
 
 
 def _code_or_name(found: re.Match[str]) -> str:
-    return found[0] if CODE.fullmatch(found[0]) else "…"
+    name = found[0]
+    if CODE.fullmatch(name) or name.startswith("resolver."):  # Exchange writes its reasons like host names
+        return name
+    return " blocklist … " if BLOCK_LIST.search(name) else "…"
 
 
 def matching(rules: Sequence[Rule], text: str) -> Rule | None:
