@@ -41,7 +41,7 @@ FORM = {
 KEY = "Åsa.Öst@xn--blbr-noae.example"
 WHO = ("known", "unknown", "suppressed")
 SAME_TIME_MS = 5.0
-ROUNDS, ASKED = 3, 20
+ROUNDS, ASKED = 5, 20
 
 
 def check_page(html: str) -> None:
@@ -151,7 +151,8 @@ async def test_b24_known_and_unknown_addresses_are_the_same_work(
 async def test_b24_known_unknown_and_suppressed_addresses_take_the_same_time(
     service: Service, register: Register, reader: AsyncClient, form: str
 ) -> None:
-    """In turns, by the median. What tells them apart does so each time; what else the machine does, not in every round."""
+    """In turns, by the fastest quarter: what tells them apart does so each time, what else the machine does takes some of
+    the asking longer, and not in every round."""
     service.app.state.settings = service.app.state.settings.model_copy(update={"asks_per_network": 10_000})
     differ_ms = []
     for number in range(ROUNDS):
@@ -167,11 +168,11 @@ async def test_b24_known_unknown_and_suppressed_addresses_take_the_same_time(
                 answer = await reader.post(form, data={**FORM, "email": addresses[who][one]}, headers=OWN)
                 took[who].append(time.perf_counter() - began)
                 assert answer.status_code == 200
-        medians = [statistics.median(took[who]) * 1000 for who in WHO]
-        differ_ms.append(max(medians) - min(medians))
+        fast = [statistics.quantiles(took[who], n=4)[0] * 1000 for who in WHO]
+        differ_ms.append(max(fast) - min(fast))
         if differ_ms[-1] < SAME_TIME_MS:
             break
-    print(f"measured: {form}: medians differ by {differ_ms[-1]:.2f} ms, of {statistics.median(medians):.1f} ms")
+    print(f"measured: {form}: they differ by {differ_ms[-1]:.2f} ms, of {statistics.median(fast):.1f} ms")
     assert min(differ_ms) < SAME_TIME_MS
 
 
