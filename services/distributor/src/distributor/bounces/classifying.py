@@ -33,7 +33,7 @@ AT_RCPT = re.compile(
 """Which command was refused, as Postfix, Exim and sendmail tell it."""
 AFTER_DATA = re.compile(r">>> ?DATA\s+<<< ?5\d\d|(?:to|after) end of data|smtp command\s+data\b", re.IGNORECASE)
 BARELY_UNKNOWN = re.compile(
-    r" (?:smtp; )?550[ :]+(?:unknown user|user unknown)[ :]*(?:<? ?<address> ?>?)?(?: \(in reply.*)? "
+    r" (?:smtp; )?550[ :]+(?:unknown user|user unknown)[ :]*(?:<? ?<@> ?>?)?(?: \(in reply.*)? "
 )
 """Mobile carriers of Japan say this, and no more, after DATA when the recipient's own filter refused the mail."""
 COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list", "virus", "other", "miscategorized", ""})
@@ -125,10 +125,16 @@ def _unreported(evidence: Evidence) -> Verdict:
     """What a mail without fields for machines is."""
     replied = reply_kind(evidence)
     if evidence.is_receipt:
-        return Kind.AUTO_REPLY, "read receipt", "", ""
+        return _of_receipt(evidence)
     if replied is not None:
         return replied, "automatic reply", "", ""
     return _of_text(evidence) if is_bounce(evidence) else (Kind.UNKNOWN, "no report", "", "")
+
+
+def _of_receipt(evidence: Evidence) -> Verdict:
+    """A mail store may say in a receipt that it had no room; anything else there is the reader's own doing."""
+    kind, reason, status = judged("", "", evidence.notice)
+    return (kind, reason, status, "") if kind is Kind.FULL else (Kind.AUTO_REPLY, "read receipt", "", "")
 
 
 def _complaint(feedback: Headers) -> Verdict:

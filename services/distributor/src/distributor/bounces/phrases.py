@@ -39,11 +39,16 @@ class Rule:
     near: tuple[str, ...] = ()
 
 
+A_MAILBOX = "<@>"
+"""An address, in a normalised text and in the tables."""
 NEAR = 90
+BESIDE = 12
+"""How near an address must stand to count: "<@> is unknown", but not "to <@> failed, the reason is unknown"."""
 MOST_FINDS = 20
 LONGEST_TEXT = 6_000
 
 ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:@]{1,64}@[^\s<>()\[\]\"',;:@]{1,255}")
+NAMED_ADDRESS = re.compile(rf"[<(\[\"']{{0,2}}{ADDRESS.pattern}[>)\]\"']{{0,2}}")
 HOST = re.compile(r"https?://[^\s>]{1,300}|\b[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}")
 CODE = re.compile(r"\d+\.\d+(?:\.\d+)?")
 BLOCK_LIST = re.compile(
@@ -57,8 +62,8 @@ SENTENCE_ENDS = (". ", "! ", "? ", " | ", "。")
 
 def normalised(text: str) -> str:
     """`text` as the tables want it."""
-    lowered = text[:LONGEST_TEXT].lower().replace("’", "'").replace("`", "'")
-    bare = HOST.sub(_code_or_name, ADDRESS.sub(" <address> ", lowered))
+    lowered = text[:LONGEST_TEXT].lower().replace("’", "'").replace("`", "'").replace("...", ":")
+    bare = HOST.sub(_code_or_name, NAMED_ADDRESS.sub(f" {A_MAILBOX} ", lowered))
     return f" {IDEOGRAPHS.sub('', SPACE.sub(' ', bare)).strip()} "
 
 
@@ -90,7 +95,9 @@ def _stands_near(phrase: str, words: Sequence[str], text: str) -> bool:
         before, after = text[max(0, at - NEAR) : at], text[at + len(phrase) : at + len(phrase) + NEAR]
         for end in SENTENCE_ENDS:
             before, after = before.rpartition(end)[2], after.partition(end)[0]
-        if any(word in before or word in phrase or word in after for word in words):
+        if any(word in before or word in phrase or word in after for word in words if word != A_MAILBOX):
+            return True
+        if A_MAILBOX in words and A_MAILBOX in f"{before[-BESIDE:]} {after[:BESIDE]}":
             return True
         at = text.find(phrase, at + 1)
     return False
