@@ -2,8 +2,8 @@
 
 `serve` answers HTTP, `work` consumes, sends and sweeps, `run` does both. The relay runs in every mode, so that an
 event leaves right after the commit of the request that caused it. A worker that raises is started again after a
-second: one that has died must not stop the rest, and its work lies safe in the database. On SIGTERM nothing new is
-begun, what is in hand is finished, within `DRAIN_S`.
+second: one that has died must not stop the rest, and its work lies safe in the database. On SIGTERM it is not ready any
+more, for `leave_s` it goes on as before, then nothing new is begun and what is in hand is finished, within `DRAIN_S`.
 """
 
 import asyncio
@@ -61,6 +61,8 @@ class Service:
     consumers: Sequence[Consumer] = ()
     workers: Sequence[Worker] = ()
     bus: Bus | None = None
+    leaving: bool = False
+    """It was told to stop: not ready any more, for whoever sends it requests."""
     _relay: Relay | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,7 +97,11 @@ class Service:
 
     def install_health(self) -> None:
         """Add `/healthz`, `/readyz` and `/metrics` to the application."""
-        self.app.include_router(health_router({"database": self._database_answers}, {"broker": self._broker_answers}))
+        needed = {"database": self._database_answers, "stays": self._stays}
+        self.app.include_router(health_router(needed, {"broker": self._broker_answers}))
+
+    async def _stays(self) -> bool:
+        return not self.leaving
 
     async def _database_answers(self) -> bool:
         await self.database.ping()
@@ -171,6 +177,9 @@ async def run(
     serving = asyncio.create_task(server.serve(), name="http")
     log.info("service_started", serve=serve, work=work, port=settings.port)
     await asyncio.wait({serving, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    for service in services:
+        service.leaving = True
+    await asyncio.sleep(settings.leave_s)
     server.should_exit = True
     await asyncio.gather(serving, return_exceptions=True)
     await _drain(bus)

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     requests_per_key: int = Field(
         default=100, ge=0, description="API calls a second with one key, five times that at once; 0 is no limit"
     )
+    leave_s: float = Field(
+        default=0, ge=0, le=30, description="told to stop: so long not ready and still answering, for a balancer"
+    )
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console")
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
