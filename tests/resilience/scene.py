@@ -130,7 +130,7 @@ class Scene:
 
     async def until_planned(self, item: str, count: int = len(EVERYBODY), within: float = 30) -> None:
         """Until the ledger has so many mails of the item."""
-        rows = f"SELECT count(*) FROM deliveries WHERE channel = 'mail' AND subject_id = '{self._key(item)}'"
+        rows = f"SELECT count(*) FROM deliveries WHERE channel = 'mail' AND subject_id = '{self.key(item)}'"
         await eventually(lambda: self.deployment.ask("distributor", rows)[0][0] >= count, within=within)
 
     @contextmanager
@@ -156,7 +156,8 @@ class Scene:
         """Each service's."""
         return [self.broker_link(service) for service in SERVICES]
 
-    def _key(self, item: str) -> str:
+    def key(self, item: str) -> str:
+        """Its id as the databases write it."""
         return item if isinstance(self.deployment, Distributed) else item.replace("-", "")
 
 

@@ -14,7 +14,7 @@ from tests.deployments import SERVICES, Distributed, Standalone
 from tests.desk import SUBSCRIPTIONS
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
-from tests.resilience.scene import EVERYBODY, Scene, check_once_each, check_settled
+from tests.resilience.scene import EVERYBODY, UNPUBLISHED, Scene, check_once_each, check_settled
 
 from shared.messaging.topology import QUEUES
 
@@ -102,6 +102,28 @@ async def test_f52_left_in_the_middle_of_a_drain(scene: Scene, new_inboxes: Call
     print(f"measured: last mail {latest:.2f} s after its reader had left; {len(set(leaving) - set(got))} of 20 spared")
     assert latest < LEFT_WITHIN_S
     assert len(set(leaving) - set(got)) >= 10
+    await check_settled(scene)
+
+
+@pytest.mark.soak
+async def test_f52_left_while_nothing_was_heard_of_it(scene: Scene) -> None:
+    """The mails are planned; the stop waits in the outbox, and takes effect when the bus carries it again."""
+    leaving = await newcomers(scene, 3)
+    first = await scene.publish()
+    await scene.desk.reached(first)
+    mails = {mail.to: mail for mail in scene.inboxes.of(first)}
+    scene.deployment.mail_link.close()
+    second = await scene.publish()
+    await scene.until_planned(second, len(mails))
+    with scene.bus_stopped("subscriptions"):
+        for address in leaving:
+            await press_the_button(mails[address])
+    await eventually(lambda: scene.deployment.ask("subscriptions", UNPUBLISHED)[0][0] == 0, within=20)
+    called_off = f"SELECT count(*) FROM deliveries WHERE state = 'cancelled' AND subject_id = '{scene.key(second)}'"
+    await eventually(lambda: scene.deployment.ask("distributor", called_off)[0][0] == len(leaving), within=10)
+    scene.deployment.mail_link.lead_to(scene.inboxes.port)
+    await scene.desk.reached(second)
+    check_once_each(scene.inboxes.of(second), EVERYBODY)
     await check_settled(scene)
 
 

@@ -1,6 +1,7 @@
 """F1–F11 where each service is a process of its own: killed at the byte, by the proxies on its links."""
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.eventually import eventually
 from tests.inboxes import Inboxes
 from tests.resilience.moments import (
     AFTER_COMMIT,
+    BEFORE_ACK,
     BEFORE_COMMIT,
     BEFORE_CONFIRM,
     BEFORE_PUBLISH,
@@ -62,6 +64,44 @@ async def test_f1_f2_content_dies_and_the_editor_asks_again(scene: Scene, moment
     scene.oracle.accepted(item, frozenset(NEWSROOMS), frozenset({HOOK}))
     totals = await scene.check_sound()
     assert totals["repeats"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("moment", [BEFORE_COMMIT, AFTER_COMMIT, BEFORE_PUBLISH, BEFORE_ACK], ids=lambda one: one.name)
+@pytest.mark.parametrize("service", SERVICES)
+async def test_f1_f3_f4_f5_f6_each_moment_in_turn_is_a_service_s_last(
+    scene: Scene, service: str, moment: Moment
+) -> None:
+    """The first of an item's way, then the second, and so on to the end of the way: no crash point is left out."""
+    for nth in itertools.count(1):
+        died = scene.kill_when(service, moment.of(nth))
+        reviving = asyncio.create_task(scene.revive(service, died, within=60))
+        item = await _published_at_last(scene)
+        await scene.desk.reached(item, within=90)
+        if not died.is_set():
+            reviving.cancel()
+            break
+        await reviving
+        await scene.check_sound(kills=nth, within=90)
+    scene.link(service, moment.link).mend()
+    await scene.check_sound(kills=nth)
+    print(f"measured: {service} died {moment.name} {nth - 1} times, each time one later")
+    assert nth > 1
+
+
+async def _published_at_last(scene: Scene) -> str:
+    """Whatever dies meanwhile: the editor's program asks again with its Idempotency-Key until it has been heard."""
+    body = {**FEW, "title": f"Nytt {secrets.token_hex(4)}"}
+    made = (await eventually(lambda: _heard(scene, f"{CONTENT}/items", body), within=40, every=0.2)).json()["id"]
+    await eventually(lambda: _heard(scene, f"{CONTENT}/items/{made}/publish", {}), within=40, every=0.2)
+    scene.oracle.accepted(made, frozenset(NEWSROOMS), frozenset({HOOK}))
+    return str(made)
+
+
+async def _heard(scene: Scene, path: str, body: Json) -> httpx2.Response | None:
+    answer = await _post(scene, path, body)
+    assert answer.is_success or answer.status_code in (502, 503), answer.text
+    return answer if answer.is_success else None
 
 
 async def _post(scene: Scene, path: str, body: Json) -> httpx2.Response:

@@ -29,3 +29,10 @@ def test_the_tests_that_the_table_names_are_there() -> None:
     named = set(re.findall(r"`(test_f\d+_\w+)`", TABLE))
     assert named
     assert named <= TESTS
+
+
+def test_the_files_that_the_documents_name_are_there() -> None:
+    for document in ("reliability", "bad-input", "security"):
+        page = (ROOT / f"docs/{document}.md").read_text(encoding="utf-8")
+        for path in re.findall(r"`(tests/[\w/]+\.py)`", page):
+            assert (ROOT / path).exists(), (document, path)
