@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -121,7 +122,11 @@ async def test_whatever_is_not_done_is_rolled_back(
     assert await emitted(database) == 0
 
 
-async def test_a_raising_handler_is_tried_five_times_in_under_two_minutes_and_then_parked(database: Database) -> None:
+async def test_f24_a_raising_handler_is_tried_five_times_in_under_two_minutes_and_then_parked(
+    database: Database,
+) -> None:
+    """With the error, the trail of what it heard, and a sum of its body."""
+
     async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:
         raise ValueError("always")
 
@@ -129,6 +134,11 @@ async def test_a_raising_handler_is_tried_five_times_in_under_two_minutes_and_th
     assert outcomes == [*(Retry(delay) for delay in RETRY_DELAYS_S), Ack()]
     assert sum(RETRY_DELAYS_S) < 120
     assert await parked(database) == [("retries_exhausted", "se.budkavle.recipient.erased.v1", 5)]
+    async with database.reading() as session:
+        (listed,) = await dead_letters.listing(session)
+        kept = await dead_letters.find(session, listed["id"])
+    assert (kept["detail"], kept["body_sha256"]) == ("ValueError: always", sha256(body()).hexdigest())
+    assert json.loads(kept["body"])["traceparent"].startswith("00-4bf92f")
 
 
 async def test_a_handler_that_asks_again_and_again_gets_no_more_tries(database: Database) -> None:
