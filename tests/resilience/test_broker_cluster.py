@@ -16,6 +16,10 @@ from tests.servers.rabbitmq import PrivateRabbitMQ, speaks_amqp
 from tests.servers.rabbitmq_cluster import RabbitMQCluster
 from tests.servers.receiver import HttpReceiver
 
+from shared.messaging.bus import Message
+from shared.messaging.rabbitmq import RabbitMQBus
+from shared.messaging.topology import NEWS
+
 pytestmark = pytest.mark.soak
 LASTS_S = 30.0
 RESUMED_WITHIN_S = 20.0
@@ -95,6 +99,23 @@ async def test_f19_a_node_is_parted_from_the_others(scene: Scene, cluster: Rabbi
     await eventually(lambda: speaks_amqp("127.0.0.1", apart.port), within=60, every=0.5)
     await _publish_for(scene, 5)
     await _check(scene)
+
+
+async def test_f19_a_node_that_hangs_holds_nothing_up(cluster: RabbitMQCluster) -> None:
+    """One that leads none of the queues. Until the others give it up, a minute later, the cluster binds nothing."""
+    bus = RabbitMQBus(f"{cluster.nodes[0].url}?namespace=hangs")
+    await bus.start()
+    await eventually(bus.is_ready, within=60)
+    hung = cluster.nodes[2]
+    await asyncio.to_thread(hung.pause)
+    try:
+        began = time.monotonic()
+        for _ in range(5):
+            assert await bus.publish([Message("a", NEWS, "news.published", b"{}")]) == [None]
+        print(f"measured: five publications took {time.monotonic() - began:.1f} s")
+    finally:
+        await asyncio.to_thread(hung.resume)
+        await bus.close()
 
 
 async def _publish_for(scene: Scene, lasts_s: float) -> None:

@@ -47,6 +47,9 @@ from shared.tasks import end
 log = structlog.get_logger()
 
 PUBLISH_TIMEOUT_S = 3.0
+BIND_TIMEOUT_S = 1.5
+"""Where a node of a cluster hangs, RabbitMQ 3 binds nothing until the others give it up, a minute later. Quorum queues
+go on taking what is published, so it is: that a binding is removed just then would be a second fault."""
 RENEW_S = 60.0
 """After so long without a message a consumer declares and subscribes anew: a deleted queue that was put back at once
 keeps silent about it."""
@@ -140,7 +143,7 @@ class _Publisher:
         self._blocked = not await _takes_publications(connection, deadline)
         if self._blocked:
             return [BusUnavailable("the broker blocks publishers (an alarm)") for _ in messages]
-        lack = await self._bind_shared(connection, messages, deadline)
+        lack = await self._bind_shared(connection, messages)
         publishing = (self._publish_one(channel, message, deadline, lack) for message in messages)
         results = await asyncio.gather(*publishing)
         self._judge(results)
@@ -176,9 +179,7 @@ class _Publisher:
             return BusUnavailable(type(error).__name__)
         return None
 
-    async def _bind_shared(
-        self, connection: AbstractConnection, messages: Sequence[Message], deadline: float
-    ) -> Exception | None:
+    async def _bind_shared(self, connection: AbstractConnection, messages: Sequence[Message]) -> Unroutable | None:
         """Bind each queue of what goes to more than one, before it goes: a binding that somebody removed is back before
         its queue misses anything. Returns what is in the way of that, and then none of it may go.
         """
@@ -187,14 +188,14 @@ class _Publisher:
             return None
         try:
             with loss_raised():
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout(BIND_TIMEOUT_S):
                     if self._binding is None or self._binding.is_closed:
                         self._binding = await connection.channel(publisher_confirms=False)
                     await bind(self._binding, bindings)
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             return Unroutable(str(error))
-        except Exception as error:  # noqa: BLE001 - a lost socket, a broker that hangs: nothing can go now
-            return BusUnavailable(type(error).__name__)
+        except Exception:  # noqa: BLE001 - no answer: if it is the broker's, the publication ends in it too
+            self._binding = None
         return None
 
     def _judge(self, results: Sequence[Exception | None]) -> None:
