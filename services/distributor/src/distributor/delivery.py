@@ -94,6 +94,7 @@ class DeliveryWorker:
         self._contents: OrderedDict[Key, Known] = OrderedDict()
         self._reading: dict[Key, asyncio.Task[Content]] = {}
         mail = sender.channel is Channel.MAIL
+        self._company_of = max(sender.slots // (2 if mail or database.is_sqlite else 4), 1)
         self._per_domain = settings.smtp_per_domain if mail else 0
         self._claimed: AtHand
         self._at_hand: AtHand
@@ -166,7 +167,11 @@ class DeliveryWorker:
             poll.cancel()
 
     async def _gather(self) -> None:
-        """Let half of what is under way come home, so that one commit serves many, and the other half keeps us busy."""
+        """Let a good part of what is under way come home, so that one commit serves many, and the rest keeps us busy.
+
+        Of webhooks on PostgreSQL a quarter is enough: a fifth more go out than in halves. A group more costs more than
+        it saves where a fan-out of mails wants the processor, and on SQLite, whose thread takes it from us.
+        """
         loop, seen = asyncio.get_running_loop(), 0
         longest = loop.time() + LONGEST_LINGER_S
         while not self._in_company() and seen < len(self._finished) and loop.time() < longest:
@@ -177,7 +182,7 @@ class DeliveryWorker:
             alarm.cancel()
 
     def _in_company(self) -> bool:
-        return not self._under_way or len(self._finished) >= self._sender.slots // 2
+        return not self._under_way or len(self._finished) >= self._company_of
 
     def _places(self) -> int:
         """How many may begin now, each to go forward at once.
