@@ -84,7 +84,8 @@ class Inboxes:
     @property
     def mails(self) -> list[Mail]:
         lines = self.sink.mails
-        self._read_files({line.sha256 for line in lines})
+        if any(line.sha256 not in self._contents for line in lines[len(self._mails) :]):
+            self._read_files({line.sha256 for line in lines})
         self._mails += [
             Mail(
                 line.rcpt[0],

@@ -164,9 +164,12 @@ async def test_f14_the_lines_to_the_broker_are_bad_for_two_minutes(
         await asked(scene.desk, *SERVICES)
     for link in links:
         link.mend()
-    mended_at = time.monotonic()
-    await eventually(lambda: waiting(scene) == 0, within=60)
-    print(f"measured: {len(scene.oracle.mails)} items; all published {time.monotonic() - mended_at:.1f} s after")
+    mended_at, left = time.monotonic(), waiting(scene)
+    await eventually(lambda: waiting(scene) < left or not left, within=RESUMED_WITHIN_S)
+    resumed = time.monotonic() - mended_at
+    await eventually(lambda: waiting(scene) == 0, within=300)  # the quicker the machine, the more there are
+    done = time.monotonic() - mended_at
+    print(f"measured: {len(scene.oracle.mails)} items; resumed {resumed:.1f} s after, all published {done:.1f} s after")
     totals = await scene.check_sound(within=120)
     assert totals["repeats"] == 0
 
