@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,7 @@ from tests.resilience.scene import (
 TAKEN_BY_RELAY = "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL OR published_at IS NOT NULL"
 RESUMED_WITHIN_S = 5.0
 LOOKED_WITHIN_S = 1.5
-SUCCEEDED_WITHIN_S = 8.0
+PAUSED_FOR_S = 5.0
 TAKEN_OVER_WITHIN_S = 30.0
 soak = pytest.mark.soak
 DISTRIBUTED = pytest.mark.parametrize("kind", [Distributed.kind, pytest.param(Standalone.kind, marks=soak)])
@@ -133,8 +134,8 @@ async def test_f6_distributor_dies_with_a_mail_in_doubt(
     assert scene.deployment.metric("distributor", "budkavle_deliveries_uncertain_total") >= repeats
     assert max(mail.dot_at for mail in mails) - killed_at < RESENT_WITHIN_S
     if isinstance(scene.deployment, Standalone):  # alone with its files: it waits for no lease to run out
-        anew = [mail.dot_at for mail in mails if mail.dot_at > started_at]  # how long it starts is the machine's
-        assert max(anew) - min(anew) < SUCCEEDED_WITHIN_S
+        anew = sorted(mail.dot_at for mail in mails if mail.dot_at > started_at)  # how fast is the machine's
+        assert max(later - earlier for earlier, later in pairwise(anew)) < PAUSED_FOR_S
     await check_ledger(scene, item)
     await check_settled(scene)
 
