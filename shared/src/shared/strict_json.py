@@ -131,7 +131,7 @@ def _check_text(text: str, pointer: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         message = f"The text holds a lone surrogate (character {error.start})."
-        raise _refusal("", "invalid_text", message, f"Tecken {error.start} i texten är ogiltigt.") from error
+        raise _refusal(pointer, "invalid_text", message, f"Tecken {error.start} i texten är ogiltigt.") from error
 
 
 def _refusal(pointer: str, code: str, message: str, message_sv: str) -> Problem:
