@@ -10,6 +10,7 @@ from tests.deployments import Deployment, Distributed, Standalone
 from tests.desk import Desk
 from tests.inboxes import Inboxes
 from tests.resilience.house import Home, House
+from tests.resilience.rotation import Keys
 from tests.resilience.scene import Scene
 from tests.servers.receiver import HttpReceiver
 
@@ -38,6 +39,13 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     finally:
         if nextitem is None or HERE not in nextitem.path.parents or not ended_well:
             house.close()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    made = Keys(tmp_path_factory.mktemp("keys"))
+    made.make()
+    return made
 
 
 @pytest.fixture(params=[Distributed.kind, Standalone.kind])

@@ -25,13 +25,6 @@ MODES = ("run", "run")
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    made = Keys(tmp_path_factory.mktemp("keys"))
-    made.make()
-    return made
-
-
-@pytest.fixture(scope="module")
 def home(keys: Keys) -> Iterator[Home]:
     with own_home(PrivatePostgres(durable=False), modes=MODES, settings={**SETTINGS, **keys.old}) as home:
         yield home

@@ -36,13 +36,6 @@ CALLS = (
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    made = Keys(tmp_path_factory.mktemp("keys"))
-    made.make()
-    return made
-
-
-@pytest.fixture(scope="module")
 def home(keys: Keys) -> Iterator[Home]:
     """Several replicas of each service."""
     made = Distributed(shared_amqp_url(), modes=MODES, settings={**SETTINGS, **keys.known})
