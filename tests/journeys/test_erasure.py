@@ -77,6 +77,7 @@ async def test_erasing_leaves_nothing_in_any_table_or_queue(deployment: Deployme
             await reader.post(fresh, data={"action": "move", "new_address": "ny.ekmosse@kalmar.example"})
         ).status_code == 200
         await mail_about(inboxes, "Bekräfta din nya adress")
+        await reads_their_mails(reader, fresh)
         assert await found_in(deployment) != []
         erased = await reader.post(fresh, data={"action": "erase", "own_address": ADDRESS})
         assert "Dina uppgifter är borttagna" in erased.text
@@ -87,9 +88,23 @@ async def test_erasing_leaves_nothing_in_any_table_or_queue(deployment: Deployme
             return True
 
         await eventually(nothing_left, within=30)
+        assert (await reader.get(fresh)).status_code == 404
         assert (await desk.reach(item))["adds_up"]
     logs = "".join(deployment.logs().values()).lower()
     assert [part for part in TOLD_APART if part in logs] == []
+
+
+async def reads_their_mails(reader: httpx2.AsyncClient, fresh: str) -> None:
+    """From their own data on to what the delivery ledger holds: another service, opened by a link and no call."""
+    own = (await reader.get(fresh, follow_redirects=True)).text
+    mails = re.search(r'href="(/utskick/[^"]+)"', own)[1]
+    shown = await reader.get(mails, follow_redirects=True)
+    for told in (ITEM["title"], "Välkommen som prenumerant", "Din mejlserver tog emot det", "du prenumererar på våra"):
+        assert told in shown.text
+    held = (await reader.get(f"{fresh}/export.json", follow_redirects=True)).json()
+    document = (await reader.get(held["mails"])).json()
+    told_of = {title for mail in document["mails"] for title in mail["titles"]}
+    assert told_of >= {ITEM["title"], "Bekräfta din prenumeration", "Länk till dina uppgifter"}
 
 
 async def found_in(deployment: Deployment) -> list[str]:

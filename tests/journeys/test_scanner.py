@@ -25,7 +25,7 @@ from tests.journeys import mail_kinds
 from tests.journeys.every_mail import DAILY, ENDPOINT, GONE, MOVED, MOVER, STRANGER, YES, EveryMail
 from tests.servers.receiver import HttpReceiver
 
-PATHS = ("/prenum", "/avreg", "/intranat")
+PATHS = ("/prenum", "/avreg", "/intranat", "/utskick")
 LOOKS = (("HEAD", {}), ("GET", {}), ("GET", {"purpose": "prefetch", "sec-purpose": "prefetch;prerender"}))
 MOST_MAILS = 250
 STANDS = "SELECT id, version, unsubscribed_at, suppressed_at FROM subscribers ORDER BY id"

@@ -20,6 +20,7 @@ PATHS = {
     "/prenumeration": "subscriptions",
     "/avregistrera": "subscriptions",
     "/intranat": "distributor",
+    "/utskick": "distributor",
 }
 OTHERWISE = "content"
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}

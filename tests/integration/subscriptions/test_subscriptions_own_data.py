@@ -87,6 +87,9 @@ async def test_a_fresh_link_opens_what_the_lasting_one_does_not_show(
     assert [role["audience"] for role in document["roles"]] == ["politician", "public"]
     assert [role["legal_basis"] for role in document["roles"]] == ["public_task", "consent"]
     assert [row["act"] for row in document["history"]] == ["joined"]
+    assert document["mails"].startswith("https://nyheter.example/utskick/")
+    [mails] = [e.get("href") for e in checked(shown.text).iter("a") if (e.get("href") or "").startswith("/utskick/")]
+    assert document["mails"] == f"https://nyheter.example{mails}/export.json"
     path, _, token = link.rpartition("/")
     lasting = page.rpartition("/")[2]
     for dead in (lasting, token[:-1], "a" * 10_000, token[:-3] + "AAA"):

@@ -11,6 +11,7 @@ from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
 from distributor.mail.sending import MailSender
 from distributor.progress import ProgressWorker
+from distributor.readers import page as own_mails
 from distributor.recovery import RecoveryWorker
 from distributor.retention import RetentionWorker
 from distributor.settings import DistributorSettings
@@ -20,6 +21,7 @@ from distributor.webhooks.care import EndpointCareWorker
 from distributor.webhooks.contact_mail import ContactMail
 from distributor.webhooks.links import EndpointLinks
 from distributor.webhooks.sending import WebhookSender
+from shared import extracts
 from shared.clock import Clock, SystemClock
 from shared.database import Database
 from shared.http import create_app
@@ -30,7 +32,7 @@ from shared.web.visits import Visits
 
 HERE = Path(__file__).parent
 MIGRATIONS = HERE / "migrations"
-PATHS = ("/intranat", "/api/distributor")
+PATHS = ("/intranat", extracts.PATH, "/api/distributor")
 
 
 def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
@@ -43,9 +45,11 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
     app.include_router(api.router)
     app.include_router(webhooks_api.router)
     app.include_router(endpoint_page.router)
+    app.include_router(own_mails.router)
     app.state.endpoint_links = links
     app.state.visits = Visits(settings.public_url, signer)
     app.state.pages = Pages(settings, HERE / "webhooks")
+    app.state.own_pages = Pages(settings, HERE / "readers")
     install_error_pages(app, app.state.pages)
     senders = (MailSender(settings), WebhookSender(settings, database, clock))
     return Service(

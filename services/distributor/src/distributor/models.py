@@ -234,7 +234,7 @@ class ExclusionRow(Base):
     __tablename__ = "exclusions"
 
     item_id: Mapped[UUID] = mapped_column(primary_key=True)
-    recipient_id: Mapped[UUID] = mapped_column(primary_key=True)
+    recipient_id: Mapped[UUID] = mapped_column(primary_key=True, index=True)
     audience: Mapped[str] = mapped_column(String(30))
     reason: Mapped[str] = mapped_column(String(30))
     detail: Mapped[str] = mapped_column(Text, default="")

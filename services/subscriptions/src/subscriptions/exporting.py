@@ -29,10 +29,6 @@ from subscriptions.people import RoleRow
 from subscriptions.tasks.models import Task
 
 ALL = 10_000
-ELSEWHERE = (
-    "The delivery ledger keeps, per mail, when it was sent and what the receiving server answered. "
-    "Ask the organisation for an extract."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +98,8 @@ async def _invitations(session: AsyncSession, subscriber_id: UUID) -> list[Invit
     return [Invited(*row) for row in await session.execute(mine)]
 
 
-def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
-    """The document; plain JSON values."""
+def export(subscriber: Subscriber, held: Held, mails_url: str) -> dict[str, Any]:
+    """The document; plain JSON values. The mails are in the delivery ledger, which is another service's to open."""
     return {
         "id": str(subscriber.id),
         "address": subscriber.address,
@@ -128,7 +124,7 @@ def export(subscriber: Subscriber, held: Held) -> dict[str, Any]:
         "link_mailed_at": _instant(subscriber.link_mailed_at),
         "address_change": _moving(held.moving),
         "history": [_change(change) for change in held.changes],
-        "elsewhere": ELSEWHERE,
+        "mails": mails_url,
     }
 
 
@@ -187,6 +183,7 @@ def _change(change: Change) -> dict[str, Any]:
         "at": change.at.isoformat(),
         "act": str(change.act),
         "source": str(change.source),
+        "text_shown": change.text_shown,
         "before": dict(change.before),
         "after": dict(change.after),
     }

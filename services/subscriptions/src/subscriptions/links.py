@@ -5,10 +5,12 @@ is byte-identical. Each is bound to its purpose: whoever holds the link that uns
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
+from shared import extracts
 from shared.contracts.news import Audience
+from shared.extracts import begun, still_fresh
 from shared.tokens import Claim, InvalidToken, TokenSigner
 
 PREFERENCES, UNSUBSCRIBE, CONFIRM, UNDO = "preferences", "unsubscribe", "confirm", "undo"
@@ -16,7 +18,6 @@ FRESH, ADDRESS, TAKE_BACK = "fresh", "address", "take_back"
 DESK = "desk"
 GROUP, MEMBERS, INVITATION = "group", "group_members", "invitation"
 GROUP_UNDO, GROUP_RETURN = "group_undo", "group_return"
-FRESH_FOR = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,16 @@ class Links:
 
     def fresh(self, subscriber_id: UUID, generation: int, at: datetime) -> str:
         """Leads to a person's own data, for half an hour from `at`."""
-        token = self._signer.sign(FRESH, Claim(subscriber_id, generation, f"{int(at.timestamp()):x}"))
+        token = self._signer.sign(FRESH, Claim(subscriber_id, generation, begun(at)))
         return f"{self._public_url}/prenumeration/uppgifter/{token}"
 
     def read_fresh(self, token: str, at: datetime) -> Claim:
         """Whose data; `InvalidToken` where it is none of ours, or half an hour has passed."""
-        return _still_fresh(self._signer.verify(FRESH, token), at)
+        return still_fresh(self._signer.verify(FRESH, token), at)
+
+    def mails(self, fresh: Claim) -> str:
+        """Leads to the mails that the person has got; `distributor` shows them for as long as the fresh link holds."""
+        return f"{self._public_url}{extracts.mails_path(self._signer, fresh.subject, fresh.extra)}"
 
     def confirm_address(self, change_id: UUID) -> str:
         """Leads to the page where a new address is confirmed; mailed to that address."""
@@ -105,12 +110,12 @@ class Links:
 
     def members(self, group_id: UUID, generation: int, at: datetime) -> str:
         """Leads a contact person to the group's members, for half an hour from `at`."""
-        token = self._signer.sign(MEMBERS, Claim(group_id, generation, f"{int(at.timestamp()):x}"))
+        token = self._signer.sign(MEMBERS, Claim(group_id, generation, begun(at)))
         return f"{self._public_url}/prenumeration/grupp/medlemmar/{token}"
 
     def read_members(self, token: str, at: datetime) -> Claim:
         """Which group; `InvalidToken` where it is none of ours, or half an hour has passed."""
-        return _still_fresh(self._signer.verify(MEMBERS, token), at)
+        return still_fresh(self._signer.verify(MEMBERS, token), at)
 
     def invitation(self, invitation_id: UUID) -> str:
         """Leads whoever is invited to the answer."""
@@ -149,9 +154,3 @@ class Links:
             return Departing(claim.subject, claim.generation, Audience(claim.extra) if claim.extra else None)
         except ValueError as error:
             raise InvalidToken from error
-
-
-def _still_fresh(claim: Claim, at: datetime) -> Claim:
-    if at >= datetime.fromtimestamp(int(claim.extra, 16), UTC) + FRESH_FOR:
-        raise InvalidToken
-    return claim

@@ -57,7 +57,8 @@ async def download(request: Request, token: str) -> Response:
     try:
         async with request.app.state.database.reading() as session:
             owner = await _owner(request, session, token)
-            document = exporting.export(owner, await exporting.held_about(session, owner.id))
+            held = await exporting.held_about(session, owner.id)
+            document = exporting.export(owner, held, f"{_mails(request)}/export.json")
     except DeadLink:
         return _ended(request)
     attached = {"Content-Disposition": 'attachment; filename="mina-uppgifter.json"'}
@@ -87,7 +88,14 @@ async def _owner(request: Request, session: AsyncSession, token: str) -> Subscri
     row = await people.subscriber(session, claim.subject)
     if row is None or row.generation != claim.generation:
         raise DeadLink
+    request.state.fresh = claim
     return row
+
+
+def _mails(request: Request) -> str:
+    """Where the owner's mails are shown, for as long as this link holds."""
+    url: str = request.app.state.links.mails(request.state.fresh)
+    return url
 
 
 async def _move(request: Request, session: AsyncSession, owner: Subscriber, form: FormData) -> Response:
@@ -152,6 +160,7 @@ async def _page(
         status=status,
         headers=PRIVATE,
         held=own_presenters.own_data(owner, held, language.locale),
+        mails=_mails(request).removeprefix(request.app.state.settings.public_url),
         new_address=text(form, "new_address") if form else "",
         own_address=text(form, "own_address") if form else "",
         errors=[fault] if fault else [],

@@ -199,6 +199,8 @@ def upgrade() -> None:
         sa.Column("created_at", Instant(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("item_id", "recipient_id", name=op.f("pk_exclusions")),
     )
+    with op.batch_alter_table("exclusions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_exclusions_recipient_id"), ["recipient_id"], unique=False)
     op.create_table(
         "items",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -1,0 +1,1 @@
+"""What the ledger holds about one recipient, for that recipient."""
