@@ -66,13 +66,15 @@ async def test_a_contact_mends_it_by_keyboard(
     hooks: tuple[HookRoom, str], visitor: Visitor, http_receiver: HttpReceiver
 ) -> None:
     room, origin = hooks
-    endpoint = await room.endpoint(http_receiver.url("/" + "mycket-lang-vag/" * 8 + "hook"))
+    own = {"Authorization": "Bearer h3mligt", "Ocp-Apim-Subscription-Key-For-The-Intranet-Of-The-County": "k" * 32}
+    endpoint = await room.endpoint(http_receiver.url("/" + "mycket-lang-vag/" * 8 + "hook"), headers=own)
     async with room.database.transaction() as session:
         await session.execute(update(Endpoint).values(name=LONG_NAME))
         generation = (await session.get_one(Endpoint, endpoint)).generation
     page = visitor.page
     await page.goto(_link(room, origin, endpoint, generation))
-    await visitor.look("new", LONG_NAME, "Vi har inte skickat något hit än.", "Inga försök än.")
+    await visitor.look("new", LONG_NAME, "Vi har inte skickat något hit än.", "Inga försök än.", *own)
+    assert "h3mligt" not in await page.content()
     http_receiver.by_default(Answer(500, {}, LONG_ANSWER))
     await _tried(room, 3)
     await page.reload()

@@ -66,6 +66,9 @@ MENDS_SV = {
 HEADERS = {412: "if-match", 428: "if-match"}
 """The header that is at fault, by the status that says so."""
 
+NAME_ITSELF = "[key]"
+"""How pydantic says that the fault is in a member's name, not in its value."""
+
 CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 
 
@@ -118,6 +121,11 @@ def invalid(pointer: str, code: str, message: str, message_sv: str) -> Problem:
 def about_header(name: str, code: str, message: str, message_sv: str) -> FieldError:
     """What is wrong with a header."""
     return FieldError(pointer=f"?{name}", code=code, message=message, message_sv=message_sv)
+
+
+def pointer_to(*path: object) -> str:
+    """A JSON pointer (RFC 6901) into the body."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
 def response(problem: Problem) -> JSONResponse:
@@ -181,13 +189,15 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
     """A pydantic error as one of ours; the input is left out, it may be personal."""
     place, *path = detail["loc"] or ("body",)
-    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    if path[1:] and path[-1] == NAME_ITSELF:
+        path.pop()
+    pointed = pointer_to(*path)
     if place in ("query", "header", "cookie"):
-        pointer = "?" + pointer.removeprefix("/")
+        pointed = "?" + pointed.removeprefix("/")
     kind = str(detail["type"])
     message, message_sv = words(kind, detail.get("ctx", {}))
     return FieldError(
-        pointer=prefix + pointer or "/", code=CODES.get(kind, kind), message=message, message_sv=message_sv
+        pointer=prefix + pointed or "/", code=CODES.get(kind, kind), message=message, message_sv=message_sv
     )
 
 

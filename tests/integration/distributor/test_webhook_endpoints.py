@@ -126,7 +126,8 @@ async def test_b34_a_secret_of_ones_own(api: httpx2.AsyncClient) -> None:
         ("organisation", None, "string_type"),
         ("audiences", [], "too_short"),
         ("state", "paused", "enum"),
-        ("headers", {"Host": "x"}, "unknown_field"),
+        ("headers", None, "dict_type"),
+        ("headers", {f"X-{number}": "x" for number in range(6)}, "too_long"),
         ("version", 7, "unknown_field"),
     ],
 )
@@ -135,6 +136,107 @@ async def test_b33_bad_fields_are_named(api: httpx2.AsyncClient, field: str, val
     assert await complaint(changed) == (422, f"/{field}", code)
     if field != "state":
         assert await complaint(await api.post(URL, json={**WANTED, field: value})) == (422, f"/{field}", code)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("Host", "x", "header_not_allowed"),
+        ("content-length", "0", "header_not_allowed"),
+        ("Transfer_Encoding", "chunked", "header_not_allowed"),
+        ("Webhook-Signature", "v1,x", "header_not_allowed"),
+        ("Proxy-Authorization", "Basic x", "header_not_allowed"),
+        ("USER-AGENT", "x", "header_not_allowed"),
+        (":authority", "x", "invalid_header_name"),
+        ("X-Key\r\nHost", "x", "invalid_header_name"),
+        ("X-Key ", "x", "invalid_header_name"),
+        ("X-Key", "a\r\nHost: x", "invalid_header_value"),
+        ("X-Key", "a\n", "invalid_header_value"),
+        ("X-Key", "a\0b", "invalid_text"),
+        ("X-Key", "", "invalid_header_value"),
+        ("X-Key", "nyckel-å", "invalid_header_value"),
+        ("X-Key", 7, "string_type"),
+        ("x-other", "x", "duplicate_header"),
+    ],
+)
+async def test_b33_a_header_that_may_not_be_is_named(
+    api: httpx2.AsyncClient, name: str, value: object, code: str
+) -> None:
+    endpoint = await created(api)
+    wanted = {"headers": {"X-Other": "x", name: value}}
+    refused = (422, f"/headers/{name}", code)
+    assert await complaint(await api.post(URL, json={**WANTED, **wanted})) == refused
+    answer = await api.patch(f"{URL}/{endpoint['id']}", json=wanted, headers={"If-Match": "*"})
+    assert await complaint(answer) == refused
+    (problem,) = answer.json()["errors"]
+    assert all(len(problem[words]) > 10 for words in ("message", "message_sv"))
+    assert len(str(value)) < 4 or str(value) not in problem["message"]
+    assert (await api.get(f"{URL}/{endpoint['id']}")).json()["header_names"] == []
+
+
+async def test_b33_own_headers_are_shown_by_name_alone_and_kept_sealed(
+    api: httpx2.AsyncClient, database: Database, http_receiver: HttpReceiver
+) -> None:
+    secret, other = "Bearer h3mligt-4711", "k" * 32
+    own = {"Authorization": secret, "X-Api-Key": other}
+    once = {"Idempotency-Key": "h-1"}
+    wanted = {**WANTED, "url": http_receiver.url("/hook"), "headers": own}
+    answers = [await api.post(URL, json=wanted, headers=once) for _ in range(2)]
+    url = answers[0].headers["location"]
+    assert [answer.json()["header_names"] for answer in answers] == [["Authorization", "X-Api-Key"]] * 2
+    answers += [await api.get(url), await api.get(URL), await api.post(f"{url}/test")]
+    (request,) = http_receiver.requests
+    assert {name: request.header(name) for name in own} == own
+    assert [name.lower() for name, _ in request.headers].count("authorization") == 1
+    answers.append(await api.patch(url, json={"name": "B"}, headers={"If-Match": "*"}))
+    for answer in answers:
+        assert answer.status_code in (200, 201)
+        assert "h3mligt" not in answer.text
+        assert other not in answer.text
+    for table in ("endpoints", "idempotency_keys", "outbox"):
+        async with database.reading() as session:
+            rows = (await session.execute(text(f"SELECT * FROM {table}"))).all()
+        assert "h3mligt" not in repr(rows)
+        assert other not in repr(rows)
+
+
+async def test_own_headers_are_replaced_together_and_taken_away(
+    api: httpx2.AsyncClient, database: Database, http_receiver: HttpReceiver
+) -> None:
+    endpoint = await created(api, url=http_receiver.url("/hook"), headers={"X-Old": "aaaaaaaa", "X-Kept": "bbbbbbbb"})
+    url, any_version = f"{URL}/{endpoint['id']}", {"If-Match": "*"}
+
+    async def arrives() -> list[str | None]:
+        assert (await api.post(f"{url}/test")).json()["outcome"] == "sent"
+        return [http_receiver.requests[-1].header(name) for name in ("X-Old", "X-Kept", "X-New")]
+
+    assert await arrives() == ["aaaaaaaa", "bbbbbbbb", None]
+    changed = await api.patch(url, json={"headers": {"X-New": "cccccccc"}}, headers=any_version)
+    assert (changed.status_code, changed.json()["header_names"]) == (200, ["X-New"])
+    assert await arrives() == [None, None, "cccccccc"]
+    assert (await api.patch(url, json={"name": "B"}, headers=any_version)).json()["header_names"] == ["X-New"]
+    assert await arrives() == [None, None, "cccccccc"]
+    assert (await api.patch(url, json={"headers": {}}, headers=any_version)).json()["header_names"] == []
+    assert await arrives() == [None, None, None]
+
+
+async def test_own_headers_never_follow_to_another_server(api: httpx2.AsyncClient) -> None:
+    """Or whoever may change an address could read a key that no answer shows."""
+    url = f"{URL}/{(await created(api, headers={'X-Api-Key': 'hemligt-1'}))['id']}"
+    any_version = {"If-Match": "*"}
+    for elsewhere in (
+        "https://annan.example/budkavle",
+        "https://intranat.nybro.example:8443/budkavle",
+        "http://intranat.nybro.example/budkavle",
+    ):
+        refused = await api.patch(url, json={"url": elsewhere}, headers=any_version)
+        assert await complaint(refused) == (409, "/headers", "headers_needed")
+    near = await api.patch(url, json={"url": "https://intranat.nybro.example/annat"}, headers=any_version)
+    assert (near.status_code, near.json()["header_names"]) == (200, ["X-Api-Key"])
+    moved = {"url": "https://annan.example/budkavle", "headers": {}}
+    assert (await api.patch(url, json=moved, headers=any_version)).json()["header_names"] == []
+    back = await api.patch(url, json={"url": WANTED["url"]}, headers=any_version)
+    assert (back.status_code, back.json()["url"]) == (200, WANTED["url"])
 
 
 async def test_unknown_words_in_filters_are_named(api: httpx2.AsyncClient) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 from tests.integration.distributor.conftest import snapshot
 from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, care_worker, opened
-from tests.servers.receiver import HttpReceiver
+from tests.servers.receiver import Answer, HttpReceiver
 
 from distributor.channels import Outcome
 from distributor.journal import Finished, Journal
@@ -239,6 +240,32 @@ async def test_recovering_sends_what_was_published_while_the_endpoint_was_disabl
         (str(other.item_id), 2),
     }
     assert {one["type"] for one in told} == {"se.budkavle.news.published.v1"}
+
+
+async def test_own_headers_go_with_every_try_and_stand_in_none(
+    hooks: HookRoom, http_receiver: HttpReceiver, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the first, the repeated, the one sent again by hand, and samples; though the answer repeats what was said."""
+    own = {"Authorization": "Bearer h3mligt-4711", "X-Tenant": "nybro kommun"}
+    key = await hooks.endpoint(http_receiver.url("/hook"), headers=own)
+    echo = Answer(401, {}, b"<p>Authorization: Bearer h3mligt-4711 (h3mligt-4711), X-Tenant: nybro kommun</p>")
+    http_receiver.script("/hook", echo, 410, echo, 200, echo, 200)
+    await hooks.publish()
+    async with hooks.sending():
+        await hooks.settled()
+        (delivery_id,) = {attempt.delivery_id for attempt in await hooks.tried()}
+        await hooks.enable(key)
+        assert (await hooks.api.post(f"/api/distributor/v1/deliveries/{delivery_id}/retry")).status_code == 202
+        await hooks.settled()
+    samples = [(await hooks.api.post(f"{URL}/{key}/test")).json() for _ in range(2)]
+    assert [request.status for request in http_receiver.requests] == [401, 410, 401, 200, 401, 200]
+    for request in http_receiver.requests:
+        assert {name: request.header(name) for name in own} == own
+        Webhook(hooks.secrets[key]).verify(request.body, request.header_map)
+    replies = [attempt.reply for attempt in await hooks.tried()] + [samples[0]["reply"]]
+    blotted = "<p>Authorization: [own header] ([own header]), X-Tenant: [own header]</p>"
+    assert replies == [blotted, "", blotted, "", blotted]
+    assert "h3mligt" not in "".join(capfd.readouterr())
 
 
 async def test_attempts_are_shown_newest_first(hooks: HookRoom, http_receiver: HttpReceiver) -> None:

@@ -245,6 +245,17 @@ async def test_a_tar_pit_slows_down_nobody_else(desk: Desk) -> None:
     assert len(desk.sender._crowds) == 0
 
 
+async def test_own_headers_under_a_lost_key_wait_for_the_operator(database_url: str, desk: Desk) -> None:
+    """Nothing goes out without them: it would only be turned away."""
+    endpoint_id = await desk.endpoint()
+    sealed = {"X-Api-Key": seal_of(settings_for(database_url, secret_keys="o" * 40)).close("hemligt")}
+    async with desk.database.transaction() as session:
+        assert await endpoints.change(session, endpoint_id, {"headers": sealed}, version=None, at=CLOCK.now())
+    outcome = await desk.sender.send(dispatch(endpoint_id))
+    assert (outcome.state, outcome.counts, outcome.fault) == (DeliveryState.DEFERRED, False, Fault.NONE)
+    assert desk.receiver.requests == []
+
+
 async def test_a_secret_under_a_lost_key_waits_for_the_operator(database_url: str, desk: Desk) -> None:
     sender = WebhookSender(settings_for(database_url, secret_keys="n" * 40), desk.database, CLOCK)
     endpoint_id = await desk.endpoint()

@@ -73,9 +73,9 @@ class HookRoom:
     def database(self) -> Database:
         return self.room.database
 
-    async def endpoint(self, url: str) -> UUID:
+    async def endpoint(self, url: str, **more: Any) -> UUID:
         wanted = {"name": "Insidan", "organisation": "Nybro", "url": url, "contact_email": "webb@nybro.example"}
-        answer = await self.api.post(URL, json=wanted)
+        answer = await self.api.post(URL, json={**wanted, **more})
         assert answer.status_code == 201, answer.text
         key = UUID(answer.json()["id"])
         self.secrets[key] = answer.json()["secret"]

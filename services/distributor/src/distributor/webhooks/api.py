@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.settings import DistributorSettings
-from distributor.webhooks import endpoints, health, history, trial
+from distributor.webhooks import endpoints, health, history, own_headers, trial
 from distributor.webhooks.models import Algorithm, Endpoint, EndpointHealth, EndpointState
 from distributor.webhooks.schemas import (
     EndpointAttempt,
@@ -42,10 +42,17 @@ from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Publisher, Reader, Writer
 from shared.paging import Cursor, Limit, Page
-from shared.problems import Problem, documented, invalid
+from shared.problems import FieldError, Problem, documented, invalid, pointer_to
 
 PREFIX = "/api/distributor/v1/endpoints"
 MAX_VERSION_DIGITS = 9
+
+HEADERS_NEEDED = FieldError(
+    pointer="/headers",
+    code="headers_needed",
+    message="The new address is on another server: send its headers with it, or {} for none.",
+    message_sv="Den nya adressen leder till en annan server. Skicka med dess egna huvuden, eller {} för inga.",
+)
 
 router = APIRouter(prefix=PREFIX, tags=["Endpoints"])
 
@@ -97,7 +104,7 @@ async def get_endpoint(
     return await _answered(session, response, await _existing(session, endpoint_id), _now(request))
 
 
-@router.patch("/{endpoint_id}", responses=documented(400, 401, 403, 404, 412, 422, 428))
+@router.patch("/{endpoint_id}", responses=documented(400, 401, 403, 404, 409, 412, 422, 428))
 async def change_endpoint(
     request: Request,
     response: Response,
@@ -107,12 +114,18 @@ async def change_endpoint(
     if_match: IfMatch,
     _caller: Writer,
 ) -> EndpointDetail:
-    """Change an endpoint, or enable and disable it. Needs `If-Match`."""
+    """Change an endpoint, or enable and disable it. Needs `If-Match`. Its headers are replaced together; an address on
+    another server asks for them anew.
+    """
     if not if_match:
         raise Problem(428)
     at = _now(request)
     wanted = _checked(body.model_dump(exclude_unset=True), _settings(request))
-    if not await endpoints.change(session, endpoint_id, wanted, version=_version(if_match), at=at):
+    try:
+        changed = await endpoints.change(session, endpoint_id, wanted, version=_version(if_match), at=at)
+    except endpoints.LeadsElsewhere as error:
+        raise Problem(409, HEADERS_NEEDED.code, HEADERS_NEEDED.message, errors=[HEADERS_NEEDED]) from error
+    if not changed:
         await _existing(session, endpoint_id)
         raise Problem(412)
     return await _answered(session, response, await _existing(session, endpoint_id), at)
@@ -211,6 +224,8 @@ def _checked(wanted: dict[str, Any], settings: DistributorSettings) -> dict[str,
         wanted["url"] = _url(wanted["url"], settings)
     if "contact_email" in wanted:
         wanted["contact_email"] = _address(wanted["contact_email"])
+    if "headers" in wanted:
+        wanted["headers"] = _sealed(wanted["headers"], settings)
     return wanted
 
 
@@ -228,6 +243,15 @@ def _address(text: str) -> str:
         swedish = "Adressen är inte en giltig e-postadress. Skriv den så här: namn@exempel.se."
         raise invalid("/contact_email", "invalid_email", str(error), swedish) from error
     return f"{valid.local_part}@{valid.ascii_domain}"
+
+
+def _sealed(headers: dict[str, str], settings: DistributorSettings) -> dict[str, str]:
+    """Headers as they are stored: the names can be read, the values not."""
+    twice = own_headers.repeated(headers)
+    if twice is not None:
+        raise invalid(pointer_to("headers", twice), *own_headers.TWICE)
+    seal = seal_of(settings)
+    return {name: seal.close(value) for name, value in headers.items()}
 
 
 def _secret(text: str) -> str:

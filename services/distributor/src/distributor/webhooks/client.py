@@ -22,6 +22,7 @@ from yarl import URL
 from distributor.webhooks.addresses import AddressPolicy
 from distributor.webhooks.dialling import AddressDenied, Dialler, LookUpFailed, Origin, Resolver, SystemResolver
 from distributor.webhooks.exchange import Broken, Line
+from distributor.webhooks.own_headers import NONE, OwnHeaders
 
 CONNECT_S = 10.0
 
@@ -113,13 +114,13 @@ class WebhookClient:
         await asyncio.gather(*(line.lost for line in resting))
         self._resolver.close()
 
-    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer | Silence:
-        """Post `body` to `url`, which `checked_url` passed once."""
+    async def post(self, url: str, headers: dict[str, str], body: bytes, own: OwnHeaders = NONE) -> Answer | Silence:
+        """Post `body` to `url`, which `checked_url` passed once; `headers` are ours, `own` the endpoint's."""
         async with self._places:
             started = time.perf_counter()
             try:
                 target = taken_apart(url)
-                return await self._exchange(target.origin, request(target, headers, body), started)
+                return await self._exchange(target.origin, request(target, headers, body, own), started)
             except (TimeoutError, LookUpFailed, Broken, OSError, ValueError) as error:
                 why, detail = explained(error)
                 return Silence(why, detail, _since(started))
@@ -212,10 +213,10 @@ def taken_apart(url: str) -> Target:
     return Target(Origin(host, port, encrypted), opening)
 
 
-def request(target: Target, headers: dict[str, str], body: bytes) -> bytes:
-    """All that is said; `headers` are ours, never a caller's."""
+def request(target: Target, headers: dict[str, str], body: bytes, own: OwnHeaders = NONE) -> bytes:
+    """All that is said; `headers` are ours, never a caller's, and what a caller may add is in `own`."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{target.opening}{lines}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+    return f"{target.opening}{own.lines}{lines}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
 
 
 def _since(started: float) -> timedelta:

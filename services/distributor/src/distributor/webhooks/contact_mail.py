@@ -27,7 +27,10 @@ class Occasion(StrEnum):
 
 STATUS_WORDS: dict[int, str] = {
     400: "Servern förstod inte det vi skickade. Det brukar bero på hur mottagaren läser innehållet eller signaturen.",
-    401: "Servern kräver inloggning. Adressen måste gå att nå utan lösenord; signaturen visar att det är vi.",
+    401: (
+        "Servern kräver inloggning. Behöver vi skicka med en nyckel, så hör av dig till oss med en som gäller. "
+        "Annars måste adressen gå att nå utan lösenord; signaturen visar att det är vi."
+    ),
     403: "Servern släpper inte in oss. Det brukar vara en brandvägg eller en spärr framför intranätet.",
     404: "Det finns inget på den adressen. Kontrollera att adressen är rätt skriven och att mottagaren är igång.",
     405: "Adressen tar inte emot POST, som är sättet vi skickar på.",

@@ -22,7 +22,15 @@ from distributor.webhooks.models import (
     EndpointState,
     meets,
 )
-from distributor.webhooks.signing import Seal, algorithm_of, digest, new_secret, public_key_of
+from distributor.webhooks.signing import (
+    Seal,
+    SealedHeaders,
+    algorithm_of,
+    digest,
+    new_secret,
+    public_key_of,
+)
+from distributor.webhooks.urls import same_origin
 from shared.contracts.news import ItemSnapshot
 from shared.database import among, insert_ignoring
 from shared.ids import new_id
@@ -41,13 +49,18 @@ class TooManySecrets(Exception):
     """The endpoint has as many secrets as it may have; wait until one retires."""
 
 
+class LeadsElsewhere(Exception):
+    """The new address is another server's, which must not be sent the own headers that were meant for the old one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """All that a sender needs to know of an endpoint; the newest secret first, still sealed."""
+    """All that a sender needs to know of an endpoint; the newest secret first, it and the own headers still sealed."""
 
     url: str
     enabled: bool
     sealed: tuple[str, ...]
+    headers: SealedHeaders
 
 
 async def matching(session: AsyncSession, item: ItemSnapshot) -> list[UUID]:
@@ -82,15 +95,17 @@ def is_for(endpoint: Endpoint, item: ItemSnapshot) -> bool:
 async def targets(session: AsyncSession, endpoint_ids: Collection[UUID], at: datetime) -> dict[UUID, Target]:
     """Where and how to reach these endpoints now; those that are gone are left out."""
     rows = await session.execute(
-        select(Endpoint.id, Endpoint.url, Endpoint.state, EndpointSecret.sealed)
+        select(Endpoint.id, Endpoint.url, Endpoint.state, Endpoint.headers, EndpointSecret.sealed)
         .outerjoin(EndpointSecret, (EndpointSecret.endpoint_id == Endpoint.id) & _signing(at))
         .where(among(session, Endpoint.id, endpoint_ids))
         .order_by(EndpointSecret.id.desc())
     )
     found: dict[UUID, Target] = {}
-    for key, url, state, sealed in rows:
-        newer = found[key].sealed if key in found else ()
-        found[key] = Target(url, state == EndpointState.ENABLED, newer if sealed is None else (*newer, sealed))
+    for key, url, state, headers, sealed in rows:
+        signing = found[key].sealed if key in found else ()
+        if sealed is not None:
+            signing = (*signing, sealed)
+        found[key] = Target(url, state == EndpointState.ENABLED, signing, tuple(headers.items()))
     return found
 
 
@@ -131,8 +146,13 @@ async def register(session: AsyncSession, wanted: Mapping[str, Any], secret: str
 async def change(
     session: AsyncSession, endpoint_id: UUID, wanted: Mapping[str, Any], *, version: int | None, at: datetime
 ) -> bool:
-    """Change an endpoint; false when it is gone or no longer in `version` (`None`: in any)."""
+    """Change an endpoint; false when it is gone or no longer in `version` (`None`: in any).
+
+    Raises `LeadsElsewhere` where it has headers of its own that would be sent to another server.
+    """
     values = dict(wanted)
+    if "url" in values and "headers" not in values:
+        await _check_headers_stay(session, endpoint_id, values["url"])
     if "state" in values:
         values["disabled_reason"] = None if values["state"] == EndpointState.ENABLED else DisabledReason.BY_HAND
     asked = update(Endpoint).where(Endpoint.id == endpoint_id)
@@ -207,6 +227,13 @@ async def _keep_secret(session: AsyncSession, endpoint_id: UUID, secret: str, *,
     if kept.first() is None:
         raise SecretReused
     return cast(UUID, row["id"])
+
+
+async def _check_headers_stay(session: AsyncSession, endpoint_id: UUID, url: str) -> None:
+    """The row is kept as it is until the change: nobody can give it headers in between."""
+    endpoint = await session.get(Endpoint, endpoint_id, populate_existing=True, with_for_update=True)
+    if endpoint is not None and endpoint.headers and not same_origin(endpoint.url, url):
+        raise LeadsElsewhere
 
 
 def _signing(at: datetime) -> ColumnElement[bool]:

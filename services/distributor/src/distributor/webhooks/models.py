@@ -84,12 +84,18 @@ class Endpoint(Base):
     audiences: Mapped[frozenset[str]] = mapped_column(CodeSet)
     municipalities: Mapped[frozenset[str]] = mapped_column(CodeSet)
     topics: Mapped[frozenset[str]] = mapped_column(CodeSet)
+    headers: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="of its own: names, and values that are sealed")
     state: Mapped[str] = mapped_column(String(10))
     disabled_reason: Mapped[str | None] = mapped_column(String(20))
     version: Mapped[int] = mapped_column(default=1)
     generation: Mapped[int] = mapped_column(default=1, doc="of the links to the endpoint's page: older ones are dead")
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    @property
+    def header_names(self) -> list[str]:
+        """All of its own headers that is for anybody to see."""
+        return list(self.headers)
 
 
 class EndpointHealth(Base):

@@ -60,6 +60,7 @@ class Shown:
 
     name: str
     url: str
+    header_names: Sequence[str]
     enabled: bool
     works: bool | None
     failures: int
@@ -149,6 +150,7 @@ def _shown(endpoint: Endpoint, fares: EndpointHealth, tried: Sequence[Row[Any]])
     return Shown(
         name=endpoint.name,
         url=endpoint.url,
+        header_names=endpoint.header_names,
         enabled=endpoint.state == EndpointState.ENABLED,
         works=fares.works,
         failures=fares.failures,

@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from distributor.schemas import AttemptView
+from distributor.webhooks import own_headers
 from distributor.webhooks.client import Why
 from distributor.webhooks.models import Algorithm, DisabledReason, EndpointState, Told
 from shared.complaints import CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
@@ -37,6 +38,18 @@ def _known_topic(topic: str) -> str:
     return topic
 
 
+def _header_name(name: str) -> str:
+    if fault := own_headers.name_fault(name):
+        raise refusal(*fault)
+    return name
+
+
+def _header_value(value: str) -> str:
+    if fault := own_headers.value_fault(value):
+        raise refusal(*fault)
+    return value
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     """The empty text stands for "left out"; it is none of our callers' business."""
     schema.pop("default", None)
@@ -55,6 +68,20 @@ UrlText = Annotated[str, Field(min_length=1, max_length=2000, examples=["https:/
 EmailText = Annotated[str, Field(min_length=3, max_length=254, examples=["webbredaktionen@kalmar.example"])]
 SecretText = Annotated[
     str, Field(max_length=100, description="`whsec_` and base64 of 24 to 64 bytes; ours if left out")
+]
+AsWritten = StringConstraints(strip_whitespace=False)
+"""What stands at the edges is refused, not taken away in silence."""
+Headers = Annotated[
+    dict[
+        Annotated[str, AsWritten, AfterValidator(_header_name)],
+        Annotated[str, AsWritten, AfterValidator(_header_value)],
+    ],
+    Field(
+        max_length=own_headers.MAX_HEADERS,
+        description="sent to this endpoint with everything, since its gateway asks for them; shown by name alone",
+        examples=[{"Ocp-Apim-Subscription-Key": "0123456789abcdef0123456789abcdef"}],
+        json_schema_extra=own_headers.SCHEMA,
+    ),
 ]
 Sorted = PlainSerializer(sorted, return_type=list[str])
 Audiences = Annotated[frozenset[Audience], Field(min_length=1, max_length=5), Sorted]
@@ -82,6 +109,7 @@ class EndpointIn(RequestModel):
     audiences: Audiences = frozenset({Audience.AGENCY_OFFICIAL})
     municipalities: Municipalities = frozenset()
     topics: Topics = frozenset()
+    headers: Headers = Field(default_factory=dict)
     secret: SecretText = Field(default="", json_schema_extra=_without_default)
 
 
@@ -97,6 +125,7 @@ class EndpointChange(RequestModel):
     audiences: Audiences = frozenset()
     municipalities: Municipalities = frozenset()
     topics: Topics = frozenset()
+    headers: Headers = Field(default_factory=dict)
     state: EndpointState = EndpointState.ENABLED
 
 
@@ -149,6 +178,7 @@ class EndpointView(BaseModel):
     audiences: Annotated[frozenset[Audience], Sorted]
     municipalities: Annotated[frozenset[str], Sorted]
     topics: Annotated[frozenset[str], Sorted]
+    header_names: list[str] = Field(description="of the headers of its own; their values are shown to nobody")
     state: EndpointState
     disabled_reason: DisabledReason | None
     health: HealthView

@@ -9,8 +9,10 @@ without counting as a try, so that it slows down nobody but itself.
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -117,11 +119,8 @@ class WebhookSender:
 
     async def _post(self, dispatch: Dispatch, target: Target) -> Outcome:
         body = news_body(dispatch.content, dispatch.form, dispatch.planned_at)
-        signers = [self._seal.signer(sealed) for sealed in target.sealed]
-        headers = signed_headers(str(dispatch.delivery_id), self._clock.now(), body, signers)
-        headers["Content-Type"] = CONTENT_TYPE
-        answer = await self._client.post(target.url, headers, body)
-        return classified(answer, self._clock.now())
+        signed = Signed(str(dispatch.delivery_id), self._clock.now(), body)
+        return classified(await posted(signed, target, self._client, self._seal), self._clock.now())
 
     async def _disable(self, endpoint_id: UUID) -> None:
         async with self._database.transaction() as session:
@@ -129,6 +128,28 @@ class WebhookSender:
         self._targets.forget(endpoint_id)
         if disabled:
             log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason="gone")
+
+
+class Signed(NamedTuple):
+    """What is signed and posted: under which id, when, and the body."""
+
+    message_id: str
+    at: datetime
+    body: bytes
+
+
+async def posted(signed: Signed, target: Target, client: WebhookClient, seal: Seal) -> Answer | Silence:
+    """Post to `target` with the headers of its own; what its answer repeats of their values is blotted out.
+
+    Raises `SecretUnreadable`.
+    """
+    own = seal.own_headers(target.headers)
+    headers = signed_headers(*signed, [seal.signer(sealed) for sealed in target.sealed])
+    headers["Content-Type"] = CONTENT_TYPE
+    answer = await client.post(target.url, headers, signed.body, own)
+    if not target.headers or isinstance(answer, Silence):
+        return answer
+    return replace(answer, body=own.blotted(answer.body))
 
 
 class Crowded(Exception):
@@ -239,13 +260,13 @@ def readable(raw: bytes) -> str:
 
 
 def unreadable() -> Outcome:
-    """What a secret means that cannot be opened: ours to mend, and no try of the delivery's own.
+    """What a secret, or an endpoint's own header, means that cannot be opened: ours to mend, and no try that counts.
 
     Not called systemic: other endpoints' secrets may well be readable, and their webhooks shall not wait.
     """
     return Outcome(
         DeliveryState.DEFERRED,
-        reply="the endpoint's secret was sealed under a key that is no longer in BUDKAVLE_SECRET_KEYS",
+        reply="the endpoint's secret or headers were sealed under a key that is no longer in BUDKAVLE_SECRET_KEYS",
         phase="prepare",
         retry_after=MENDED_BY_OPERATOR,
         counts=False,

@@ -4,7 +4,8 @@ A secret is `whsec_` and the base64 of 24 to 64 random bytes; it signs as `v1`, 
 Ed25519 key beside it, `whsk_` and the base64 of seed and public key, which signs the same content as `v1a`: whoever
 has its public half (`whpk_`) can verify and cannot sign. Both must be readable in order to sign, so they are stored
 sealed (Fernet: AES-128-CBC and HMAC-SHA256) with a key derived from the installation's secret keys: the newest seals,
-all open. A key may leave that list when every secret sealed under it has been rotated.
+all open. A key may leave that list when every secret sealed under it has been rotated. The values of an endpoint's own
+headers are sealed likewise, and written anew likewise.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from distributor.webhooks.models import Algorithm
+from distributor.webhooks.own_headers import OwnHeaders
 
 PREFIX = "whsec_"
 PRIVATE_PREFIX, PUBLIC_PREFIX = "whsk_", "whpk_"
@@ -33,10 +35,14 @@ PURPOSE = b"budkavle endpoint secrets v1"
 """Binds the derived key to this use: the same secret keys sign the links in mails."""
 
 KEPT_KEYS = 2048
-"""Opened secrets that are kept in memory: opening one costs as much as sending to it."""
+"""Opened secrets, and as many endpoints' own headers, that are kept in memory: opening one costs as much as sending to
+it."""
 
 Signer = Callable[[bytes], str]
 """From the signed content to one signature with its version."""
+
+SealedHeaders = tuple[tuple[str, str], ...]
+"""An endpoint's own headers as they are stored: names, and values that are sealed."""
 
 
 class InvalidSecret(ValueError):
@@ -113,6 +119,7 @@ class Seal:
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._box = MultiFernet([Fernet(_derived(key)) for key in secret_keys])
         self._signers = lru_cache(KEPT_KEYS)(self._signer)
+        self._own_headers = lru_cache(KEPT_KEYS)(self._opened)
 
     def close(self, secret: str) -> str:
         return self._box.encrypt(secret.encode()).decode()
@@ -128,8 +135,15 @@ class Seal:
         """What signs by a sealed secret, or `SecretUnreadable`."""
         return self._signers(sealed)
 
+    def own_headers(self, sealed: SealedHeaders) -> OwnHeaders:
+        """What an endpoint's own headers say, or `SecretUnreadable`."""
+        return self._own_headers(sealed)
+
     def _signer(self, sealed: str) -> Signer:
         return signer(self.open(sealed))
+
+    def _opened(self, sealed: SealedHeaders) -> OwnHeaders:
+        return OwnHeaders.of({name: self.open(value) for name, value in sealed})
 
 
 def _private_key(secret: str) -> Ed25519PrivateKey:

@@ -11,12 +11,12 @@ from uuid import UUID
 from distributor.channels import Outcome
 from distributor.settings import DistributorSettings
 from distributor.webhooks import endpoints, health
-from distributor.webhooks.body import CONTENT_TYPE, trial_body
+from distributor.webhooks.body import trial_body
 from distributor.webhooks.client import Answer, Silence, Why
 from distributor.webhooks.endpoints import Target
 from distributor.webhooks.schemas import TrialResult
-from distributor.webhooks.sending import classified, new_client, seal_of, unreadable
-from distributor.webhooks.signing import SecretUnreadable, signed_headers
+from distributor.webhooks.sending import Signed, classified, new_client, posted, seal_of, unreadable
+from distributor.webhooks.signing import SecretUnreadable
 from shared import correlation
 from shared.clock import Clock
 from shared.contracts.delivery import DeliveryState
@@ -55,7 +55,6 @@ def _shown(outcome: Outcome, failure: Why | None) -> TrialResult:
 
 async def _post(endpoint_id: UUID, target: Target, settings: DistributorSettings, clock: Clock) -> Answer | Silence:
     at, seal = clock.now(), seal_of(settings)
-    body = trial_body(endpoint_id, at, correlation.current().correlation_id)
-    headers = signed_headers(str(new_id()), at, body, [seal.signer(sealed) for sealed in target.sealed])
+    signed = Signed(str(new_id()), at, trial_body(endpoint_id, at, correlation.current().correlation_id))
     async with new_client(settings) as client:
-        return await client.post(target.url, {**headers, "Content-Type": CONTENT_TYPE}, body)
+        return await posted(signed, target, client, seal)

@@ -73,6 +73,11 @@ def checked_url(text: str, policy: AddressPolicy, *, own_url: str) -> str:
     return str(url)
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses that `checked_url` passed are the same server's, reached in the same way (RFC 6454)."""
+    return URL(one, encoded=True).origin() == URL(other, encoded=True).origin()
+
+
 def _check_characters(text: str) -> None:
     if len(text) > MAX_LENGTH:
         raise UrlNotAllowed(f"The address is longer than {MAX_LENGTH} characters.", "Adressen är för lång.")

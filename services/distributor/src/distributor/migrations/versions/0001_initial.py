@@ -181,6 +181,7 @@ def upgrade() -> None:
         sa.Column("audiences", sa.Text(), nullable=False),
         sa.Column("municipalities", sa.Text(), nullable=False),
         sa.Column("topics", sa.Text(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("disabled_reason", sa.String(length=20), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
