@@ -107,6 +107,8 @@ def test_who_and_what_is_read_of_a_report() -> None:
         ("unknown", "5.0.0", ""),
         ("unknown", "", ""),
         ("hard", "5.0.0", "smtp; 550 <spam@virus.example> unknown user"),
+        ("policy", "5.1.7", "smtp; 501 5.1.7 Invalid address: studs (sender)"),
+        ("policy", "5.1.8", "smtp; 550 5.1.8 unknown user"),
     ],
 )
 def test_status_and_words_are_weighed(kind: str, status: str, diagnostic: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from distributor.bounces.mime import Headers
 from distributor.bounces.phrases import ADDRESS, TABLES, Kind, matching, normalised
 from distributor.bounces.reading import Evidence, read
-from distributor.bounces.signs import delay_announced, is_bounce, reply_kind
+from distributor.bounces.signs import delay_announced, is_bounce, is_complaint, reply_kind
 
 LONGEST_DIAGNOSTIC = 4_096
 """Octets kept of a server's words."""
@@ -36,6 +36,8 @@ BARELY_UNKNOWN = re.compile(
     r" (?:smtp; )?550[ :]+(?:unknown user|user unknown)[ :]*(?:<? ?<@> ?>?)?(?: \(in reply.*)? "
 )
 """Mobile carriers of Japan say this, and no more, after DATA when the recipient's own filter refused the mail."""
+NXDOMAIN = re.compile(r"\bNXDOMAIN\b", re.IGNORECASE)
+"""Gmail gives up at once on a domain that does not exist, and writes 4.0.0 all the same."""
 COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list", "virus", "other", "miscategorized", ""})
 
 DIAGNOSTIC_FIELDS = ("diagnostic-code", "x-supplementary-info", "x400-supplementary-info", "x-notes")
@@ -64,6 +66,8 @@ SURE = {
     "5.7.17": Kind.HARD,  # the mailbox has a new owner (RFC 7293)
     "5.7.18": Kind.HARD,
 }
+OF_THE_SENDER = frozenset({"5.1.7", "5.1.8"})
+"""Whose address is unknown here is us, whatever words follow."""
 FAIR = {
     "5.1.0": Kind.HARD,
     "5.4.4": Kind.HARD,  # unable to route: no such host
@@ -111,6 +115,8 @@ Verdict = tuple[Kind, str, str, str]
 def _verdict(evidence: Evidence) -> Verdict:
     if evidence.feedback is not None:
         return _complaint(evidence.feedback)
+    if not evidence.groups and is_complaint(evidence):
+        return Kind.COMPLAINT, "abuse", "", ""
     if evidence.told_in_text and (reply_kind(evidence) is not None or not is_bounce(evidence)):
         return _unreported(evidence)
     tried = [group for group in evidence.groups if _action(group) not in {"delivered", "relayed", "expanded"}]
@@ -192,7 +198,7 @@ def judged(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]:
 def _weighed(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]:
     status, said = _best_status(status, diagnostic, notice), normalised(diagnostic)
     first = REPLY.search(diagnostic or notice)
-    if status.startswith("4.") and not (first and first[1].startswith("5") and not ENHANCED.search(diagnostic)):
+    if status.startswith("4.") and not _contradicted(status, first, diagnostic):
         return _passing(status, said if diagnostic else normalised(notice))
     if first and first[1].startswith("4") and not _telling(status):
         return _passing(first[1], normalised(diagnostic or notice))
@@ -204,6 +210,12 @@ def _weighed(status: str, diagnostic: str, notice: str) -> tuple[Kind, str, str]
     if status in SURE:
         return SURE[status], status, status
     return _by_words(status, said, normalised(notice))
+
+
+def _contradicted(status: str, first: re.Match[str] | None, diagnostic: str) -> bool:
+    """Whether the words show that a status of 4 was not meant."""
+    refused = first is not None and first[1].startswith("5") and not ENHANCED.search(diagnostic)
+    return refused or (status == "4.0.0" and NXDOMAIN.search(diagnostic) is not None)
 
 
 def _by_words(status: str, said: str, noticed: str) -> tuple[Kind, str, str]:
@@ -222,6 +234,8 @@ def _by_words(status: str, said: str, noticed: str) -> tuple[Kind, str, str]:
 def _overrules(kind: Kind, status: str) -> bool:
     """Whether words of this kind beat that status: not where both are about the recipient, and the status is surer."""
     known = SURE.get(status)
+    if status in OF_THE_SENDER:
+        return kind is not Kind.HARD
     if known is Kind.HARD:
         return kind in (Kind.FULL, Kind.POLICY)
     return known is not Kind.FULL or kind is Kind.POLICY

@@ -41,8 +41,8 @@ QUOTED_FIELD = re.compile(
 """Lines that tell which mail it was; its subject may speak of anything."""
 REPORT_BEGINS = re.compile(r"\s*(?:reporting-mta|original-recipient|final-recipient|action)[ \t]*:", re.IGNORECASE)
 SMALL_PRINT = re.compile(
-    r"\b(?:confidential|privileged|intended recipient|has been scanned|have been scanned|checked (?:for|by)|disclaimer|"
-    r"konfidentiell|sekretess|avsedd för|vertraulich|confidentiel|confidencial|riservat)",
+    r"\b(?:confidential|privileged|intended recipient(?!s?:)|has been scanned|have been scanned|checked (?:for|by)|"
+    r"disclaimer|konfidentiell|sekretess|avsedd för|vertraulich|confidentiel|confidencial|riservat)",
     re.IGNORECASE,
 )
 """Paragraphs below the report that speak of viruses and of recipients, and mean neither."""

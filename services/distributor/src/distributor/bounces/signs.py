@@ -22,6 +22,7 @@ SIGNS = _tables()
 DAEMONS, UNDELIVERED, OPENINGS = SIGNS["daemons"], SIGNS["undelivered"], SIGNS["openings"]
 AWAY, AUTOMATIC, CHALLENGES = SIGNS["away"], SIGNS["automatic"], SIGNS["challenges"]
 LATE, ENDED = SIGNS["late"], SIGNS["ended"]
+COMPLAINTS = SIGNS["complaints"]
 AUTOMATIC_FIELDS = (
     "x-autoreply",
     "x-autorespond",
@@ -41,10 +42,16 @@ def is_bounce(evidence: Evidence) -> bool:
     notice = " ".join(evidence.notice.lower().replace("’", "'").split())[:1500]
     named = _names(UNDELIVERED, subject) and not ANSWERS.match(subject)
     opened = _names(OPENINGS, notice)
-    if _from_a_daemon(evidence):
-        return named or opened or "report" in headers.get("content-type").lower() or not ANSWERS.match(subject)
     path = headers.get("return-path").strip()
+    if _from_a_daemon(evidence):
+        written_by_hand = path not in ("<>", "") or bool(ANSWERS.match(subject))  # postmasters are people too
+        return named or opened or "report" in headers.get("content-type").lower() or not written_by_hand
     return (named and (opened or path in ("<>", ""))) or (opened and path == "<>")
+
+
+def is_complaint(evidence: Evidence) -> bool:
+    """Whether a provider passes a mail back because its reader called it spam, in a form before RFC 5965 (JMRP)."""
+    return "message/rfc822" in evidence.kinds and _names(COMPLAINTS, evidence.headers.get("subject").lower())
 
 
 def reply_kind(evidence: Evidence) -> Kind | None:
