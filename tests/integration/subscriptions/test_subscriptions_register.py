@@ -81,6 +81,38 @@ async def test_the_register_says_on_what_each_subscription_rests(
     ]
 
 
+async def test_each_subscription_has_its_own_beginning_and_what_is_taken_back_keeps_its_text(
+    service: Service,
+    register: Register,
+    reader: AsyncClient,
+    office: AsyncClient,
+    database: Database,
+    clock: FixedClock,
+) -> None:
+    """Two groups are two subscriptions; a departure that is undone rests on the text that was shown before it."""
+    kalmar = await register.group("Samverkan Kalmar", "0880")
+    anna = await register.person("anna@kalmar.example", {"audience": "collaboration_group", "group_id": kalmar})
+    clock.advance(timedelta(days=1))
+    file = {"file": ("g.csv", "e-post;grupp\nanna@kalmar.example;Samverkan Nybro\n".encode(), "text/csv")}
+    answer = await office.post(f"{API}/imports", files=file, data={"audience": "collaboration_group"})
+    assert answer.status_code == 200, answer.text
+    page = service.app.state.links.preferences(UUID(anna), 1)
+    joined = {"action": "save", "audiences": ["collaboration_group", "public"], "locale": "sv"}
+    assert (await reader.post(page, data=joined, headers=OWN)).status_code == 303
+    clock.advance(timedelta(days=1))
+    out = service.app.state.links.unsubscribe(UUID(anna), 1, Audience.PUBLIC)
+    await reader.post(out, data={"List-Unsubscribe": "One-Click"})
+    undo = str((await emitted(database, "mail.requested"))[-1].data["request"]["action_url"])
+    assert (await reader.post(undo, headers=OWN)).status_code == 200
+    held = (await entries(office))["anna@kalmar.example"]["subscriptions"]
+    grounds = {one["place"]: (one["basis_source"], one["basis_since"], one["text_shown"]) for one in held}
+    assert grounds == {
+        "Samverkan Kalmar": ("office", "2026-05-12T10:00:00Z", ""),
+        "Samverkan Nybro": ("import", "2026-05-13T10:00:00Z", ""),
+        "": ("undo", "2026-05-14T10:00:00Z", f"{NEWEST}/sv"),
+    }
+
+
 @ONLY_SQLITE
 async def test_only_an_admin_reads_the_register(reader: AsyncClient, register: Register) -> None:
     person = await register.person("anna@kalmar.example", {"audience": "public"})

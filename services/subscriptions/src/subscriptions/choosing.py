@@ -38,7 +38,7 @@ async def choose(session: AsyncSession, links: Links, subscriber_id: UUID, chose
     async with confirming(session, links, subscriber_id, at, Source.PAGE, text_shown=chosen.text_shown) as person:
         held = await people.audiences_of(session, subscriber_id)
         if Audience.PUBLIC in chosen.audiences and Audience.PUBLIC not in held:
-            await people.put_roles(session, [people.role_values(subscriber_id, Audience.PUBLIC, None)])
+            await people.put_roles(session, [people.public_role(subscriber_id, at, Source.PAGE)])
             person.touched = True
         wanted = set(chosen.audiences)
         person.left = (person.left | (held - wanted)) - wanted

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Final
 
 from shared.contracts.news import Audience, Locale
-from subscriptions.history import AUDIENCE, GETS, Change
+from subscriptions.history import AUDIENCE, GETS, LEFT, Change
+from subscriptions.people import RoleRow
 
 
 class Basis(StrEnum):
@@ -74,11 +75,20 @@ def shown(locale: Locale) -> str:
     return f"{NEWEST}/{locale}"
 
 
-def ground_of(audience: Audience, changes: Iterable[Change]) -> Ground:
-    """What the history (in any order) says of the subscription: the last time that it began or was taken up again."""
-    field = f"{AUDIENCE}{audience}"
-    began = [change for change in changes if change.after.get(field) == GETS]
-    last = max(began, key=lambda change: change.id, default=None)
-    if last is None:
-        return Ground(BASIS_OF[audience], None, "", "")
-    return Ground(BASIS_OF[audience], last.at, str(last.source), last.text_shown)
+def ground_of(role: RoleRow, changes: Iterable[Change]) -> Ground:
+    """On what one subscription rests: as it began, or as the history (in any order) says that it was taken up again.
+
+    Whoever takes a departure back, by an undo link say, consents to what they were shown before they left.
+    """
+    basis, field = BASIS_OF[role.audience], f"{AUDIENCE}{role.audience}"
+    began = sorted((change for change in changes if change.after.get(field) == GETS), key=lambda change: change.id)
+    texts = [change.text_shown for change in began if change.text_shown] if basis is Basis.CONSENT else []
+    text = texts[-1] if texts else ""
+    since = began if role.began_at is None else [change for change in began if _again(change, field, role.began_at)]
+    if since:
+        return Ground(basis, since[-1].at, str(since[-1].source), text)
+    return Ground(basis, role.began_at, role.source, text)
+
+
+def _again(change: Change, field: str, began_at: datetime) -> bool:
+    return change.at > began_at and change.before.get(field) == LEFT

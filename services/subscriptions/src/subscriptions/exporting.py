@@ -129,11 +129,13 @@ def export(subscriber: Subscriber, held: Held, mails_url: str) -> dict[str, Any]
 
 
 def _role(role: RoleRow, changes: Sequence[Change]) -> dict[str, Any]:
-    ground = ground_of(role.audience, changes)
+    ground = ground_of(role, changes)
     return {
         "legal_basis": str(ground.basis),
         "legal_basis_since": _instant(ground.since),
+        "legal_basis_source": ground.source,
         "text_consented_to": ground.text,
+        "text_version": ground.text_shown,
         "audience": str(role.audience),
         "place": role.name,
         "municipalities": sorted(role.municipalities),

@@ -185,6 +185,8 @@ class Writing:
             municipalities=row.municipalities if own else frozenset(),
             mandate_from=row.mandate_from,
             mandate_until=row.mandate_until,
+            began_at=self._at,
+            source=str(Source.IMPORT),
         )
 
     async def _know_places(self, session: AsyncSession, rows: Sequence[Row], *, writes: bool) -> None:

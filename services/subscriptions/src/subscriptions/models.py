@@ -151,7 +151,8 @@ class Group(Base):
 
 class Role(Base):
     """Why somebody is in an audience. The id is derived from subscriber, audience and organisation or group, so that
-    the same role given twice is one row. A mandate counts its first and its last day.
+    the same role given twice is one row. A mandate counts its first and its last day. `began_at` and `source` say when
+    and by whose hand it came; the same role given again leaves them.
     """
 
     __tablename__ = "roles"
@@ -165,6 +166,8 @@ class Role(Base):
     municipalities: Mapped[frozenset[str]] = mapped_column(default=frozenset())
     mandate_from: Mapped[date | None]
     mandate_until: Mapped[date | None]
+    began_at: Mapped[datetime | None]
+    source: Mapped[str] = mapped_column(String(20), default="", server_default="")
 
 
 class Departure(Base):

@@ -29,6 +29,8 @@ class RoleRow:
     mandate_until: date | None
     name: str
     covers: frozenset[str]
+    began_at: datetime | None
+    source: str
 
 
 def role_id(subscriber_id: UUID, audience: Audience, place_id: UUID | None, mandate_from: date | None = None) -> UUID:
@@ -37,7 +39,9 @@ def role_id(subscriber_id: UUID, audience: Audience, place_id: UUID | None, mand
 
 
 def role_values(subscriber_id: UUID, audience: Audience, place_id: UUID | None, **values: Any) -> dict[str, Any]:
-    """A row of `roles`; `place_id` is the organisation or the group, by the audience."""
+    """A row of `roles`; `place_id` is the organisation or the group, by the audience. Whoever gives a role says when
+    (`began_at`) and by whose hand (`source`): the subscription's legal basis counts from there.
+    """
     in_group = audience is Audience.COLLABORATION_GROUP
     return {
         "id": role_id(subscriber_id, audience, place_id, values.get("mandate_from")),
@@ -48,8 +52,15 @@ def role_values(subscriber_id: UUID, audience: Audience, place_id: UUID | None, 
         "municipalities": frozenset(),
         "mandate_from": None,
         "mandate_until": None,
+        "began_at": None,
+        "source": "",
         **values,
     }
+
+
+def public_role(subscriber_id: UUID, at: datetime, source: str) -> dict[str, Any]:
+    """The one role that is everybody's to take."""
+    return role_values(subscriber_id, Audience.PUBLIC, None, began_at=at, source=str(source))
 
 
 async def insert_subscriber(session: AsyncSession, values: dict[str, Any]) -> UUID | None:
@@ -241,4 +252,6 @@ def _role_row(role: Role, name: str, covers: frozenset[str]) -> RoleRow:
         mandate_until=role.mandate_until,
         name=name,
         covers=covers,
+        began_at=role.began_at,
+        source=role.source,
     )

@@ -79,7 +79,7 @@ def _entry(row: Subscriber, roles: Sequence[RoleRow], left: set[Audience], chang
 
 
 def _subscription(role: RoleRow, left: set[Audience], changes: Sequence[Change]) -> RegisteredSubscription:
-    ground = ground_of(role.audience, changes)
+    ground = ground_of(role, changes)
     return RegisteredSubscription(
         audience=role.audience,
         place=role.name,

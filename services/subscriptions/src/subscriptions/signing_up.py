@@ -119,7 +119,7 @@ async def confirm(session: AsyncSession, links: Links, sign_up_id: UUID, at: dat
     async with confirming(
         session, links, subscriber.id, at, Source.SIGN_UP, act=Act.JOINED, text_shown=text_shown
     ) as person:
-        await people.put_roles(session, [people.role_values(subscriber.id, Audience.PUBLIC, None)])
+        await people.put_roles(session, [people.public_role(subscriber.id, at, Source.SIGN_UP)])
         if is_new:
             person.subscriber.topics, person.subscriber.municipalities = wanted.topics, wanted.municipalities
             await put_frequencies(session, subscriber.id, {EVERYTHING: Frequency(wanted.frequency)})

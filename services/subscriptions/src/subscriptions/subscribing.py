@@ -47,7 +47,7 @@ async def add(session: AsyncSession, wanted: SubscriberIn, at: datetime) -> UUID
     }
     if await people.insert_subscriber(session, values) is None:
         await _refuse_taken(session, address)
-    rows = await _role_rows(session, subscriber_id, wanted.roles)
+    rows = await _role_rows(session, subscriber_id, wanted.roles, at)
     await people.put_roles(session, rows)
     await put_frequencies(session, subscriber_id, as_kept(wanted.frequencies))
     subscriber = await people.subscriber(session, subscriber_id)
@@ -80,7 +80,7 @@ async def change(
         if not is_current(person.subscriber.version):
             raise Problem(412, detail="The subscriber has changed since you read it. Read it again.")
         if patch.roles is not None:
-            rows = await _role_rows(session, subscriber_id, patch.roles)
+            rows = await _role_rows(session, subscriber_id, patch.roles, at)
             await people.replace_roles(session, subscriber_id, rows)
             person.touched = True
         if patch.frequencies is not None:
@@ -137,7 +137,9 @@ async def _refuse_taken(session: AsyncSession, address: Address) -> None:
     raise Problem(409, "subscriber_exists", f"The address belongs to subscriber {holder.id if holder else ''}.")
 
 
-async def _role_rows(session: AsyncSession, subscriber_id: UUID, roles: Sequence[RoleIn]) -> list[dict[str, Any]]:
+async def _role_rows(
+    session: AsyncSession, subscriber_id: UUID, roles: Sequence[RoleIn], at: datetime
+) -> list[dict[str, Any]]:
     rows: dict[UUID, dict[str, Any]] = {}
     for index, role in enumerate(roles):
         pointer = f"/roles/{index}"
@@ -149,6 +151,8 @@ async def _role_rows(session: AsyncSession, subscriber_id: UUID, roles: Sequence
             municipalities=frozenset(role.municipalities),
             mandate_from=role.mandate_from,
             mandate_until=role.mandate_until,
+            began_at=at,
+            source=str(Source.OFFICE),
         )
         if row["id"] in rows:
             raise invalid(pointer, "duplicate_role", "The role stands twice.", "Rollen finns två gånger.")

@@ -92,4 +92,4 @@ async def _put_back_audience(session: AsyncSession, person: Person, audience: Au
         return
     person.left.discard(audience)
     if audience is Audience.PUBLIC:
-        await people.put_roles(session, [people.role_values(person.subscriber.id, audience, None)])
+        await people.put_roles(session, [people.public_role(person.subscriber.id, person.at, Source.UNDO)])

@@ -85,7 +85,7 @@ async def add(session: AsyncSession, links: Links, group: Group, member_id: UUID
     back by the contact person stays as they were: nobody else ends what a person has left or ended.
     """
     async with changing(session, member_id, at, source) as person:
-        values = people.role_values(member_id, IN_GROUP, group.id)
+        values = people.role_values(member_id, IN_GROUP, group.id, began_at=at, source=str(source))
         is_new = await session.get(Role, values["id"]) is None
         await people.put_roles(session, [values])
         person.touched = is_new

@@ -184,7 +184,7 @@ async def _write(session: AsyncSession, comparison: Comparison, at: datetime) ->
         gone = delete(Role).where(among(session, Role.id, role_ids))
         await session.execute(gone.execution_options(synchronize_session=False))
     for seats in _chunks(comparison.seats):
-        await people.put_roles(session, [_role(seat, comparison.diff.organisation_id) for seat in seats])
+        await people.put_roles(session, [_role(seat, comparison.diff.organisation_id, at) for seat in seats])
     await put_changes(session, [_joining(subscriber_id, at) for subscriber_id in comparison.joined])
     for ids in _chunks(sorted(comparison.touched)):
         touched = among(session, Subscriber.id, ids)
@@ -204,7 +204,7 @@ def _joining(subscriber_id: UUID, at: datetime) -> Change:
     return Change(new_id(), subscriber_id, at, Act.JOINED, Source.IMPORT, {field: None}, {field: GETS})
 
 
-def _role(seat: Seat, organisation_id: UUID | None) -> dict[str, object]:
+def _role(seat: Seat, organisation_id: UUID | None, at: datetime) -> dict[str, object]:
     values = people.role_values(
         seat.person.id,
         Audience.POLITICIAN,
@@ -212,6 +212,8 @@ def _role(seat: Seat, organisation_id: UUID | None) -> dict[str, object]:
         municipalities=seat.municipalities,
         mandate_from=seat.mandate_from,
         mandate_until=seat.mandate_until,
+        began_at=at,
+        source=str(Source.IMPORT),
     )
     return {**values, "id": seat.role_id}
 

@@ -141,7 +141,7 @@ BASES = {
 
 def _with_basis(role: RoleRow, held: Held, wording: Wording, locale: Locale) -> str:
     """Why, on what legal basis, and since when."""
-    ground = ground_of(role.audience, held.changes)
+    ground = ground_of(role, held.changes)
     since = wording.gettext(_("Sedan {day}.")).format(day=day(locale, ground.since)) if ground.since else ""
     return " ".join((role_reason(role, locale), wording.gettext(BASES[ground.basis]), since)).strip()
 

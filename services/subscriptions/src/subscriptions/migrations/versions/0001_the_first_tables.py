@@ -302,6 +302,8 @@ def upgrade() -> None:
         sa.Column("municipalities", sa.Text(), nullable=False),
         sa.Column("mandate_from", sa.Date(), nullable=True),
         sa.Column("mandate_until", sa.Date(), nullable=True),
+        sa.Column("began_at", Instant(timezone=True), nullable=True),
+        sa.Column("source", sa.String(length=20), server_default="", nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_roles_group_id")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_roles_organisation_id")),
         sa.ForeignKeyConstraint(

@@ -18,8 +18,9 @@ from shared.http import Reading
 from shared.web.dates import day
 from shared.web.pages import reader_language
 from subscriptions import people
-from subscriptions.consent import ground_of
+from subscriptions.consent import Ground, ground_of
 from subscriptions.exporting import Held, held_about
+from subscriptions.history import Source
 from subscriptions.models import Group, Organisation, Subscriber, Suppression
 from subscriptions.office import finding, places
 from subscriptions.office.finding import Place, Wanted
@@ -88,6 +89,7 @@ class HeldRole:
     words: str
     basis: str
     since: str
+    text: str
     has_left: bool
 
 
@@ -261,15 +263,23 @@ def _facts(row: Subscriber, held: Held, wording: OfficeWording, locale: Locale) 
 
 
 def _role(row: Subscriber, role: RoleRow, held: Held, wording: OfficeWording, locale: Locale) -> HeldRole:
-    ground = ground_of(role.audience, held.changes)
+    ground = ground_of(role, held.changes)
     place = role.organisation_id or role.group_id
     return HeldRole(
         people.role_id(row.id, role.audience, place, role.mandate_from),
         wording.role(role),
         wording.gettext(BASES[ground.basis]),
-        day(locale, ground.since) if ground.since else "",
+        _since(ground, wording, locale),
+        ground.text_shown,
         role.audience in held.left,
     )
+
+
+def _since(ground: Ground, wording: OfficeWording, locale: Locale) -> str:
+    if ground.since is None:
+        return ""
+    source = wording.gettext(SOURCES[Source(ground.source)]) if ground.source else ""
+    return f"{day(locale, ground.since)} {source}".strip()
 
 
 def _stop(row: Suppression, wording: OfficeWording) -> Stop:
