@@ -93,7 +93,7 @@ async def test_each_subscription_has_its_own_beginning_and_what_is_taken_back_ke
     kalmar = await register.group("Samverkan Kalmar", "0880")
     anna = await register.person("anna@kalmar.example", {"audience": "collaboration_group", "group_id": kalmar})
     clock.advance(timedelta(days=1))
-    file = {"file": ("g.csv", "e-post;grupp\nanna@kalmar.example;Samverkan Nybro\n".encode(), "text/csv")}
+    file = {"file": ("g.csv", b"e-post;grupp\nanna@kalmar.example;Samverkan Nybro\n", "text/csv")}
     answer = await office.post(f"{API}/imports", files=file, data={"audience": "collaboration_group"})
     assert answer.status_code == 200, answer.text
     page = service.app.state.links.preferences(UUID(anna), 1)
