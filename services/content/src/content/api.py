@@ -1,6 +1,7 @@
 """The editors' API: `/api/content/v1`. It parses and calls; `publishing` decides."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,13 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from content import publishing, repository
 from content.fields import ItemChanges, ItemDraft
-from content.models import Item
+from content.models import Item, Schedule
 from content.preconditions import OptionalMatch, RequiredMatch, etag
 from content.publishing import Act
 from content.reach import Reach
-from content.schemas import Correction, ItemView, Revisions, RevisionView, Withdrawal, reach_view
+from content.schemas import Correction, ItemView, Publication, Revisions, RevisionView, Withdrawal, reach_view
 from shared import paging
 from shared.contracts.news import ItemState, Kind
+from shared.database import instant
 from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Principal, Publisher, Reader, Writer
@@ -48,12 +50,15 @@ async def list_items(
     session: Reading,
     state: Annotated[ItemState | None, Query()] = None,
     kind: Annotated[Kind | None, Query()] = None,
+    schedule: Annotated[
+        Schedule | None, Query(description="drafts that are scheduled, or whose time was missed")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> Page[ItemView]:
     """Items, the newest first."""
     after = paging.decode(cursor)
-    rows = await repository.items(session, after=after, limit=limit + 1, state=state, kind=kind)
+    rows = await repository.items(session, after=after, limit=limit + 1, state=state, kind=kind, schedule=schedule)
     shown = rows[:limit]
     following = paging.encode(shown[-1].id) if len(rows) > limit else None
     paging.link_next(request, response, following)
@@ -78,7 +83,9 @@ async def edit_item(
     caller: Writer,
     session: Writing,
 ) -> ItemView:
-    """Change the working copy. A published item's public text changes when it is corrected."""
+    """Change the working copy. A published item's public text changes when it is corrected; a scheduled one is not
+    edited.
+    """
     item = await publishing.edit(session, item_id, changes, _act(request, caller, expected))
     response.headers["ETag"] = etag(item)
     return ItemView.of(item, _site(request))
@@ -94,11 +101,33 @@ async def list_revisions(item_id: UUID, caller: Reader, session: Reading) -> Rev
 
 @router.post("/items/{item_id}/publish", status_code=202, response_model=ItemView, responses=ACT_RESPONSES)
 async def publish_item(
+    request: Request,
+    item_id: UUID,
+    expected: OptionalMatch,
+    key: OptionalKey,
+    caller: Publisher,
+    session: Writing,
+    publication: Publication | None = None,
+) -> Response:
+    """Make a draft public and send it to everybody it is for: at once, or at the time that is given. Until then it can
+    be given another time, be unscheduled, or be published at once.
+    """
+    act = _act(request, caller, expected)
+    publish_at = publication.publish_at if publication else None
+    if publish_at is None:
+        return await _acted(request, session, key, lambda: publishing.publish(session, item_id, act))
+    now = await instant(session, request.app.state.clock)  # by which it will be due
+    act = replace(act, at=now)
+    return await _acted(request, session, key, lambda: publishing.schedule(session, item_id, publish_at, act))
+
+
+@router.post("/items/{item_id}/unschedule", response_model=ItemView, responses=ACT_RESPONSES)
+async def unschedule_item(
     request: Request, item_id: UUID, expected: OptionalMatch, key: OptionalKey, caller: Publisher, session: Writing
 ) -> Response:
-    """Make a draft public and send it to everybody it is for."""
+    """Let a draft not be published by itself, or say that its missed time was seen."""
     act = _act(request, caller, expected)
-    return await _acted(request, session, key, lambda: publishing.publish(session, item_id, act))
+    return await _acted(request, session, key, lambda: publishing.unschedule(session, item_id, act), 200)
 
 
 @router.post("/items/{item_id}/correct", status_code=202, response_model=ItemView, responses=ACT_RESPONSES)
@@ -147,9 +176,11 @@ async def _known(session: Reading, item_id: UUID) -> Item:
     return item
 
 
-async def _acted(request: Request, session: Writing, key: OptionalKey, act: Callable[[], Awaitable[Item]]) -> Response:
+async def _acted(
+    request: Request, session: Writing, key: OptionalKey, act: Callable[[], Awaitable[Item]], status: int = 202
+) -> Response:
     async def work() -> Answer:
-        return _answer(request, await act(), 202, {})
+        return _answer(request, await act(), status, {})
 
     return await once(session, key, request.app.state.clock.now(), work)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from content import api
 from content.handlers import on_delivery_progress, on_fanout_completed
+from content.schedule import ScheduleWorker
 from content.settings import ContentSettings
 from content.web import feeds, public
 from shared.clock import Clock, SystemClock
@@ -41,4 +42,5 @@ def build(settings: ContentSettings, clock: Clock | None = None) -> Service:
         Consumer(CONTENT_PROGRESS, database, clock, {DeliveryProgress: on_delivery_progress}),
         Consumer(CONTENT_FANOUTS, database, clock, {FanoutCompleted: on_fanout_completed}),
     ]
-    return Service("content", settings, database, clock, app, MIGRATIONS, PATHS, consumers)
+    workers = [ScheduleWorker(database, clock, settings.public_url)]
+    return Service("content", settings, database, clock, app, MIGRATIONS, PATHS, consumers, workers)

@@ -126,12 +126,13 @@ class ItemDraft(RequestModel):
         return ItemFields.model_validate(self.model_dump())
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def without_defaults(schema: dict[str, Any]) -> None:
+    """For a model where a field that is not sent is something else than its default."""
     for described in schema["properties"].values():
         described.pop("default", None)
 
 
-class ItemChanges(ItemDraft, json_schema_extra=_without_defaults):
+class ItemChanges(ItemDraft, json_schema_extra=without_defaults):
     """Changes of an item: a field that is not sent stays as it is; a list is replaced as a whole."""
 
     kind: Kind = Kind.NEWS

@@ -5,6 +5,7 @@ with every change of an item and is its ETag.
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +30,19 @@ class Base(DeclarativeBase):
     }
 
 
+class Schedule(StrEnum):
+    """Where a draft's publication at its time stands: it is still to come, or was missed."""
+
+    WAITING = "waiting"
+    MISSED = "missed"
+
+
 class Item(Base):
-    """What is published. `revision` is 0 until then; `published_at` is when it first was."""
+    """What is published. `revision` is 0 until then; `published_at` is when it first was.
+
+    A draft with `publish_at` is scheduled, by whoever changed it last, in a call with this correlation id and
+    traceparent. `missed_at` is the `publish_at` that passed in vain.
+    """
 
     __tablename__ = "items"
 
@@ -47,8 +59,16 @@ class Item(Base):
     changed_at: Mapped[datetime]
     published_at: Mapped[datetime | None]
     revised_at: Mapped[datetime | None]
+    publish_at: Mapped[datetime | None]
+    missed_at: Mapped[datetime | None]
+    correlation_id: Mapped[str | None] = mapped_column(String(128))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
 
     __table_args__ = (Index("ix_items_published", "published_at", "id"),)
+
+
+IS_SCHEDULED = Item.publish_at.is_not(None)
+Index("ix_items_publish_at", Item.publish_at, postgresql_where=IS_SCHEDULED, sqlite_where=IS_SCHEDULED)
 
 
 class ItemRevision(Base):

@@ -1,9 +1,12 @@
-"""What editors do with an item: save a draft, edit it, publish, correct, withdraw.
+"""What editors do with an item: save a draft, edit it, publish, schedule, unschedule, correct, withdraw.
 
 A state change, its revision and the event that tells of it are one transaction. The change is conditional on the
 version that was read, so that of two publishes at the same time one makes the revision and the other is told
 what became of the item. Once published, edits go to the working copy alone; readers see them when `correct` makes the
 working copy the next revision.
+
+A scheduled item is a draft that nobody edits: what goes out is what was there when a publisher said so, and whoever may
+write but not publish cannot slip anything in. Unscheduling opens it again.
 """
 
 from dataclasses import dataclass
@@ -16,9 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from content import repository
 from content.fields import ItemChanges, ItemDraft, ItemFields
 from content.models import Item, ItemRevision
-from content.requirements import frozen_that_changed, missing_for_publication
+from content.requirements import frozen_that_changed, missing_for_publication, unfit_time
 from content.slugs import candidates
 from content.snapshots import TEXTS, next_revision
+from content.swedish_time import swedish_time
+from shared import correlation
 from shared.contracts.news import ItemSnapshot, ItemState, NewsCorrected, NewsEvent, NewsPublished, NewsWithdrawn
 from shared.ids import derived_id, new_id
 from shared.messaging.outbox import emit
@@ -27,6 +32,7 @@ from shared.problems import FieldError, Problem
 log = structlog.get_logger()
 
 PUBLIC = (ItemState.PUBLISHED, ItemState.CORRECTED)
+UNSCHEDULED = {"publish_at": None, "missed_at": None, "correlation_id": None, "traceparent": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ async def edit(session: AsyncSession, item_id: UUID, changes: ItemChanges, act: 
     item = await _expected(session, item_id, act)
     if item.state == ItemState.WITHDRAWN:
         raise _invalid_transition(item, "edited")
+    if item.publish_at is not None:
+        raise _scheduled(item.publish_at)
     before = ItemFields.model_validate(item.working_copy)
     after = before.changed(changes.sent())
     if item.state != ItemState.DRAFT and (faults := frozen_that_changed(before, after)):
@@ -83,6 +91,36 @@ async def publish(session: AsyncSession, item_id: UUID, act: Act) -> Item:
     slug = await _take_slug(session, item, fields.title, act)
     made = await _make_revision(session, item, fields, ItemState.PUBLISHED, "", slug, act)
     await _tell(session, NewsPublished(item=made), act)
+    return await _found(session, item_id)
+
+
+async def schedule(session: AsyncSession, item_id: UUID, publish_at: datetime, act: Act) -> Item:
+    """Have a draft published at its time; one that is scheduled gets another. `act.at` is the database's present."""
+    item = await _expected(session, item_id, act)
+    if item.state != ItemState.DRAFT:
+        raise _invalid_transition(item, "scheduled")
+    _ready(item)
+    if faults := unfit_time(publish_at, act.at):
+        raise Problem(422, errors=faults)
+    trail = correlation.current()
+    told = {"correlation_id": trail.correlation_id, "traceparent": trail.traceparent}
+    kept = {**UNSCHEDULED, **told, "publish_at": publish_at}
+    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **kept):
+        raise Problem(412)
+    log.info("item_scheduled", item_id=str(item_id), publish_at=publish_at.isoformat(), key_id=act.by)
+    return await _found(session, item_id)
+
+
+async def unschedule(session: AsyncSession, item_id: UUID, act: Act) -> Item:
+    """Let nothing happen by itself any more; done once, and the same however often it is asked for."""
+    item = await _expected(session, item_id, act)
+    if item.state != ItemState.DRAFT:
+        raise _invalid_transition(item, "unscheduled")
+    if item.publish_at is None and item.missed_at is None:
+        return item
+    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **UNSCHEDULED):
+        return await unschedule(session, item_id, act)  # somebody was faster: where does it stand now?
+    log.info("item_unscheduled", item_id=str(item_id), key_id=act.by)
     return await _found(session, item_id)
 
 
@@ -148,7 +186,7 @@ async def _make_revision(
     """Move the item on and keep the revision; whoever came second is told where the item is now."""
     made = next_revision(item, fields, state=state, slug=slug, site=act.site, at=act.at)
     moved = {"state": state, "revision": made.revision, "published_at": made.published_at, "revised_at": act.at}
-    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **moved):
+    if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **moved, **UNSCHEDULED):
         raise _invalid_transition(await _found(session, item.id), state)
     await repository.add(
         session,
@@ -169,6 +207,17 @@ async def _tell(session: AsyncSession, event: NewsEvent, act: Act) -> None:
     event_id = derived_id(event.event_name, event.item.item_id, event.item.revision)
     await emit(session, event, source="content", subject=event.item.item_id, at=act.at, event_id=event_id)
     log.info("item_made_public", item_id=str(event.item.item_id), revision=event.item.revision, state=event.item.state)
+
+
+def _scheduled(publish_at: datetime) -> Problem:
+    message = f"It goes out as it is at {swedish_time(publish_at)}: unschedule it, edit it, schedule it again."
+    fault = FieldError(
+        pointer="/publish_at",
+        code="scheduled",
+        message=message,
+        message_sv="Nyheten är schemalagd och går ut som den är. Avbryt schemaläggningen innan du ändrar den.",
+    )
+    return Problem(409, "scheduled", message, errors=[fault])
 
 
 def _invalid_transition(item: Item, wanted: str) -> Problem:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from content.models import FanoutTotals, Item, ItemRevision, ReachSnapshot
+from content.models import IS_SCHEDULED, FanoutTotals, Item, ItemRevision, ReachSnapshot, Schedule
 from shared.contracts.delivery import DeliveryProgress
 from shared.contracts.mail import FanoutCompleted
 from shared.contracts.news import ItemState, Kind
@@ -57,8 +57,26 @@ async def take_slug(session: AsyncSession, item_id: UUID, slug: str) -> bool:
     return True
 
 
+async def due(session: AsyncSession, now: ColumnElement[datetime], *, limit: int) -> Sequence[UUID]:
+    """The scheduled items whose time has come, the earliest first."""
+    query = select(Item.id).where(Item.publish_at <= now).order_by(Item.publish_at, Item.id).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def take_due(session: AsyncSession, item_id: UUID, now: ColumnElement[datetime]) -> Item | None:
+    """The item, held until the transaction ends, if its time has come and nobody else holds it."""
+    query = select(Item).where(Item.id == item_id, Item.publish_at <= now).with_for_update(skip_locked=True)
+    return await session.scalar(query.execution_options(populate_existing=True))
+
+
 async def items(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: ItemState | None, kind: Kind | None
+    session: AsyncSession,
+    *,
+    after: UUID | None,
+    limit: int,
+    state: ItemState | None,
+    kind: Kind | None,
+    schedule: Schedule | None,
 ) -> Sequence[Item]:
     """Items, newest first, after the one that ended the page before."""
     query = select(Item).order_by(Item.id.desc()).limit(limit)
@@ -68,6 +86,8 @@ async def items(
         query = query.where(Item.state == state)
     if kind is not None:
         query = query.where(Item.kind == kind)
+    if schedule is not None:
+        query = query.where(IS_SCHEDULED if schedule is Schedule.WAITING else Item.missed_at.is_not(None))
     return (await session.scalars(query)).all()
 
 

@@ -1,17 +1,37 @@
 """What an item needs before it is made public. Pure decisions: fields in, complaints out, each naming its field."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from content.fields import FROZEN, ItemFields
+from content.swedish_time import swedish_time
 from shared.contracts.news import Kind
 from shared.problems import FieldError
 
 FOR_JOURNALISTS = (Kind.PRESS_RELEASE, Kind.NEWS_TIP)
+AHEAD = timedelta(days=366)
+"""How long before an item may be scheduled. Later than that, the year was mistyped."""
 
 
 def missing_for_publication(fields: ItemFields) -> list[FieldError]:
     """Why `fields` cannot be made public; empty when they can."""
     return [*_audience(fields), *_contacts(fields), *_report(fields)]
+
+
+def unfit_time(publish_at: datetime, now: datetime) -> list[FieldError]:
+    """Why nothing can be scheduled for `publish_at`; empty when it can."""
+    if publish_at <= now:
+        soon = swedish_time(now.replace(microsecond=0) + timedelta(hours=1))
+        message = f"That time has passed. Write a later one, such as {soon}, or none to publish at once."
+        message_sv = (
+            f"Tiden har redan varit. Skriv en senare, till exempel {soon}, eller ingen för att publicera genast."
+        )
+        return [FieldError(pointer="/publish_at", code="time_has_passed", message=message, message_sv=message_sv)]
+    if publish_at > now + AHEAD:
+        last = swedish_time(now.replace(microsecond=0) + AHEAD)
+        message, message_sv = f"Write a time within a year, until {last}.", f"Skriv en tid inom ett år, senast {last}."
+        return [FieldError(pointer="/publish_at", code="time_too_far", message=message, message_sv=message_sv)]
+    return []
 
 
 def frozen_that_changed(before: ItemFields, after: ItemFields) -> list[FieldError]:

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from content.fields import ItemFields
+from content.fields import ItemFields, without_defaults
 from content.models import FanoutTotals, Item, ItemRevision, ReachSnapshot
 from content.reach import Fanout, Reach, adds_up, audiences_reached, digests, follow_ups, whole
 from content.snapshots import public_url
+from content.swedish_time import InstantWritten
 from content.wording import Note
 from shared.contracts.delivery import DeliveryCount, ExclusionCount
 from shared.contracts.mail import AudienceTotal
@@ -19,6 +20,15 @@ from shared.http import RequestModel
 _counts = TypeAdapter(list[DeliveryCount])
 _exclusions = TypeAdapter(list[ExclusionCount])
 _totals = TypeAdapter(list[AudienceTotal])
+
+
+class Publication(RequestModel, json_schema_extra=without_defaults):
+    """When a draft becomes public: at once, unless a time is given."""
+
+    publish_at: InstantWritten = Field(
+        default=None,
+        description="RFC 3339 with an offset, within a year; until then the item is a draft that nobody edits",
+    )
 
 
 class Correction(RequestModel):
@@ -45,6 +55,10 @@ class ItemView(ItemFields):
     changed_at: datetime
     published_at: datetime | None
     revised_at: datetime | None
+    publish_at: datetime | None = Field(description="scheduled: when the draft becomes public by itself")
+    missed_at: datetime | None = Field(
+        description="it was scheduled for then, and an hour later it was not public: publish or schedule it anew"
+    )
 
     @classmethod
     def of(cls, item: Item, site: str) -> Self:
@@ -61,6 +75,8 @@ class ItemView(ItemFields):
                 "changed_at": item.changed_at,
                 "published_at": item.published_at,
                 "revised_at": item.revised_at,
+                "publish_at": item.publish_at,
+                "missed_at": item.missed_at,
             }
         )
 

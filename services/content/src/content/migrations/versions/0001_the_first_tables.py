@@ -36,10 +36,21 @@ def upgrade() -> None:
         sa.Column("changed_at", Instant(timezone=True), nullable=False),
         sa.Column("published_at", Instant(timezone=True), nullable=True),
         sa.Column("revised_at", Instant(timezone=True), nullable=True),
+        sa.Column("publish_at", Instant(timezone=True), nullable=True),
+        sa.Column("missed_at", Instant(timezone=True), nullable=True),
+        sa.Column("correlation_id", sa.String(length=128), nullable=True),
+        sa.Column("traceparent", sa.String(length=55), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
         sa.UniqueConstraint("slug", name=op.f("uq_items_slug")),
     )
     with op.batch_alter_table("items", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_items_publish_at",
+            ["publish_at"],
+            unique=False,
+            postgresql_where=sa.text("publish_at IS NOT NULL"),
+            sqlite_where=sa.text("publish_at IS NOT NULL"),
+        )
         batch_op.create_index("ix_items_published", ["published_at", "id"], unique=False)
 
     op.create_table(
@@ -168,6 +179,11 @@ def downgrade() -> None:
     op.drop_table("reach_snapshots")
     with op.batch_alter_table("items", schema=None) as batch_op:
         batch_op.drop_index("ix_items_published")
+        batch_op.drop_index(
+            "ix_items_publish_at",
+            postgresql_where=sa.text("publish_at IS NOT NULL"),
+            sqlite_where=sa.text("publish_at IS NOT NULL"),
+        )
 
     op.drop_table("items")
     op.drop_table("fanout_totals")
