@@ -31,7 +31,12 @@ __all__ = ["service"]
 
 V1 = "/api/subscriptions/v1"
 TEMPLATES = Path(subscriptions.web.__file__).parent / "templates"
-NO_PAGE = {"/prenumeration/uppgifter/{token}/export.json"}
+NO_PAGE = {
+    "/prenumeration/uppgifter/{token}/export.json",
+    "/kansli/dataskydd/registerutdrag.csv",
+    "/kansli/personer/{subscriber_id}/utdrag.json",
+    "/kansli/personer/{subscriber_id}/mejl",
+}
 UNSEEN_FOCUS = """[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')]
     .filter(element => element.checkVisibility()).filter(element => {
         element.focus({focusVisible: true})
@@ -155,6 +160,7 @@ async def addresses(town: Town) -> dict[str, list[str]]:
         "/kansli/uppgifter/{task_id}": [f"/kansli/uppgifter/{ids['task']}"],
         "/kansli/stopp": ["/kansli/stopp"],
         "/kansli/tackning": ["/kansli/tackning"],
+        "/kansli/dataskydd": ["/kansli/dataskydd"],
         "/kansli/importer": ["/kansli/importer"],
         "/kansli/importer/ny": ["/kansli/importer/ny"],
         "/kansli/importer/{import_id}": [f"/kansli/importer/{ids['import']}"],

@@ -18,6 +18,7 @@ from subscriptions.history import Source
 from subscriptions.models import OrganisationKind, Suppression
 from subscriptions.subscribing import values_of
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
+from subscriptions.weeding_log import Weeded, note
 
 __all__ = ["service"]
 
@@ -57,6 +58,7 @@ async def register(service: Service) -> None:
         wish = {"address": LONG_ADDRESS, "municipalities": ["0881"], "topics": ["results"], "message": "Ny\nadress"}
         await raise_task(session, TaskKind.DESK_WISH, about, NOON, wish)
         await raise_task(session, TaskKind.GROUP_CONTACT_BOUNCED, About(group_id=group.id, subscriber_id=bo), NOON)
+        await note(session, Weeded.HISTORY, NOON, 12_345)
         session.add(
             Suppression(
                 id=new_id(), subscriber_id=desk, reason="hard_bounce", source=Source.BOUNCE, note="5.1.1",
@@ -115,6 +117,10 @@ async def test_the_rooms_work_by_keyboard(service: Service, register: None, visi
     await visitor.look("rooms-stops", LONG_ADDRESS, "5.1.1")
     await visitor.press("Täckning")
     await visitor.look("rooms-coverage", "Täckning per kommun", "Ingen redaktion nås", "Borgholm")
+    await visitor.press("Dataskydd")
+    await visitor.look(
+        "rooms-data-protection", "Hämta registret (CSV)", "Pressregister", "Historik för raderade personer"
+    )
     await page.goto(f"{site}/kansli?lang=en")
     await visitor.look("rooms-overview-english", "Overview", "Addresses that do not take our mail: 1")
     assert visitor.asked == {site}

@@ -21,8 +21,9 @@ MODELS = {
         "subscriptions.groups.models",
         "subscriptions.office.models",
         "subscriptions.imports.models",
+        "subscriptions.weeding_log",
     ),
-    "distributor": ("distributor.models", "distributor.webhooks.models"),
+    "distributor": ("distributor.models", "distributor.bounces.models", "distributor.webhooks.models"),
 }
 
 

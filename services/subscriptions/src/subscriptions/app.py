@@ -40,7 +40,7 @@ from subscriptions.web import (
     unsubscribing,
 )
 from subscriptions.web.office import covered as office_coverage
-from subscriptions.web.office import door, overview
+from subscriptions.web.office import data_protection, door, overview
 from subscriptions.web.office import groups as office_groups
 from subscriptions.web.office import importing as office_imports
 from subscriptions.web.office import keeping as office_keeping
@@ -71,8 +71,8 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     office = (api, digest_api, register_api, suppression_api, imports, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
     places = (office_organisations, office_groups, office_coverage)
-    rooms = (door, overview, office_keeping, office_people, office_imports, office_tasks, office_stops, *places)
-    for part in (*office, *pages, *rooms):
+    rooms = (door, overview, data_protection, office_keeping, office_people, office_imports, office_tasks, office_stops)
+    for part in (*office, *pages, *rooms, *places):
         app.include_router(part.router)
     return Service(
         name="subscriptions",

@@ -72,7 +72,11 @@ class Links:
 
     def mails(self, fresh: Claim) -> str:
         """Leads to the mails that the person has got; `distributor` shows them for as long as the fresh link holds."""
-        return f"{self._public_url}{extracts.mails_path(self._signer, fresh.subject, fresh.extra)}"
+        return self.mails_of(fresh.subject, fresh.extra)
+
+    def mails_of(self, subscriber_id: UUID, begun_at: str) -> str:
+        """The same, until half an hour after `begun_at`."""
+        return f"{self._public_url}{extracts.mails_path(self._signer, subscriber_id, begun_at)}"
 
     def confirm_address(self, change_id: UUID) -> str:
         """Leads to the page where a new address is confirmed; mailed to that address."""

@@ -28,6 +28,7 @@ from subscriptions.erasing import erase
 from subscriptions.history import Act, Source
 from subscriptions.models import Departure, HistoryRow, Role, Subscriber, rank_of
 from subscriptions.stops import UnknownSubscriber, changing
+from subscriptions.weeding_log import Weeded, note
 
 log = structlog.get_logger()
 
@@ -44,16 +45,16 @@ class Kept:
     public_task: timedelta
     history: timedelta
 
+    def of(self, basis: Basis) -> timedelta:
+        return {
+            Basis.CONSENT: self.consent,
+            Basis.PRESS_REGISTER: self.press_register,
+            Basis.PUBLIC_TASK: self.public_task,
+        }[basis]
+
     def before(self, basis: Basis, at: datetime) -> datetime:
         """What ended before this goes."""
-        return (
-            at
-            - {
-                Basis.CONSENT: self.consent,
-                Basis.PRESS_REGISTER: self.press_register,
-                Basis.PUBLIC_TASK: self.public_task,
-            }[basis]
-        )
+        return at - self.of(basis)
 
 
 class RetentionWorker:
@@ -85,6 +86,7 @@ class RetentionWorker:
         async with self._database.transaction() as session:
             people = (await session.scalars(over)).all()
             erased = [await _end_of(session, subscriber_id, basis, now) for subscriber_id in people]
+            await note(session, Weeded(basis), now, len(people), sum(erased))
         log.info("subscriptions_weeded", basis=str(basis), subscriptions=len(people), people=sum(erased))
         return len(people) == AT_A_TIME
 
@@ -97,6 +99,7 @@ class RetentionWorker:
         async with self._database.transaction() as session:
             people = (await session.scalars(erased)).all()
             await session.execute(delete(HistoryRow).where(among(session, HistoryRow.subscriber_id, people)))
+            await note(session, Weeded.HISTORY, self._clock.now(), len(people))
         log.info("history_weeded", people=len(people))
         return len(people) == AT_A_TIME
 

@@ -22,6 +22,7 @@ from subscriptions.models import SignUp, Tally
 from subscriptions.office import sessions
 from subscriptions.office.sessions import Lasting
 from subscriptions.signing_up import KEPT
+from subscriptions.weeding_log import Weeded, note
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class Weeder:
         async with self._database.transaction() as session:
             await session.execute(delete(Tally).where(Tally.hour <= now - HOUR))
             expired = await _drop_sign_ups(session, now)
+            await note(session, Weeded.SIGN_UPS, now, expired)
             await sessions.weed(session, self._lasting, now)
             moved = await address_changes.expired(session, now, limit=AT_A_TIME)
             await address_changes.drop(session, moved, now)

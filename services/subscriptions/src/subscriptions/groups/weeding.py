@@ -15,6 +15,7 @@ from shared.database import Database, among
 from shared.tasks import pause
 from subscriptions.forgetting import forget
 from subscriptions.groups.models import GroupChange, Invitation
+from subscriptions.weeding_log import Weeded, note
 
 log = structlog.get_logger()
 
@@ -48,6 +49,7 @@ class GroupWeeder:
         async with self._database.transaction() as session:
             await session.execute(delete(GroupChange).where(GroupChange.at <= now - CHANGES_KEPT))
             ended = await _drop(session, now)
+            await note(session, Weeded.INVITATIONS, now, ended)
         if ended:
             log.info("invitations_expired", count=ended)
         return ended == AT_A_TIME

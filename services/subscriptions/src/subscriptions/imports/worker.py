@@ -30,6 +30,7 @@ from subscriptions.rolls import importing as rolls
 from subscriptions.rolls.importing import RollChanged
 from subscriptions.rolls.schemas import RollReport
 from subscriptions.schemas import ImportReport
+from subscriptions.weeding_log import Weeded, note
 
 log = structlog.get_logger()
 
@@ -88,6 +89,7 @@ class ImportWorker:
                 return
         async with self._database.transaction(quiet=True) as session:
             count = await imports.weed(session, now)
+            await note(session, Weeded.IMPORTS, now, count)
         log.info("imports_weeded", count=count)
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from subscriptions.erasing import erase
 from subscriptions.history import Source
 from subscriptions.models import Role, Subscriber, rank_of
 from subscriptions.stops import UnknownSubscriber
+from subscriptions.weeding_log import Weeded, note
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class RollWeeder:
                 return False
         async with self._database.transaction() as session:
             mandates, erased = await self._remove(session, await self._over(session, now), now)
+            await note(session, Weeded.MANDATES, now, mandates, erased)
         log.info("mandates_weeded", mandates=mandates, people=erased)
         return mandates >= AT_A_TIME
 

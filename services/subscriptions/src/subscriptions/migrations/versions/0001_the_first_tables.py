@@ -391,6 +391,7 @@ def upgrade() -> None:
     _keep_history()
     _create_care()
     _create_imports()
+    _create_weedings()
 
 
 def _keep_history() -> None:
@@ -414,6 +415,10 @@ def _keep_history() -> None:
     op.execute(
         "CREATE TRIGGER history_is_kept BEFORE UPDATE OR DELETE ON history "
         "FOR EACH ROW EXECUTE FUNCTION refuse_history_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER history_is_not_emptied BEFORE TRUNCATE ON history "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_history_change()"
     )
 
 
@@ -600,6 +605,17 @@ def _create_imports() -> None:
     )
 
 
+def _create_weedings() -> None:
+    op.create_table(
+        "weedings",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("what", sa.String(length=20), nullable=False),
+        sa.Column("ended", sa.Integer(), nullable=False),
+        sa.Column("erased", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "what", name=op.f("pk_weedings")),
+    )
+
+
 def downgrade() -> None:
     _drop_care()
     with op.batch_alter_table("outbox", schema=None) as batch_op:
@@ -686,6 +702,7 @@ def downgrade() -> None:
 
 def _drop_care() -> None:
     for table in (
+        "weedings",
         "import_files",
         "imports",
         "search_words",

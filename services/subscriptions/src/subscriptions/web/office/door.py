@@ -50,6 +50,7 @@ ROOMS = (
     NavigationLink(f"{HOME}/uppgifter", _("Uppgifter")),
     NavigationLink(f"{HOME}/stopp", _("Stopp")),
     NavigationLink(f"{HOME}/tackning", _("Täckning")),
+    NavigationLink(f"{HOME}/dataskydd", _("Dataskydd")),
 )
 NOT_A_KEY = _(
     "Nyckeln går inte att använda. Kontrollera att den är hel, att den inte har spärrats "
