@@ -33,7 +33,7 @@ class StrictJsonMiddleware:
             await self._app(scope, receive, send)
             return
         if not _is_json(scope):
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, limited(receive, MAX_OTHER_BYTES), send)
             return
         try:
             body = await self._read(receive)
@@ -147,18 +147,19 @@ def _is_json(scope: Scope) -> bool:
     return False
 
 
-def _limited(receive: Receive) -> Receive:
+def limited(receive: Receive, max_bytes: int) -> Receive:
+    """`receive`, which ends in a 413 as soon as more than so much has come."""
     read = 0
 
-    async def limited() -> Message:
+    async def counted() -> Message:
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
-        if read > MAX_OTHER_BYTES:
-            raise HTTPException(413, f"The body is larger than {MAX_OTHER_BYTES} bytes.")
+        if read > max_bytes:
+            raise HTTPException(413, f"The body is larger than {max_bytes} bytes.")
         return message
 
-    return limited
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

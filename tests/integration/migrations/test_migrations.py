@@ -12,7 +12,7 @@ from shared import migrations
 from shared.database import plumbing, sync_url
 
 MODELS = {
-    "content": ("content.models",),
+    "content": ("content.models", "content.attachments.models"),
     "subscriptions": (
         "subscriptions.models",
         "subscriptions.rolls.models",

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from content import api
+from content.attachments import api as attachments_api
 from content.handlers import on_delivery_progress, on_fanout_completed
 from content.schedule import ScheduleWorker
 from content.settings import ContentSettings
-from content.web import feeds, public
+from content.web import feeds, files, public
 from shared.clock import Clock, SystemClock
 from shared.contracts.delivery import DeliveryProgress
 from shared.contracts.mail import FanoutCompleted
@@ -35,7 +36,9 @@ def build(settings: ContentSettings, clock: Clock | None = None) -> Service:
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
     app.include_router(api.router)
+    app.include_router(attachments_api.router)
     app.include_router(public.router)
+    app.include_router(files.router)
     app.include_router(feeds.router)
     static_files(app)
     consumers = [

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from content.wording import FilledLine, Lead, Line, Prose, Title, WebAddress
 from shared.complaints import UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.envelope import Contract
-from shared.contracts.news import STRONGEST_FIRST, Audience, ContactPerson, Image, Kind, Link, Locale
+from shared.contracts.news import STRONGEST_FIRST, AttachedFile, Audience, ContactPerson, Image, Kind, Link, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 
@@ -36,6 +36,7 @@ class ItemFields(Contract):
     contacts: tuple[ContactPerson, ...] = ()
     links: tuple[Link, ...] = ()
     images: tuple[Image, ...] = ()
+    attachments: tuple[AttachedFile, ...] = ()
     popular_version: str = ""
     original_url: str = ""
     urgent_reason: str = ""

@@ -9,6 +9,7 @@ A scheduled item is a draft that nobody edits: what goes out is what was there w
 write but not publish cannot slip anything in. Unscheduling opens it again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -67,13 +68,18 @@ async def save_draft(session: AsyncSession, draft: ItemDraft, act: Act) -> Item:
 
 async def edit(session: AsyncSession, item_id: UUID, changes: ItemChanges, act: Act) -> Item:
     """Change the working copy. What is public stays as it is."""
+    return await rework(session, item_id, lambda before: before.changed(changes.sent()), act)
+
+
+async def rework(session: AsyncSession, item_id: UUID, change: Callable[[ItemFields], ItemFields], act: Act) -> Item:
+    """Put what `change` makes of the working copy in its place."""
     item = await _expected(session, item_id, act)
     if item.state == ItemState.WITHDRAWN:
         raise _invalid_transition(item, "edited")
     if item.publish_at is not None:
         raise _scheduled(item.publish_at)
     before = ItemFields.model_validate(item.working_copy)
-    after = before.changed(changes.sent())
+    after = change(before)
     if item.state != ItemState.DRAFT and (faults := frozen_that_changed(before, after)):
         raise Problem(422, errors=faults)
     kept = {"kind": after.kind, "working_copy": after.model_dump(mode="json")}

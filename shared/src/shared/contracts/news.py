@@ -76,12 +76,33 @@ class Link(Contract):
 
 
 class Image(Contract):
-    """A full-size image by link; never an attachment."""
+    """A full-size image that lies elsewhere, by link."""
 
     url: str
     alt: str
     credit: str
     caption: str = ""
+
+
+class AttachedFile(Contract):
+    """What is told of a file that goes with an item. `sha256` is that of the bytes that readers get."""
+
+    sha256: str
+    name: str = Field(description="a file name that is harmless anywhere", examples=["årsredovisning 2026.pdf"])
+    type: str = Field(examples=["application/pdf", "image/jpeg", "image/png"])
+    size: int = Field(description="in bytes")
+    width: int | None = Field(default=None, description="of an image, in pixels, as it is shown")
+    height: int | None = None
+    title: str = Field(default="", description="what the file is called where it is shown; the caption of an image")
+    alt: str = Field(default="", description="what an image shows, for those who do not see it")
+    byline: str = Field(default="", description="who made it, as newsrooms must name them")
+    rights: str = Field(default="", description="what it may be used for")
+
+
+class Attachment(AttachedFile):
+    """A file that goes with an item, by link; never in a mail."""
+
+    url: str
 
 
 class ItemSnapshot(Contract):
@@ -108,6 +129,7 @@ class ItemSnapshot(Contract):
     contacts: tuple[ContactPerson, ...] = ()
     links: tuple[Link, ...] = ()
     images: tuple[Image, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     popular_version_html: str = ""
     popular_version_text: str = ""
     original_url: str = ""

@@ -26,6 +26,7 @@ from shared.http import SECURITY_HEADERS
 from shared.settings import OrganisationSettings
 from shared.translations import combined, preferred
 from shared.web.dates import BABEL_LOCALES, day, minute
+from shared.web.files import file_size, file_type
 from shared.web.static import stylesheet_url
 
 HERE = Path(__file__).parent
@@ -191,6 +192,8 @@ def _environment(folder: Path, locale: Locale) -> Environment:
     environment.filters["day"] = partial(day, locale)
     environment.filters["minute"] = partial(minute, locale)
     environment.filters["number"] = partial(_number, locale)
+    environment.filters["file_size"] = partial(file_size, locale)
+    environment.filters["file_type"] = file_type
     return environment
 
 

@@ -1,5 +1,6 @@
 """Public answers may be kept by anybody and are asked for anew each time, so that a correction shows at once."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 from fastapi import Request, Response
@@ -13,12 +14,17 @@ def revalidated(request: Request, response: Response) -> Response:
     tag = f'"{sha256(response.body).hexdigest()[:24]}"'
     response.headers["ETag"] = tag
     response.headers["Cache-Control"] = ALWAYS_ASK
-    if _knows(request.headers.get("if-none-match", ""), tag):
-        kept = {name: value for name, value in response.headers.items() if name in KEPT_ON_304}
-        return Response(status_code=304, headers=kept)
-    return response
+    return unchanged(response.headers) if is_known(request, tag) else response
 
 
-def _knows(if_none_match: str, tag: str) -> bool:
-    known = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the reader has what this tag stands for."""
+    told = request.headers.get("if-none-match", "")
+    known = [candidate.strip().removeprefix("W/") for candidate in told.split(",")]
     return tag in known or known == ["*"]
+
+
+def unchanged(headers: Mapping[str, str]) -> Response:
+    """304, with those of the answer's headers that belong to it."""
+    kept = {name: value for name, value in headers.items() if name.lower() in KEPT_ON_304}
+    return Response(status_code=304, headers=kept)

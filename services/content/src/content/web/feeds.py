@@ -15,9 +15,9 @@ from fastapi.responses import JSONResponse
 from content import repository
 from content.fields import ItemFields
 from content.repository import Published
-from content.snapshots import public_url
+from content.snapshots import attachments, public_url
 from content.web.caching import revalidated
-from content.web.presenters import KIND_LABELS, summary_of
+from content.web.presenters import KIND_LABELS, pictures_of, summary_of
 from shared.http import Reading
 from shared.ids import derived_id
 from shared.settings import OrganisationSettings
@@ -73,12 +73,16 @@ def _add_entry(feed: ET.Element, found: Published, site: str) -> None:
     item, newest = found
     assert item.published_at is not None
     fields = ItemFields.model_validate(newest.fields)
+    url = public_url(site, str(item.slug))
     entry = _add(feed, "entry", **{"xml:lang": str(fields.language)})
     _add(entry, "id", item.id.urn)
     _add(entry, "title", fields.title)
     _add(entry, "published", _rfc3339(item.published_at))
     _add(entry, "updated", _rfc3339(newest.made_at))
-    _add(entry, "link", rel="alternate", type="text/html", href=public_url(site, str(item.slug)))
+    _add(entry, "link", rel="alternate", type="text/html", href=url)
+    for file in attachments(fields, url):
+        told = {"type": file.type, "length": str(file.size), "title": file.title or file.name}
+        _add(entry, "link", rel="enclosure", href=file.url, **told)
     _add(entry, "category", term=fields.kind, label=KIND_LABELS[fields.kind])
     _add(entry, "summary", summary_of(fields, newest))
     _add(entry, "content", newest.popular_version_html + newest.body_html, type="html")
@@ -101,9 +105,10 @@ def _json_item(found: Published, site: str) -> dict[str, Any]:
     item, newest = found
     assert item.published_at is not None
     fields = ItemFields.model_validate(newest.fields)
-    entry = {
+    url = public_url(site, str(item.slug))
+    entry: dict[str, Any] = {
         "id": item.id.urn,
-        "url": public_url(site, str(item.slug)),
+        "url": url,
         "title": fields.title,
         "summary": summary_of(fields, newest),
         "content_html": newest.popular_version_html + newest.body_html,
@@ -112,7 +117,14 @@ def _json_item(found: Published, site: str) -> dict[str, Any]:
         "language": str(fields.language),
         "tags": [KIND_LABELS[fields.kind]],
     }
-    return entry | ({"image": fields.images[0].url} if fields.images else {})
+    if pictures := pictures_of(fields, url):
+        entry["image"] = pictures[0].url
+    if files := attachments(fields, url):
+        entry["attachments"] = [
+            {"url": file.url, "mime_type": file.type, "title": file.title or file.name, "size_in_bytes": file.size}
+            for file in files
+        ]
+    return entry
 
 
 def _newest_change(found: Sequence[Published]) -> datetime:

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from content.fields import ItemFields
 from content.models import Item, ItemRevision
 from content.repository import Published
-from content.snapshots import public_url
-from shared.contracts.news import ContactPerson, Image, ItemState, Kind, Link
+from content.snapshots import attachments, public_url
+from shared.contracts.news import Attachment, ContactPerson, ItemState, Kind, Link
 
 _ = str
 """Marks a text for the catalogue; the template translates it."""
@@ -68,6 +68,18 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of an item: one that lies elsewhere, or a file of ours, which can be saved in full size."""
+
+    url: str
+    source: str
+    alt: str
+    caption: str
+    credit: str
+    file: Attachment | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ItemPage:
     """An item's page. The `_html` fields were sanitised when the revision was made."""
 
@@ -82,7 +94,8 @@ class ItemPage:
     original: Original | None
     contacts: Sequence[Contact]
     links: Sequence[Link]
-    images: Sequence[Image]
+    pictures: Sequence[Picture]
+    documents: Sequence[Attachment]
     corrections: Sequence[CorrectionNote]
     published_at: datetime
     revised_at: datetime
@@ -122,6 +135,7 @@ def item_page(published: Published, revisions: Sequence[ItemRevision], site: str
     fields = _fields(newest)
     assert item.published_at is not None
     url, summary = public_url(site, str(item.slug)), summary_of(fields, newest)
+    pictures = pictures_of(fields, url)
     return ItemPage(
         url=url,
         kind_label=KIND_LABELS[fields.kind],
@@ -134,11 +148,12 @@ def item_page(published: Published, revisions: Sequence[ItemRevision], site: str
         original=_original(fields.original_url),
         contacts=[Contact(person, _dialled(person.phone)) for person in fields.contacts],
         links=fields.links,
-        images=fields.images,
+        pictures=pictures,
+        documents=[file for file in attachments(fields, url) if not is_picture(file)],
         corrections=[CorrectionNote(row.note, row.made_at) for row in revisions if row.state == ItemState.CORRECTED],
         published_at=item.published_at,
         revised_at=newest.made_at,
-        json_ld=_json_ld(item, fields, url, summary, organisation),
+        json_ld=_json_ld(item, fields, pictures, url, summary, organisation),
     )
 
 
@@ -157,9 +172,22 @@ def summary_of(fields: ItemFields, revision: ItemRevision) -> str:
     return text[:SUMMARY_LENGTH].rpartition(" ")[0] + " …"
 
 
-def insecure_origins(images: Sequence[Image]) -> list[str]:
+def pictures_of(fields: ItemFields, page: str) -> list[Picture]:
+    """Those that lie elsewhere, then our own. Those are shown by their path, whatever name the reader has for us."""
+    elsewhere = [Picture(image.url, image.url, image.alt, image.caption, image.credit) for image in fields.images]
+    files = filter(is_picture, attachments(fields, page))
+    own = [Picture(file.url, urlsplit(file.url).path, file.alt, file.title, file.byline, file) for file in files]
+    return elsewhere + own
+
+
+def is_picture(file: Attachment) -> bool:
+    """Whether it is shown, and not only linked to."""
+    return file.type.startswith("image/")
+
+
+def insecure_origins(pictures: Sequence[Picture]) -> list[str]:
     """Origins of images without TLS, which the site's content security policy must be widened by to show them."""
-    parts = [urlsplit(image.url) for image in images]
+    parts = [urlsplit(picture.source) for picture in pictures]
     return sorted({f"{part.scheme}://{part.netloc}" for part in parts if part.scheme == "http"})
 
 
@@ -180,7 +208,9 @@ def _dialled(phone: str) -> str:
     return "".join(character for character in phone if character.isdigit() or character == "+")
 
 
-def _json_ld(item: Item, fields: ItemFields, url: str, summary: str, organisation: str) -> dict[str, Any]:
+def _json_ld(
+    item: Item, fields: ItemFields, pictures: Sequence[Picture], url: str, summary: str, organisation: str
+) -> dict[str, Any]:
     """The item for search engines (schema.org/NewsArticle)."""
     assert item.published_at is not None
     assert item.revised_at is not None
@@ -193,7 +223,7 @@ def _json_ld(item: Item, fields: ItemFields, url: str, summary: str, organisatio
         "datePublished": item.published_at.isoformat(),
         "dateModified": item.revised_at.isoformat(),
         "mainEntityOfPage": url,
-        "image": [image.url for image in fields.images],
+        "image": [picture.url for picture in pictures],
         "author": {"@type": "Organization", "name": organisation},
         "publisher": {"@type": "Organization", "name": organisation},
     }

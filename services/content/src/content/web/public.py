@@ -104,13 +104,18 @@ async def item_page(request: Request, slug: str, pages: SitePages, reader: Reade
         raise Problem(404)
     item = found[0]
     if item.state == ItemState.WITHDRAWN:
-        page = pages.render(request, "withdrawn.html", reader, status=410, item=presenters.withdrawn_page(found))
-        page.headers["Cache-Control"] = "no-cache"
-        return page
+        return withdrawn(request, found, pages, reader)
     settings: OrganisationSettings = request.app.state.settings
     revisions = await repository.revisions(session, item.id)
     shown = presenters.item_page(found, revisions, settings.public_url, settings.organisation)
     return revalidated(request, pages.render(request, "item.html", reader, headers=_policy(shown), item=shown))
+
+
+def withdrawn(request: Request, found: Published, pages: Pages, reader: Reader) -> Response:
+    """What stands where an item, or a file of it, was."""
+    page = pages.render(request, "withdrawn.html", reader, status=410, item=presenters.withdrawn_page(found))
+    page.headers["Cache-Control"] = "no-cache"
+    return page
 
 
 async def _section(
@@ -145,7 +150,7 @@ def _link_to_older(section: Section, reader: Reader, shown: Sequence[Published])
 
 def _policy(shown: presenters.ItemPage) -> dict[str, str]:
     """The house's policy, widened by exactly the plain-http origins that this page's images come from."""
-    origins = presenters.insecure_origins(shown.images)
+    origins = presenters.insecure_origins(shown.pictures)
     if not origins:
         return {}
     policy = SECURITY_HEADERS["content-security-policy"]

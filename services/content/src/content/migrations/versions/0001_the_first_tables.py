@@ -1,4 +1,4 @@
-"""The first tables: items, their revisions, how far each has come, and the plumbing."""
+"""The first tables: items, their revisions and files, how far each has come, and the plumbing."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -78,6 +78,31 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_item_revisions_item_id")),
         sa.PrimaryKeyConstraint("item_id", "revision", name=op.f("pk_item_revisions")),
     )
+    op.create_table(
+        "files",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("stored_at", Instant(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_files")),
+    )
+    op.create_table(
+        "file_parts",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["sha256"], ["files.sha256"], name=op.f("fk_file_parts_sha256")),
+        sa.PrimaryKeyConstraint("sha256", "number", name=op.f("pk_file_parts")),
+    )
+    op.create_table(
+        "item_files",
+        sa.Column("item_id", sa.Uuid(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_item_files_item_id")),
+        sa.ForeignKeyConstraint(["sha256"], ["files.sha256"], name=op.f("fk_item_files_sha256")),
+        sa.PrimaryKeyConstraint("item_id", "sha256", name=op.f("pk_item_files")),
+    )
+    with op.batch_alter_table("item_files", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_item_files_sha256"), ["sha256"], unique=False)
+
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -175,6 +200,12 @@ def downgrade() -> None:
 
     op.drop_table("dead_letters")
     op.drop_table("api_keys")
+    with op.batch_alter_table("item_files", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_item_files_sha256"))
+
+    op.drop_table("item_files")
+    op.drop_table("file_parts")
+    op.drop_table("files")
     op.drop_table("item_revisions")
     op.drop_table("reach_snapshots")
     with op.batch_alter_table("items", schema=None) as batch_op:
