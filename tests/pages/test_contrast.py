@@ -16,6 +16,7 @@ TEXT = [(text, ground) for text in ("ink", "ink-soft", "link", "link-strong", "e
     ("link", "notice-tint"),
     ("error", "error-tint"),
     ("ink", "error-tint"),
+    ("link", "error-tint"),
     ("focus", "focus-ground"),
 ]
 PARTS = [("edge", ground) for ground in GROUNDS] + [("brand-mark", "brand")]

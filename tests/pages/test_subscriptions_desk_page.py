@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import select
-from tests.pages.visitor import Visitor
+from tests.pages.visitor import Visitor, tab_into
 from tests.servers.migrated import migrated_sqlite
 
 from shared.clock import FixedClock
@@ -21,6 +21,7 @@ from subscriptions import people
 from subscriptions.addresses import parse
 from subscriptions.app import build
 from subscriptions.desks.desks import name_desk
+from subscriptions.desks.models import Desk, Step
 from subscriptions.models import OrganisationKind
 from subscriptions.settings import SubscriptionsSettings
 from subscriptions.subscribing import values_of
@@ -79,6 +80,13 @@ async def test_a_newsroom_answers_by_keyboard(service: Service, newsroom: UUID, 
     page, link = visitor.page, service.app.state.links.desk(newsroom, 1)
     await page.goto(link)
     await visitor.look("desk", "Är det här fortfarande rätt?", LONG_NAME, "Kalmar, Nybro", "Alla ämnen")
+    async with service.database.transaction() as session:  # the mail has just gone out
+        desk, rhythm = await session.get_one(Desk, newsroom), service.app.state.settings.desk_rhythm
+        desk.step, desk.due_at = Step.REMIND, NOON + rhythm.answer_within
+    await visitor.press("Ja, allt stämmer")
+    await visitor.look("desk-hasty", "Svaret kom så snart efter mejlet", "Skriv ordet ja")
+    await tab_into(page, "ord")
+    await page.keyboard.type("ja")
     await visitor.press("Ja, allt stämmer")
     await visitor.look("desk-yes", "Tack för svaret", "frågar igen om ett halvår")
     await page.goto(link)

@@ -137,6 +137,7 @@ async def addresses(town: Town) -> dict[str, list[str]]:
     unknown = str(new_id())
     own = {
         "/prenumerera": ["/prenumerera"],
+        "/prenumerera/personuppgifter": ["/prenumerera/personuppgifter"],
         "/prenumerera/bekrafta/{token}": [await mailed("Bekräfta din prenumeration"), "/prenumerera/bekrafta/none"],
         "/prenumeration": ["/prenumeration"],
         "/prenumeration/{token}": [links.preferences(li, 1), "/prenumeration/none"],

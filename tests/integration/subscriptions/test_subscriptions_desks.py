@@ -96,7 +96,10 @@ async def test_the_answers_and_what_scanners_do(
         await reader.post(url, data={"answer": "yes"}, headers={"origin": "https://evil.example"})
     ).status_code == 403
     assert (await reader.post(url, data={}, headers=OWN)).status_code == 422
-    assert await desks.shown() == before
+    hasty = await reader.post(url, data={"answer": "yes"}, headers=OWN)
+    assert (hasty.status_code, "Skriv ordet ja" in hasty.text) == (422, True)
+    assert await desks.shown() == before, "a program that presses everything as the mail comes answers for nobody"
+    clock.advance(timedelta(minutes=5))
     for _ in range(2):
         yes = await reader.post(url, data={"answer": "yes"}, headers=OWN)
         assert yes.status_code == 303
@@ -120,6 +123,17 @@ async def test_the_answers_and_what_scanners_do(
         "address": "nyast@barometern.example", "municipalities": ["0880"], "topics": ["results"], "message": ""
     }  # fmt: skip
     assert (await desks.office.get(f"{V1}/organisations/{desks.newsroom}/desk")).json()["subscriber_id"] == desks.desk
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_whoever_is_quick_writes_a_word(
+    desks: Desks, clock: FixedClock, database: Database, reader: AsyncClient
+) -> None:
+    clock.advance(HALF_A_YEAR)
+    await desks.care_for()
+    url = (await questions(database))[-1]["request"]["action_url"]
+    assert (await reader.post(url, data={"answer": "yes", "ord": " Ja!"}, headers=OWN)).status_code == 303
+    assert (await desks.shown())["step"] == "ask"
 
 
 async def test_a_task_is_closed_once_with_a_reason_and_forgets(

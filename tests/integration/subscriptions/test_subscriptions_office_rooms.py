@@ -289,6 +289,13 @@ async def test_coverage_shows_the_holes_by_municipality(clerk: Clerk, register: 
     assert "I 12 av 12 kommuner är det någon vi inte når." in page.text
     assert "Kalmar Nås Inget fullmäktige och ingen nämnd nås Ingen samverkansgrupp nås" in page.text
     assert "Nybro Ingen redaktion nås" in page.text
+    [county] = [e for e in page.tree.iter("table") if e.get("class") == "map"]
+    squares = [[" ".join("".join(square.itertext()).split()) for square in row] for row in county.iter("tr")]
+    assert squares[3] == ["Nybro Ingen redaktion", "Kalmar Egna redaktioner: 1", "Mörbylånga Ingen redaktion"]
+    assert len([square for row in squares for square in row if square]) == 12
+    whole = await register.organisation("newsroom", "Radio Kalmar")
+    await register.person("desk@radio.example", {**NEWSROOM, "organisation_id": whole})
+    assert "Nybro Bara länets redaktioner" in (await clerk.look("/kansli/tackning")).text
     assert page.link("Barometern") == f"/kansli/organisationer/{paper}"
     assert "1 av 1 nås" in page.text
 

@@ -63,6 +63,8 @@ async def test_whatever_it_presses_leaves_everybody_and_a_way_back(
         history = (await office.get(f"{V1}/subscribers/{person}/history")).json()["data"]
         told = [mail for mail in mails if mail.data["recipients"][0]["recipient_id"] == person]
         assert len(history) == 1 or told, "what changed is shown, and was mailed"
+    desk = (await office.get(f"{V1}/organisations/{paper}/desk")).json()
+    assert (desk["step"], desk["answered_at"]) == ("remind", None), "no scanner says that the desk is right"
     erased = {event.data["recipient_id"] for event in await emitted(database, "recipient.erased")}
     assert erased.isdisjoint({anna, bo, red})
     clock.advance(timedelta(hours=1))

@@ -12,6 +12,7 @@ from uuid import UUID
 import html5lib
 import pytest
 from httpx2 import ASGITransport, AsyncClient
+from pydantic import ValidationError
 from sqlalchemy import event, text
 from tests.eventually import eventually
 from tests.integration.subscriptions.conftest import NOON, Register, emitted
@@ -263,6 +264,18 @@ async def test_the_office_s_stop_outlives_a_confirmed_sign_up(
     assert "Kontakta oss om du vill få dem igen" in answer.text
     assert "Nästa mejl kommer" not in answer.text
     assert (await subscribers(office))[0]["state"] == "suppressed"
+
+
+async def test_who_signs_up_is_told_what_becomes_of_their_data(reader: AsyncClient) -> None:
+    assert "/prenumerera/personuppgifter" in (await reader.get("/prenumerera")).text
+    for language, told in (("sv", "senast 365 dagar efter att du har slutat"), ("en", "90 days after the mandate")):
+        page = await reader.get("/prenumerera/personuppgifter", params={"lang": language})
+        assert (page.status_code, told in page.text) == (200, True)
+    with pytest.raises(ValidationError, match="consent_kept_days"):
+        SubscriptionsSettings(
+            database_url="sqlite:///x", broker_url="embedded:x", secret_keys=("k" * 40,), public_url="https://x.example",
+            consent_kept_days=366,
+        )  # fmt: skip
 
 
 async def test_b26_what_nobody_confirms_disappears_after_seven_days(

@@ -33,6 +33,7 @@ from subscriptions.web import (
     group_answers,
     moving,
     new_link,
+    notice,
     own_data,
     preferences,
     signing_up,
@@ -69,10 +70,10 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     install_error_pages(app, app.state.pages)
     door.install_door(app)
     office = (api, digest_api, register_api, suppression_api, imports, rolls, coverage, desks, tasks, groups)
-    pages = (desk, group, group_answers, signing_up, new_link, preferences, undoing, own_data, moving, unsubscribing)
+    pages = (desk, group, group_answers, signing_up, notice, new_link, preferences, undoing, own_data, moving)
     places = (office_organisations, office_groups, office_coverage)
     rooms = (door, overview, data_protection, office_keeping, office_people, office_imports, office_tasks, office_stops)
-    for part in (*office, *pages, *rooms, *places):
+    for part in (*office, *pages, unsubscribing, *rooms, *places):
         app.include_router(part.router)
     return Service(
         name="subscriptions",

@@ -7,7 +7,7 @@ The history keeps when, by whose hand and under which text; a text is never alte
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -43,10 +43,24 @@ TEXTS: Final[Mapping[str, Mapping[Locale, str]]] = {
             "I can stop whenever I like, from every mail. After that the data are removed."
         ),
     },
+    "2026-11-29": {
+        Locale.SV: (
+            "Jag vill få nyheter med mejl. Min adress och mina val sparas för det, och används inte till något annat. "
+            "Jag kan sluta när jag vill, från varje mejl. Uppgifterna tas bort senast ett år därefter, och direkt om "
+            "jag ber om det."
+        ),
+        Locale.EN: (
+            "I want news by e-mail. My address and my choices are kept for that, and are used for nothing else. "
+            "I can stop whenever I like, from every mail. The data are removed within a year after that, and at once "
+            "if I ask for it."
+        ),
+    },
 }
 """The texts by version. A published one must not be altered: its words are what somebody consented to."""
 
-NEWEST: Final = "2026-11"
+NEWEST: Final = "2026-11-29"
+PROMISED: Final = timedelta(days=365)
+"""How long the newest text says that data are kept at most, after somebody has stopped."""
 
 
 @dataclass(frozen=True, slots=True)

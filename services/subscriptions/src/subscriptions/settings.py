@@ -5,6 +5,7 @@ from datetime import time, timedelta
 from pydantic import Field
 
 from shared.settings import OrganisationSettings
+from subscriptions.consent import PROMISED
 from subscriptions.desks.desks import Rhythm
 from subscriptions.limits import Counted, Limit
 from subscriptions.office.sessions import Lasting
@@ -22,7 +23,9 @@ class SubscriptionsSettings(OrganisationSettings):
     office_idle_minutes: int = Field(default=60, ge=1, description="minutes until an idle sign-in to /kansli ends")
     office_longest_hours: int = Field(default=12, ge=1, description="hours that a sign-in to /kansli lasts at most")
     mandate_kept_days: int = Field(default=90, ge=0, description="days that a former representative is remembered")
-    consent_kept_days: int = Field(default=365, ge=0, description="days that a member of the public who left is kept")
+    consent_kept_days: int = Field(
+        default=365, ge=0, le=PROMISED.days, description="days that a member of the public who left is kept"
+    )
     press_register_kept_days: int = Field(default=730, ge=0, description="days that a dead desk address is kept")
     public_task_kept_days: int = Field(default=365, ge=0, description="days that an official's dead address is kept")
     history_kept_days: int = Field(default=730, ge=0, description="days that the history of an erased person is kept")

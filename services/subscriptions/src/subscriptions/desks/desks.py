@@ -19,6 +19,8 @@ from subscriptions.models import Organisation, Role, Subscriber, rank_of
 from subscriptions.tasks.tasks import About, TaskKind, raise_task
 
 NEWSROOM = rank_of(Audience.NEWSROOM)
+SCANNED_WITHIN = timedelta(minutes=5)
+"""A yes that comes so soon after its mail may be that of a program that opens links: nobody would ever be reminded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,12 @@ async def held(session: AsyncSession, organisation_id: UUID, generation: int) ->
     if found is None or subscriber is None or newsroom is None or found.generation != generation:
         raise UnknownDesk
     return Held(found, newsroom, subscriber)
+
+
+def may_be_a_program(desk: Desk, at: datetime, rhythm: Rhythm) -> bool:
+    """Whether the desk was mailed just now."""
+    was_mailed = desk.step in (Step.REMIND, Step.GIVE_UP)
+    return was_mailed and at < desk.due_at - rhythm.answer_within + SCANNED_WITHIN
 
 
 async def answer(session: AsyncSession, held: Held, wish: Wish | None, at: datetime, rhythm: Rhythm) -> None:

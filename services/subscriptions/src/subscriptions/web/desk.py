@@ -1,7 +1,9 @@
 """`/prenumeration/redaktion/{token}`: is this still the right address and beat? Answered with one click.
 
 GET changes nothing. A yes, or a wish for something else, is a POST; either can be sent again, and the newest wish is
-the one that the editor sees. The page shows no address: the link stands in a mail, and mails are forwarded.
+the one that the editor sees. A scanner that submits forms as they stand wishes for nothing, and its yes, which comes
+with the mail, is not believed without a word that a person writes. The page shows no address: the link stands in a
+mail, and mails are forwarded.
 """
 
 from collections.abc import Sequence
@@ -40,6 +42,11 @@ def _(text: str) -> str:
 
 UNCLEAR = _("Välj ett av svaren.")
 TOO_LONG = _("Skriv högst 1 000 tecken.")
+WORDS = ("ja", "yes")
+WRITE_IT = _(
+    "Svaret kom så snart efter mejlet att det kan vara ett program som öppnar länkar. "
+    "Skriv ordet ja i rutan, så vet vi att det är du."
+)
 NOTHING = _("Ändra något av det här, eller skriv vad som ska ändras.")
 
 
@@ -75,7 +82,9 @@ async def answer(request: Request, token: str) -> Response:
     try:
         async with state.database.transaction() as session:
             held = await _held(request, session, token)
-            errors = _faults(request, held, answered, wish)
+            if answered == "yes":
+                wish = _stored(held)
+            errors = _faults(request, held, answered, wish, text(form, "ord"))
             if not errors:
                 said = wish if answered == "change" else None
                 await desks.answer(session, held, said, now(request), state.settings.desk_rhythm)
@@ -105,14 +114,16 @@ def _typed(form: FormData) -> Wish:
     return Wish(text(form, "email")[:400], chosen, topics, text(form, "message"))
 
 
-def _faults(request: Request, held: Held, answered: str, wish: Wish) -> list[FormError]:
-    locale = language_of(request, held.subscriber).locale
+def _faults(request: Request, held: Held, answered: str, wish: Wish, written: str) -> list[FormError]:
+    locale, rhythm = language_of(request, held.subscriber).locale, request.app.state.settings.desk_rhythm
 
     def fault(field: str, message: str) -> FormError:
         return FormError(field, request.app.state.pages.gettext(locale, message))
 
     if answered == "yes":
-        return []
+        is_meant = written.casefold().strip(' .!”"') in WORDS
+        doubted = not is_meant and desks.may_be_a_program(held.desk, now(request), rhythm)
+        return [fault("ord", WRITE_IT)] if doubted else []
     if answered != "change":
         return [fault("svar", UNCLEAR)]
     choices = (("municipalities", wish.municipalities, MUNICIPALITIES), ("topics", wish.topics, TOPICS))

@@ -30,6 +30,12 @@ HOLES = {
     Hole.COUNCIL_WITHOUT_MEMBERS: _("Ett fullmäktige eller en nämnd saknar mottagare"),
     Hole.GROUP: _("Ingen samverkansgrupp nås"),
 }
+NEWSROOMS = {
+    "none": _("Ingen redaktion"),
+    "county": _("Bara länets redaktioner"),
+    "own": _("Egna redaktioner: %(count)s"),
+}
+"""What stands on the map's squares, by who is reached there."""
 NEWSROOM_HOLES = {Hole.NEWSROOM, Hole.LOCAL_NEWSROOM}
 COUNCIL_HOLES = {Hole.COUNCIL, Hole.COUNCIL_WITHOUT_MEMBERS}
 
@@ -43,6 +49,16 @@ class Place:
     words: str
 
 
+ON_THE_MAP = (
+    ("0884", "0883", ""),
+    ("0860", "0882", ""),
+    ("0821", "0861", "0885"),
+    ("0881", "0880", "0840"),
+    ("0862", "0834", ""),
+)
+"""Where the municipalities lie, from north to south and from the forests to Öland: a map of squares."""
+
+
 @dataclass(frozen=True, slots=True)
 class Area:
     """One municipality; a cell of the table is empty where nothing is missing."""
@@ -51,6 +67,8 @@ class Area:
     name: str
     cells: tuple[str, str, str]
     places: Sequence[Place]
+    newsrooms: str
+    reach: str
 
 
 @router.api_route(PATH, methods=["GET", "HEAD"])
@@ -58,7 +76,9 @@ async def show(request: Request, office: SignedIn, session: Reading) -> Response
     wording, day = OfficeWording(reader_language(request).locale), now(request).astimezone(STOCKHOLM).date()
     found = [_area(area, wording) for area in await covered(session, list(MUNICIPALITIES), day)]
     lacking = sum(any(area.cells) for area in found)
-    return page(request, office, "coverage.html", areas=found, lacking=lacking)
+    by_code = {area.code: area for area in found}
+    squares = [[by_code.get(code) for code in row] for row in ON_THE_MAP]
+    return page(request, office, "coverage.html", areas=found, lacking=lacking, squares=squares)
 
 
 def _area(area: MunicipalityCoverage, wording: OfficeWording) -> Area:
@@ -70,7 +90,10 @@ def _area(area: MunicipalityCoverage, wording: OfficeWording) -> Area:
         *(_place(place, "grupper", wording) for place in area.groups),
     ]
     cells = (missing(NEWSROOM_HOLES), missing(COUNCIL_HOLES), missing({Hole.GROUP}))
-    return Area(area.municipality, area.name, cells, places)
+    own = sum(1 for place in area.newsrooms if place.reached and not place.is_countywide)
+    reach = "none" if Hole.NEWSROOM in area.holes else "county" if Hole.LOCAL_NEWSROOM in area.holes else "own"
+    words = wording.gettext(NEWSROOMS[reach]) % {"count": own}
+    return Area(area.municipality, area.name, cells, places, words, reach)
 
 
 def _place(place: PlaceCovered, room: str, wording: OfficeWording) -> Place:
