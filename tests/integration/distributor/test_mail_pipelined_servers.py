@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.eventually import eventually
@@ -139,6 +140,19 @@ async def test_a_slow_domain_keeps_its_places_and_no_more() -> None:
             assert [(await sender.send(to())).state for _ in range(5)] == [SENT] * 5
             stuck.cancel()
             await asyncio.gather(stuck, return_exceptions=True)
+
+
+async def test_so_many_a_minute_go_to_one_domain_and_the_rest_when_it_is_their_turn() -> None:
+    with SmtpServer(pipelining=True) as server:
+        async with sending(server.url, smtp_domain_rate_per_minute=60) as sender:
+            ended = [await sender.send(to("p@trog.example", delivery_id=uuid4())) for _ in range(3)]
+            other = await sender.send(to("ny@kommun.example"))
+    assert [one.state for one in ended] == [SENT, DEFERRED, DEFERRED]
+    assert (ended[1].counts, ended[1].phase) == (False, "wait")
+    assert ended[1].retry_after is not None
+    assert ended[2].retry_after is not None
+    assert ended[1].retry_after < ended[2].retry_after
+    assert other.state == SENT
 
 
 async def test_a_greylisted_recipient_waits_five_minutes_and_nobody_else() -> None:

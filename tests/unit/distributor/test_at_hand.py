@@ -15,11 +15,12 @@ class Waiting:
     """As much of a ledger row as is looked at."""
 
     address: str | None
+    lane: int = 3
     id: UUID = field(default_factory=uuid4)
 
 
-def rows(domain: str, count: int) -> list[Any]:
-    return [Waiting(f"p{number}@{domain}") for number in range(count)]
+def rows(domain: str, count: int, lane: int = 3) -> list[Any]:
+    return [Waiting(f"p{number}@{domain}", lane) for number in range(count)]
 
 
 def taken(queue: AtHand) -> list[Any]:
@@ -75,3 +76,28 @@ def test_nobody_waits_where_there_is_no_limit_or_too_many_wait(monkeypatch: pyte
     for row in ready:
         queue.leave(row)
     assert taken(queue) == (slow[1:2] if each else [])
+
+
+def test_a_stronger_lane_passes_those_who_wait_for_the_same_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_hand, "ASIDE", 2)
+    queue = AtHand(1, lambda: 16)
+    digest, press, sign_in = rows("trog.example", 3), rows("trog.example", 2, lane=1), rows("trog.example", 1, lane=0)
+    for row in (*digest, *press, *sign_in):
+        queue.put_nowait(row)
+    first = queue.get_nowait()
+    assert [first, *taken(queue)] == digest[:1]
+    order = []
+    while row := (order or [first])[-1]:
+        queue.leave(row)
+        if queue.empty():
+            break
+        order += taken(queue)
+    assert order == [*sign_in, *press, *digest[1:]]
+
+
+def test_a_stronger_lane_passes_what_is_ready() -> None:
+    queue = AtHand(4, lambda: 64)
+    digest, press = rows("kommun.example", 2), rows("tidning.example", 1, lane=1)
+    for row in (*digest, *press):
+        queue.put_nowait(row)
+    assert taken(queue) == [*press, *digest]

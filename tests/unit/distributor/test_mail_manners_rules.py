@@ -1,17 +1,23 @@
 """Manners that are pure decisions: when to stop knocking, how fast to begin, how many a minute and a domain."""
 
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
+from heapq import heappop, heappush
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from distributor.breaker import EQUALS, Breaker, Flow, Heard, Pauses
 from distributor.channels import Fault, Outcome
-from distributor.mail.domains import LONGEST, PUT_OFF, Crowded, DomainLimit
+from distributor.mail import domains
+from distributor.mail.domains import LONGEST, PUT_OFF, Crowded, DomainLimit, DomainPace
 from distributor.mail.replies import Phase, greylisted
 from distributor.mail.slow_start import PROBE_EVERY, SlowStart
 from distributor.pace import Pace
 from shared.contracts.delivery import DeliveryState
+from shared.contracts.mail import Lane
 
 SENT, DEFERRED, BOUNCED, FAILED, UNCERTAIN = (
     DeliveryState.SENT,
@@ -194,6 +200,59 @@ def test_so_many_a_domain() -> None:
     unlimited = DomainLimit(0)
     with unlimited.place("a@x.example"), unlimited.place("a@x.example"):
         pass
+
+
+@dataclass(frozen=True)
+class Going:
+    """As much of a dispatch as a domain's pace looks at."""
+
+    address: str
+    lane: Lane = Lane.DIGEST
+    delivery_id: UUID = field(default_factory=uuid4)
+
+
+def gone(pace: DomainPace, due: list[tuple[float, int, Any]]) -> list[tuple[float, Any]]:
+    """Who went when, if each comes back up to a fifth later than it was told to."""
+    went = []
+    while due:
+        now, number, going = heappop(due)
+        try:
+            pace.enter(going, now)
+            went.append((now, going))
+        except Crowded as busy:
+            heappush(due, (now + busy.wait.total_seconds() * (1 + number % 5 / 20), number, going))
+    return went
+
+
+def test_so_many_a_minute_and_domain_and_each_comes_in_turn() -> None:
+    went = gone(DomainPace(60), [(0.0, number, Going(f"p{number}@Trog.example")) for number in range(600)])
+    at = [now for now, _ in went]
+    assert max(sum(one <= other < one + 60 for other in at) for one in at) <= 62
+    assert at[-1] < 600 * 1.25, "a minute's share is used"
+
+
+def test_at_a_domain_the_stronger_lane_does_not_stand_in_line() -> None:
+    digest = [(0.0, number, Going("d@trog.example")) for number in range(300)]
+    press = [(10.0, number, Going("p@trog.example", Lane.PRESS)) for number in range(300, 330)]
+    others = [(5.0, 400, Going("a@kommun.example")), (5.0, 401, Going("s@trog.example", Lane.TRANSACTIONAL))]
+    went = gone(DomainPace(60), [*digest, *press, *others])
+    assert max(now for now, going in went if going.lane is Lane.PRESS) < 50, "not behind 300 digests"
+    assert [now for now, going in went if going in (others[0][2], others[1][2])] == [5.0, 5.0]
+    at = [now for now, going in went if "trog" in going.address]
+    assert max(sum(one <= other < one + 60 for other in at) for one in at) <= 62
+
+
+def test_a_domain_s_pace_does_not_remember_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domains, "MOST_KEPT", 5)
+    pace = DomainPace(60)
+    for number in range(20):
+        at = number * 2_000.0
+        for _ in range(8):
+            with suppress(Crowded):
+                pace.enter(Going(f"p@d{number}.example"), at)  # type: ignore[arg-type]
+    assert len(pace._lines) <= 7
+    assert len(pace._paces) <= 7
+    assert len(pace._turns) <= 21
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ class DistributorSettings(OrganisationSettings):
     )
     smtp_per_domain: int = Field(default=0, ge=0, description="mails under way to one domain at once; 0: no limit")
     smtp_rate_per_minute: int = Field(default=0, ge=0, description="mails a minute in all; 0: no limit")
+    smtp_domain_rate_per_minute: int = Field(
+        default=0, ge=0, description="mails a minute to one domain, of each process; 0: no limit"
+    )
     smtp_timeout_s: float = Field(default=60, gt=0, description="for the relay's answer to anything but the last dot")
     smtp_dot_timeout_s: float = Field(default=600, ge=1, description="RFC 5321, section 4.5.3.2.6: ten minutes")
     smtp_ca_file: str = Field(default="", description="PEM of the authority that signed the relay's certificate")

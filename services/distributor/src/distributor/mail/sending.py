@@ -12,7 +12,7 @@ from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
 from distributor.mail.dialogue import Composed, Ending
 from distributor.mail.dkim import DkimSigner, parse_keys, signed
-from distributor.mail.domains import Crowded, DomainLimit
+from distributor.mail.domains import Crowded, DomainLimit, DomainPace
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, greylisted, printable
@@ -36,6 +36,7 @@ class MailSender:
         self.slots = settings.smtp_connections * settings.smtp_pipeline
         self._pipeline = settings.smtp_pipeline
         self._domains = DomainLimit(settings.smtp_per_domain)
+        self._domain_pace = DomainPace(settings.smtp_domain_rate_per_minute)
         self._composer = Composer(settings)
         keys = parse_keys(settings.dkim_keys)
         self._signer = DkimSigner(sender_domain(settings), keys) if keys else None
@@ -57,11 +58,12 @@ class MailSender:
         return self._relay.connections_allowed * self._pipeline
 
     async def send(self, dispatch: Dispatch) -> Outcome:
-        """Send one mail and say how it ended, unless its domain has its hands full."""
-        if not self._domains.each:
+        """Send one mail and say how it ended, unless its domain has its hands full or its share of the minute."""
+        if not self._domains.each and not self._domain_pace.per_minute:
             return await self._deliver(dispatch)
         try:
             with self._domains.place(dispatch.address):
+                self._domain_pace.enter(dispatch, time.monotonic())
                 return await self._deliver(dispatch)
         except Crowded as busy:
             return Outcome(DeliveryState.DEFERRED, reply=str(busy), phase="wait", retry_after=busy.wait, counts=False)
