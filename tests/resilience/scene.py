@@ -6,10 +6,11 @@ The balance is drawn from what the mail server saw, never from what the product 
 import asyncio
 import csv
 import io
+import json
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,8 +113,20 @@ class Scene:
         for item in self.oracle.mails:
             await self.desk.reached(item, within=within)
             await check_ledger(self, item)
+        await eventually(self._intranet_told, within=within, every=0.2)
         await check_settled(self)
         return self.oracle.check(self.inboxes.mails, self.intranet.requests)
+
+    def _intranet_told(self) -> bool:
+        """Whether every item came to each endpoint. The mails' `reach` does not wait for that: the distributor hears of
+        an item from its own queue, and may be behind there.
+        """
+        told: dict[str, set[str]] = defaultdict(set)
+        for request in self.intranet.requests:
+            told[json.loads(request.body)["subject"]].add(request.path)
+        untold = [(item, hook) for item, hooks in self.oracle.hooks.items() for hook in hooks - told.get(item, set())]
+        assert not untold, f"{len(untold)} webhooks not there, such as {untold[0]}"
+        return True
 
     async def kill(self, service: str) -> None:
         self.kills += 1
