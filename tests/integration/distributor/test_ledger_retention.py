@@ -37,6 +37,7 @@ from shared.messaging import dead_letters
 from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.outbox import outbox
 
+NOTHING = dict.fromkeys(("requests_forgotten", "forgotten", "weeded", "stops", "dead_letters"), 0)
 PERSONAL_DAYS, LEDGER_DAYS = timedelta(days=366), timedelta(days=1096)
 
 
@@ -68,7 +69,7 @@ def corrected(item: Any, revision: int = 2) -> NewsCorrected:
 async def test_what_is_personal_goes_and_the_proof_stays(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weeding, "CHUNK", 3)
     item = await sent(room, 8)
-    assert await weed(room, timedelta(days=300)) == {"forgotten": 0, "weeded": 0, "stops": 0, "dead_letters": 0}
+    assert await weed(room, timedelta(days=300)) == NOTHING
     with capture_logs() as logs:
         assert (await weed(room, PERSONAL_DAYS))["forgotten"] == 8
     assert [entry["forgotten"] for entry in logs if entry["event"] == "ledger_weeded"] == [8]
@@ -108,10 +109,26 @@ async def test_a_job_that_dies_goes_on_where_it_was(
     assert [(one.state, one.count) for one in await counts(room, item.item_id)] == [(SENT, 10)]
 
 
+async def test_a_mail_of_its_own_is_forgotten_after_a_month(room: Room) -> None:
+    """What a receipt said may name somebody else: a group's contact person reads who was removed."""
+    await sent(room, 2)
+    told = RequestContent(subject="En medlem har tagits bort", paragraphs=("Borttagen ur Samverkan: Bo Alm.",))
+    about = {"subject_kind": SubjectKind.REQUEST, "revision": 0, "form": Form.PREFERENCES, "lane": Lane.TRANSACTIONAL}
+    mail = batch(snapshot(uuid4()), people(1), **about)
+    await room.hear(mail.model_copy(update={"item": None, "request": told}))
+    await room.drain()
+    assert await weed(room, timedelta(days=29)) == NOTHING
+    assert await weed(room, timedelta(days=31)) == {**NOTHING, "requests_forgotten": 1}
+    async with room.database.reading() as session:
+        assert "Bo Alm" not in str((await session.execute(select(contents))).all())
+    assert [row.address for row in await room.rows(subject_kind="request")] == [None]
+    assert None not in [row.address for row in await room.rows(subject_kind="item")]
+
+
 async def test_what_has_not_ended_is_left(room: Room) -> None:
     item = snapshot(uuid4())
     await room.hear(batch(item, people(3)))
-    assert (await weed(room, LEDGER_DAYS)) == {"forgotten": 0, "weeded": 0, "stops": 0, "dead_letters": 0}
+    assert (await weed(room, LEDGER_DAYS)) == NOTHING
     await room.drain()
     assert len(room.sender.dispatched) == 3
     assert (await weed(room, LEDGER_DAYS))["weeded"] == 3

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import erasing, weeding
 from distributor.settings import DistributorSettings
-from distributor.weeding import FORGET, WEED, Rule, Start
+from distributor.weeding import FORGET, FORGET_REQUESTS, WEED, Rule, Start
 from shared.clock import Clock
 from shared.database import Database, instant
 from shared.messaging import dead_letters
@@ -41,6 +41,7 @@ class RetentionWorker:
         self._database = database
         self._clock = clock
         self._personal = timedelta(days=settings.personal_data_days)
+        self._requests = timedelta(days=min(settings.request_days, settings.personal_data_days))
         self._ledger = timedelta(days=settings.ledger_days)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -66,6 +67,7 @@ class RetentionWorker:
         now = self._clock.now()
         personal, ledger = now - self._personal, now - self._ledger
         dropped: Counter[str] = Counter()
+        dropped["requests_forgotten"] = await self._walk(FORGET_REQUESTS, now - self._requests, stop)
         dropped["forgotten"] = await self._walk(FORGET, personal, stop)
         dropped["weeded"] = await self._walk(WEED, ledger, stop)
         dropped["stops"] = await self._all(lambda session: weeding.weed_stops(session, ledger, weeding.CHUNK), stop)

@@ -74,6 +74,12 @@ class DistributorSettings(OrganisationSettings):
     personal_data_days: int = Field(
         default=365, ge=1, le=36_500, description="addresses, links and servers' words are kept this long after the end"
     )
+    request_days: int = Field(
+        default=30,
+        ge=1,
+        le=36_500,
+        description="the same of mails of their own, such as receipts, which nothing corrects",
+    )
     ledger_days: int = Field(
         default=1095, ge=1, le=36_500, description="ended deliveries are kept this long; their counts for ever"
     )

@@ -38,11 +38,14 @@ Start = tuple[datetime, UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One of the two walks: the column that is set when a subject is through, and what is done to deliveries."""
+    """One of the walks: the column that is set when a subject is through, what is done to deliveries, and whether only
+    subjects of one kind are walked through.
+    """
 
     name: str
     done: Column[Any]
     drop: Callable[[AsyncSession, Sequence[Row[Any]]], Awaitable[int]]
+    only: SubjectKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ async def _next(session: AsyncSession, rule: Rule, after: Start | None, before: 
     if after is not None:
         last = (literal(value, column.type) for value, column in zip(after, order, strict=True))
         query = query.where(contents.c.created_at >= after[0], tuple_(*order) > tuple_(*last))
+    if rule.only is not None:
+        query = query.where(contents.c.subject_kind == rule.only)
     if rule is WEED:  # first things first: both walks keep their place in the same column
         query = query.where(contents.c.forgotten_at.is_not(None))
     return (await session.execute(query.order_by(*order).limit(1).with_for_update(skip_locked=True))).first()
@@ -106,7 +111,7 @@ async def _chunk(session: AsyncSession, content: Row[Any]) -> Sequence[Row[Any]]
 
 async def _finish(session: AsyncSession, rule: Rule, content: Row[Any], at: datetime) -> bool:
     """Everything has been dropped from the subject's deliveries; False where more is left of who was excluded."""
-    if rule is FORGET:
+    if rule.done is contents.c.forgotten_at:
         # A mail of its own (a sign-in link, say) has its words with the subject.
         own = {"request": None} if content.subject_kind == SubjectKind.REQUEST else {}
         await _mark(session, content, forgotten_at=at, weeding_place="", **own)
@@ -159,6 +164,8 @@ async def _weed(session: AsyncSession, rows: Sequence[Row[Any]]) -> int:
 
 
 FORGET = Rule("forgotten", contents.c.forgotten_at, _forget)
+FORGET_REQUESTS = Rule("requests_forgotten", contents.c.forgotten_at, _forget, SubjectKind.REQUEST)
+"""Mails of their own go sooner: nobody is told of a correction to a receipt, and its words may name somebody else."""
 WEED = Rule("weeded", contents.c.weeded_at, _weed)
 
 
