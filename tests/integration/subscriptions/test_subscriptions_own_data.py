@@ -141,9 +141,12 @@ async def test_the_extract_holds_what_others_have_written_about_the_person(
         "Barometern",
         "kom tillbaka",
         "Ringde och bad om det.",
-        "2, 12 maj 2026",
+        "Mejl till en redaktion kommer tillbaka, 12 maj 2026, 5.1.1",
+        "Mejl till en grupps kontaktperson kommer tillbaka",
     ):
         assert told in facts
+    why = " ".join("".join(part.itertext()) for part in shown.findall(".//main//li"))
+    assert "Det lades till 12 maj 2026 av oss." in why
 
 
 async def bounce(service: Service, person: str) -> None:

@@ -184,6 +184,11 @@ async def test_former_representatives_are_weeded_and_nobody_else(
     assert [event.data["recipient_id"] for event in await emitted(database, "recipient.erased")] == [bo["id"]]
     [line] = [entry for entry in logs if entry["event"] == "mandates_weeded"]
     assert (line["mandates"], line["people"]) == (3, 1)
+    dan = next(row["id"] for row in left if row["address"] == "dan@kalmar.example")
+    [last, *_] = (await office.get(f"{V1}/subscribers/{dan}/history")).json()["data"]
+    assert (last["source"], last["before"], last["after"]) == (
+        "weeding", {"audience:politician": "gets"}, {"audience:politician": None}
+    )  # fmt: skip
 
 
 async def test_coverage_shows_the_holes(office: AsyncClient, register: Register) -> None:

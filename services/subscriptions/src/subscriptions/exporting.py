@@ -20,6 +20,7 @@ from subscriptions.models import (
     AddressChange,
     DigestEntry,
     Group,
+    Item,
     Organisation,
     SoftBounce,
     Subscriber,
@@ -41,6 +42,15 @@ class Invited:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """An item that waits for the person's digest."""
+
+    item_id: UUID
+    title: str
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What there is about a person beside their own row."""
 
@@ -51,7 +61,7 @@ class Held:
     changes: Sequence[Change]
     suppressions: Sequence[Suppression]
     soft_bounces: Sequence[datetime]
-    waiting: Sequence[DigestEntry]
+    waiting: Sequence[Waiting]
     contact_of: Sequence[str]
     desk_of: Sequence[str]
     invitations: Sequence[Invited]
@@ -62,7 +72,6 @@ async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
     """All of it."""
     moving = select(AddressChange).where(AddressChange.subscriber_id == subscriber_id)
     soft_bounces = select(SoftBounce.bounced_at).where(SoftBounce.subscriber_id == subscriber_id)
-    waiting = select(DigestEntry).where(DigestEntry.subscriber_id == subscriber_id)
     return Held(
         roles=(await people.roles_of(session, [subscriber_id]))[subscriber_id],
         left=sorted((await people.left_by(session, [subscriber_id]))[subscriber_id]),
@@ -71,12 +80,19 @@ async def held_about(session: AsyncSession, subscriber_id: UUID) -> Held:
         changes=await history.newest_changes(session, subscriber_id, limit=ALL),
         suppressions=await suppressions.all_of(session, subscriber_id),
         soft_bounces=(await session.scalars(soft_bounces.order_by(SoftBounce.bounced_at))).all(),
-        waiting=(await session.scalars(waiting.order_by(DigestEntry.published_at))).all(),
+        waiting=await _waiting(session, subscriber_id),
         contact_of=await _contact_of(session, subscriber_id),
         desk_of=await _desk_of(session, subscriber_id),
         invitations=await _invitations(session, subscriber_id),
         tasks=(await session.scalars(select(Task).where(Task.subscriber_id == subscriber_id).order_by(Task.id))).all(),
     )
+
+
+async def _waiting(session: AsyncSession, subscriber_id: UUID) -> list[Waiting]:
+    columns = select(DigestEntry.item_id, Item.snapshot, DigestEntry.published_at)
+    mine = columns.join(Item, Item.id == DigestEntry.item_id).where(DigestEntry.subscriber_id == subscriber_id)
+    rows = await session.execute(mine.order_by(DigestEntry.published_at))
+    return [Waiting(row.item_id, str(row.snapshot["title"]), row.published_at) for row in rows]
 
 
 async def _contact_of(session: AsyncSession, subscriber_id: UUID) -> Sequence[str]:
@@ -116,7 +132,7 @@ def export(subscriber: Subscriber, held: Held, mails_url: str) -> dict[str, Any]
         "suppressed_at": _instant(subscriber.suppressed_at),
         "suppressions": [_suppression(row) for row in held.suppressions],
         "soft_bounces": [instant.isoformat() for instant in held.soft_bounces],
-        "waiting_for_digest": [str(entry.item_id) for entry in held.waiting],
+        "waiting_for_digest": [{"item": str(one.item_id), "title": one.title} for one in held.waiting],
         "contact_person_for": list(held.contact_of),
         "desk_of": list(held.desk_of),
         "invitations": [_invitation(invited) for invited in held.invitations],

@@ -20,8 +20,9 @@ from shared.contracts.news import Audience
 from shared.database import Database, among
 from shared.tasks import pause
 from shared.web.dates import STOCKHOLM
+from subscriptions import people
 from subscriptions.erasing import erase
-from subscriptions.history import Source
+from subscriptions.history import AUDIENCE, GETS, LEFT, Act, Source, record
 from subscriptions.models import Role, Subscriber, rank_of
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.weeding_log import Weeded, note
@@ -68,18 +69,29 @@ class RollWeeder:
         removed = await session.scalars(
             delete(Role).where(among(session, Role.id, role_ids)).returning(Role.subscriber_id)
         )
-        people = removed.all()
+        holders = removed.all()
         erased = 0
-        for subscriber_id in sorted(set(people)):
+        for subscriber_id in sorted(set(holders)):
             if await _is_needed(session, subscriber_id):
+                await _write_down(session, subscriber_id, now)
                 continue
             with contextlib.suppress(UnknownSubscriber):
                 await erase(session, subscriber_id, now, Source.WEEDING)
                 erased += 1
-        return len(people), erased
+        return len(holders), erased
 
 
 async def _is_needed(session: AsyncSession, subscriber_id: UUID) -> bool:
     """Whether there is a role left; asked with the row locked, so that nobody gives another one meanwhile."""
     await session.execute(select(Subscriber.id).where(Subscriber.id == subscriber_id).with_for_update())
     return bool(await session.scalar(select(exists().where(Role.subscriber_id == subscriber_id))))
+
+
+async def _write_down(session: AsyncSession, subscriber_id: UUID, now: datetime) -> None:
+    """The history of somebody who stays says when they were no representative any more."""
+    elected, field = Audience.POLITICIAN, f"{AUDIENCE}{Audience.POLITICIAN}"
+    if elected in await people.audiences_of(session, subscriber_id):
+        return
+    left = elected in (await people.left_by(session, [subscriber_id]))[subscriber_id]
+    stood, stands = {field: LEFT if left else GETS}, {field: None}
+    await record(session, subscriber_id, now, act=Act.CHANGED, source=Source.WEEDING, before=stood, after=stands)

@@ -12,6 +12,9 @@ from subscriptions.history import Act, Change, Source
 from subscriptions.models import AddressChange, Subscriber, Suppression
 from subscriptions.people import RoleRow
 from subscriptions.suppressions import SuppressionReason
+from subscriptions.tasks.models import Task
+from subscriptions.tasks.tasks import TaskKind
+from subscriptions.web.office.wording import TASKS
 from subscriptions.web.presenters import role_reason
 from subscriptions.wording import Wording
 
@@ -93,7 +96,8 @@ def _facts(subscriber: Subscriber, held: Held, wording: Wording, locale: Locale)
     if held.soft_bounces:
         yield wording.gettext(_("Mejl som inte gick fram")), _since(held.soft_bounces, locale)
     if held.waiting:
-        yield wording.gettext(_("Nyheter som väntar på ditt samlade mejl")), str(len(held.waiting))
+        titles = ", ".join(one.title for one in held.waiting)
+        yield wording.gettext(_("Nyheter som väntar på ditt samlade mejl")), titles
     for group in held.contact_of:
         yield wording.gettext(_("Kontaktperson för")), group
     for newsroom in held.desk_of:
@@ -103,8 +107,8 @@ def _facts(subscriber: Subscriber, held: Held, wording: Wording, locale: Locale)
             wording.gettext(_("Inbjudan som väntar på svar")),
             f"{invited.group} ({', '.join(part for part in (invited.name, day(locale, invited.expires_at)) if part)})",
         )
-    if held.tasks:
-        yield wording.gettext(_("Ärenden hos oss")), _since([task.raised_at for task in held.tasks], locale)
+    for task in held.tasks:
+        yield wording.gettext(_("Ärende hos oss")), _task(task, wording, locale)
 
 
 def _move(moving: AddressChange, wording: Wording) -> tuple[str, str]:
@@ -119,6 +123,13 @@ def _stop(stop: Suppression, wording: Wording, locale: Locale) -> str:
     if stop.lifted_at is not None:
         told.append(wording.gettext(_("hävt {day}")).format(day=day(locale, stop.lifted_at)))
     return ", ".join(part for part in told if part)
+
+
+def _task(task: Task, wording: Wording, locale: Locale) -> str:
+    """What it is about, when it was raised, and whatever somebody wrote."""
+    what = wording.gettext(TASKS[TaskKind(task.kind)][0])
+    written = [value for value in (*task.details.values(), task.closed_because) if isinstance(value, str) and value]
+    return ", ".join([what, day(locale, task.raised_at), *written])
 
 
 def _since(instants: Sequence[datetime], locale: Locale) -> str:
@@ -140,10 +151,16 @@ BASES = {
 
 
 def _with_basis(role: RoleRow, held: Held, wording: Wording, locale: Locale) -> str:
-    """Why, on what legal basis, and since when."""
+    """Why, on what legal basis, since when and by whose hand, and what the person agreed to."""
     ground = ground_of(role, held.changes)
-    since = wording.gettext(_("Sedan {day}.")).format(day=day(locale, ground.since)) if ground.since else ""
-    return " ".join((role_reason(role, locale), wording.gettext(BASES[ground.basis]), since)).strip()
+    told = [role_reason(role, locale), wording.gettext(BASES[ground.basis])]
+    if ground.since is not None and ground.source:
+        source = wording.gettext(SOURCES[Source(ground.source)])
+        began = wording.gettext(_("Det lades till {day} {source}."))
+        told.append(began.format(day=day(locale, ground.since), source=source))
+    if ground.text:
+        told.append(wording.gettext(_("Du sade ja till det här: ”{text}”")).format(text=ground.text))
+    return " ".join(told)
 
 
 def _own_event(change: Change, roles: Sequence[RoleRow], wording: Wording) -> OwnEvent:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import TOPICS
+from shared.web.dates import STOCKHOLM
 from subscriptions.frequencies import EVERYTHING, Frequencies, Frequency
 from subscriptions.history import Change
 from subscriptions.people import RoleRow
@@ -24,6 +25,8 @@ from subscriptions.wording import Wording
 
 OPEN = frozenset({Audience.PUBLIC})
 """Audiences that anybody may join."""
+SOME_WEEKS = timedelta(days=28)
+"""How far ahead the example of a pause is: one that has passed would be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ class Preferences:
     topic_frequencies: Sequence[TopicFrequency]
     has_topic_frequencies: bool
     languages: Sequence[Choice]
+    is_newsroom: bool
     paused_until: str
+    pause_example: str
     paused_to: datetime | None
     has_stopped: bool
     is_suppressed: bool
@@ -129,7 +134,9 @@ def preferences(
         topic_frequencies=[_topic_frequency(topic, typed, wording) for topic in TOPICS],
         has_topic_frequencies=any(typed.topic_frequencies.values()),
         languages=language_choices(typed.locale),
+        is_newsroom=Audience.NEWSROOM in held,
         paused_until=typed.paused_until,
+        pause_example=(at.astimezone(STOCKHOLM).date() + SOME_WEEKS).isoformat(),
         paused_to=None if stopped_until == FOR_EVER else stopped_until,
         has_stopped=person.subscriber.unsubscribed_at is not None,
         is_suppressed=person.subscriber.suppressed_at is not None,
