@@ -26,9 +26,12 @@ from tests.files import (
     scripted,
     written,
 )
+from tests.unit.distributor.mail_examples import dispatch, html_of, of_item, settings, text_of
 
 from content.attachments import attaching, examining
 from content.attachments.repository import PART_BYTES
+from distributor.mail.composer import Composer
+from shared.contracts.mail import Form
 from shared.contracts.news import ItemSnapshot
 
 WORDS = {"alt": "Två personer vid ett bord", "byline": "Åsa Öst", "rights": "Fri att använda i samband med nyheten"}
@@ -368,6 +371,24 @@ async def test_b13_a_file_that_kills_its_examiner_or_keeps_it_is_refused(content
             answer = await sent(content, draft["id"], pdf())
         assert (answer.status_code, faults(answer)) == (422, {"/file": "damaged_file"})
         assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["file_examination_failed"]
+
+
+async def test_a_mail_links_to_what_the_site_hands_out(content):
+    draft = await content.draft(title="Fler i arbete")
+    await attached(content, draft["id"], png(), title="Möte i Kalmar")
+    await attached(content, draft["id"], pdf(), "rapport.pdf", title="", alt="", byline="")
+    await content.api.post(f"/items/{draft['id']}/publish")
+    item = await latest(content)
+    for form in (Form.PRESS, Form.NEWS):
+        data = Composer(settings()).compose(dispatch(of_item(item), form=form)).data
+        links = html5lib.parse(html_of(data), namespaceHTMLElements=False).iter("a")
+        assert {file.url for file in item.attachments} <= {link.get("href") for link in links}
+        for file in item.attachments:
+            assert f"\n{file.url}\n" in text_of(data)
+            assert (await content.site.get(file.url)).status_code == 200
+    older = item.model_dump(mode="json")
+    del older["attachments"]
+    assert ItemSnapshot.model_validate(older).attachments == (), "an event of before there were any is read"
 
 
 async def test_feeds_tell_of_files(content):

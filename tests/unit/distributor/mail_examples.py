@@ -10,7 +10,17 @@ from distributor.channels import Content, Dispatch
 from distributor.settings import DistributorSettings
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import DigestItem, Form, Lane, RequestContent, SubjectKind
-from shared.contracts.news import Audience, ContactPerson, Image, ItemSnapshot, ItemState, Kind, Link, Locale
+from shared.contracts.news import (
+    Attachment,
+    Audience,
+    ContactPerson,
+    Image,
+    ItemSnapshot,
+    ItemState,
+    Kind,
+    Link,
+    Locale,
+)
 
 ITEM_ID = UUID("01890000-0000-7000-8000-000000000001")
 PERSON_ID = UUID("01890000-0000-7000-8000-0000000000aa")
@@ -84,6 +94,30 @@ def item(**changes: Any) -> ItemSnapshot:
         "revised_at": datetime(2026, 11, 22, 7, 30, tzinfo=UTC),
     }
     return ItemSnapshot(**{**told, **changes})
+
+
+FILES = (
+    Attachment(
+        url=f"{ORIGIN}/nyheter/fler-unga-far-jobb/filer/0123456789abcdef/motet.jpg",
+        sha256="0123456789abcdef" * 4,
+        name="mötet.jpg",
+        type="image/jpeg",
+        size=2_345_678,
+        width=4000,
+        height=2667,
+        title="Mötet i Nybro <2026>",
+        alt="Fyra personer & en whiteboard",
+        byline="Åsa Öst/Förbundet",
+        rights="Fri att använda i samband med nyheten",
+    ),
+    Attachment(
+        url=f"{ORIGIN}/nyheter/fler-unga-far-jobb/filer/fedcba9876543210/arsredovisning.pdf",
+        sha256="fedcba9876543210" * 4,
+        name="årsredovisning.pdf",
+        type="application/pdf",
+        size=840_000,
+    ),
+)
 
 
 def report(**changes: Any) -> ItemSnapshot:

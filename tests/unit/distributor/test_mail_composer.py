@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 from tests.unit.distributor.mail_examples import (
+    FILES,
     ITEM_ID,
     ORIGIN,
     dispatch,
@@ -61,6 +62,8 @@ def examples():
         "withdrawal": dispatch(withdrawn, form=Form.WITHDRAWAL, thread_of=(1, 2)),
         "digest": dispatch(of_digest(), form=Form.DIGEST, audience=None),
         "urgent": dispatch(of_item(item(urgent_reason="Mötet i kväll är inställt."))),
+        "press with files": dispatch(of_item(item(attachments=FILES)), form=Form.PRESS, **newsroom),
+        "news with files": dispatch(of_item(item(attachments=FILES))),
         "digest of one": dispatch(of_digest(item()), form=Form.DIGEST),
         **{str(form): dispatch(of_request(), form=form, audience=None, **NO_LINKS) for form in composing.REQUEST_FORMS},
     }
@@ -354,6 +357,40 @@ def test_images_in_a_body_become_their_words_and_its_top_heading_sinks(composer)
 
     assert "<h2>Rubrik</h2><p>En > två Tre</p>" in html
     assert "x.example" not in html
+
+
+@pytest.mark.parametrize("name", ["press with files", "news with files"])
+def test_files_are_links_with_all_that_a_newsroom_asks(composer, name):
+    data = composer.compose(example(name)).data
+    image, document = FILES
+    text, html = text_of(data), html_of(data)
+
+    assert not parsed(data).attachments
+    for words in (text, html5lib_text(html)):
+        for told in (
+            image.title,
+            image.alt,
+            image.rights,
+            f"Foto: {image.byline}",
+            "JPEG, 4000 × 2667 bildpunkter, 2,3",
+        ):
+            assert told in words
+        assert "årsredovisning.pdf" in words and "PDF, 840" in words
+    assert all(f"\n{file.url}\n" in text for file in FILES)
+    tree = html5lib.parse(html, namespaceHTMLElements=False)
+    links = {link.get("href"): "".join(link.itertext()) for link in tree.iter("a")}
+    assert links[image.url] == "Mötet i Nybro <2026> (JPEG, 4000 × 2667 bildpunkter, 2,3\N{NO-BREAK SPACE}MB)"
+    assert links[document.url] == "årsredovisning.pdf (PDF, 840\N{NO-BREAK SPACE}kB)"
+    english = text_of(composer.compose(example(name, Locale.EN)).data)
+    assert "Photo: Åsa Öst" in english and "4000 × 2667 pixels, 2.3" in english
+
+
+def test_a_mail_with_files_is_the_same_in_another_process(composer):
+    assert composer.compose(example("press with files")) == Composer(settings()).compose(example("press with files"))
+
+
+def html5lib_text(html):
+    return " ".join("".join(html5lib.parse(html, namespaceHTMLElements=False).itertext()).split())
 
 
 # Form on the wire

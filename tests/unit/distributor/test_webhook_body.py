@@ -8,7 +8,17 @@ from uuid import UUID, uuid4
 from distributor.channels import Content
 from distributor.webhooks.body import news_body, trial_body
 from shared.contracts.mail import Form, SubjectKind
-from shared.contracts.news import Audience, ContactPerson, Image, ItemSnapshot, ItemState, Kind, Link, Locale
+from shared.contracts.news import (
+    Attachment,
+    Audience,
+    ContactPerson,
+    Image,
+    ItemSnapshot,
+    ItemState,
+    Kind,
+    Link,
+    Locale,
+)
 
 AT = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
 
@@ -34,6 +44,15 @@ def content(
         contacts=(ContactPerson(name="Eva Ek", phone="0480-123 45"),),
         links=(Link(label="Rapporten", url="https://forbundet.example/r"),),
         images=(Image(url="https://forbundet.example/b.jpg", alt="Eva", credit="Foto: Åke"),),
+        attachments=(
+            Attachment(
+                url="https://forbundet.example/nyheter/atta-av-tio/filer/0a/plan.pdf",
+                sha256="0a" * 32,
+                name="plan.pdf",
+                type="application/pdf",
+                size=1_000,
+            ),
+        ),
         published_at=AT,
         revised_at=AT,
     )
@@ -69,6 +88,14 @@ def test_news_carries_all_that_an_intranet_shows() -> None:
     assert (data["municipalities"], data["topics"]) == (["0880"], ["results"])
     assert data["contacts"][0]["phone"] == "0480-123 45"
     assert data["images"][0]["credit"] == "Foto: Åke"
+    (file,) = data["attachments"]
+    assert (file["name"], file["type"], file["size"], file["sha256"]) == (
+        "plan.pdf",
+        "application/pdf",
+        1_000,
+        "0a" * 32,
+    )
+    assert file["url"].endswith("/plan.pdf")
     assert not {"audiences", "slug"} & data.keys()
 
 

@@ -4,7 +4,7 @@ A letter is written once and then filled for each recipient: where a recipient's
 has a slot. What editors wrote is only ever a value, never a template, so `{{7*7}}` in a title stays as it is.
 
 The frame speaks the recipient's language; the item keeps its own and is marked with it. HTML carries no image, no
-script and nothing that is fetched: pictures are links.
+script and nothing that is fetched: pictures are links, and so are an item's files.
 """
 
 import re
@@ -24,6 +24,7 @@ from shared.contracts.mail import Form
 from shared.contracts.news import Audience, ItemSnapshot, Kind, Locale
 from shared.translations import translations
 from shared.web import dates
+from shared.web.files import file_size, file_type
 
 HERE = Path(__file__).parent
 CATALOGUES = HERE / "locale"
@@ -159,6 +160,8 @@ def _environment(locale: Locale) -> Environment:
     environment.install_gettext_translations(translations(CATALOGUES, locale), newstyle=True)  # type: ignore[attr-defined]
     environment.filters["day"] = partial(dates.day, locale)
     environment.filters["dialled"] = _dialled
+    environment.filters["file_size"] = partial(file_size, locale)
+    environment.filters["file_type"] = file_type
     return environment
 
 
@@ -174,7 +177,9 @@ def _folder(content: Content, form: Form) -> str:
 
 def _of_item(item: ItemSnapshot) -> dict[str, object]:
     body, popular = _for_mail(item.body_html), _for_mail(item.popular_version_html)
-    return {"body_html": body, "popular_html": popular}
+    pictures = [file for file in item.attachments if file.type.startswith("image/")]
+    documents = [file for file in item.attachments if file not in pictures]
+    return {"body_html": body, "popular_html": popular, "pictures": pictures, "documents": documents}
 
 
 def _of_digest(content: Content) -> dict[str, object]:

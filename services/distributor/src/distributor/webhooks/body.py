@@ -19,6 +19,7 @@ from distributor.channels import Content
 from shared.contracts.envelope import Contract
 from shared.contracts.mail import Form
 from shared.contracts.news import (
+    Attachment,
     ContactPerson,
     Image,
     ItemSnapshot,
@@ -65,6 +66,7 @@ class IntranetNews(Contract):
     contacts: tuple[ContactPerson, ...]
     links: tuple[Link, ...]
     images: tuple[Image, ...]
+    attachments: tuple[Attachment, ...]
     popular_version_html: str
     popular_version_text: str
     original_url: str
