@@ -21,6 +21,10 @@ class Desk:
         """A new item's id."""
         return str((await self.call("POST", f"{CONTENT}/items", json=fields))["id"])
 
+    async def attach(self, item: str, file: bytes, name: str, **words: str) -> Json:
+        """What is told of a file that goes with the item from now on."""
+        return await self.call("POST", f"{CONTENT}/items/{item}/attachments", files={"file": (name, file)}, data=words)
+
     async def publish(self, item: str, **headers: str) -> Json:
         return await self.call("POST", f"{CONTENT}/items/{item}/publish", headers=headers)
 

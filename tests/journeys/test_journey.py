@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 from tests.deployments import Deployment
 from tests.desk import SUBSCRIPTIONS, Desk, Json
 from tests.eventually import eventually
+from tests.files import png
 from tests.inboxes import Inboxes, Mail
 from tests.journeys import loading, reading
 from tests.journeys.county import (
@@ -34,6 +35,7 @@ from tests.journeys.truth import fate
 from tests.servers.receiver import HttpReceiver
 
 CORRECTION = {"title": "Två av tre i arbete efter rehabilitering", "body": f"{BODY_MARK}. Kalmar: 62 %."}
+PICTURE = {"alt": "En verkstad", "byline": "I. Ek", "rights": "Fri att använda"}
 CORRECTION_NOTE = "Siffran för Kalmar var fel. Rätt är 62 procent."
 WITHDRAWAL_REASON = "Underlaget visade sig vara från ett annat län."
 
@@ -99,6 +101,7 @@ async def _load(journey: Journey) -> None:
 async def _publish_both_at_once(journey: Journey) -> tuple[str, str]:
     """In the same second, and each of them by two editors: one of the two is told that it was done."""
     release, news = await journey.desk.draft(RELEASE.fields), await journey.desk.draft(NEWS.fields)
+    await journey.desk.attach(release, png(), "verkstaden.png", **PICTURE)
     paths = [f"/api/content/v1/items/{item}/publish" for item in (release, release, news, news)]
     answers = await asyncio.gather(*(journey.desk.api.post(path) for path in paths))
     assert sorted(answer.status_code for answer in answers) == [202, 202, 409, 409]
@@ -119,6 +122,9 @@ async def _check_first_revision(journey: Journey, item_id: str, item: Item, *, c
         links = reading.check_html(mail)
         assert await reading.check_links(links, journey.site) >= 3, gets
     assert len({mail.message_id for mail in mails.values()}) == len(mails)
+    files = "/filer/" in (await _seen(journey, item_id)).text
+    assert files == (item is RELEASE)
+    assert all(("/verkstaden.png\n" in mail.part("plain")) == files for mail in mails.values())
     _check_reach(journey, reach, item, endpoints=len(loading.expected_endpoints(column)))
     await _check_ledger(journey, item_id, item)
     await _check_webhooks(journey, item_id, loading.expected_endpoints(column), "news.published", revision=1)
@@ -191,8 +197,7 @@ async def _check_correction(journey: Journey, item_id: str) -> None:
         reading.check_by_another_parser(mail, subject=reading.CORRECTED[gets.locale] + CORRECTION["title"])
         assert await reading.check_links(reading.check_html(mail), journey.site) >= 3
     await _check_webhooks(journey, item_id, loading.expected_endpoints(1), "news.corrected", revision=2)
-    async with httpx2.AsyncClient(timeout=30) as reader:
-        page = await reader.get(await _page_of(journey, item_id))
+    page = await _seen(journey, item_id)
     assert page.status_code == 200
     assert CORRECTION["title"] in page.text
     assert CORRECTION_NOTE in page.text
@@ -243,6 +248,11 @@ async def _followed_up(journey: Journey, item_id: str, form: str, *, revision: i
     mails = journey.mails(item_id, revision)
     assert set(mails) == set(expected)
     return mails
+
+
+async def _seen(journey: Journey, item_id: str) -> httpx2.Response:
+    async with httpx2.AsyncClient(timeout=30) as reader:
+        return await reader.get(await _page_of(journey, item_id))
 
 
 async def _page_of(journey: Journey, item_id: str) -> str:
