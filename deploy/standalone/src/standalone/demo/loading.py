@@ -72,11 +72,11 @@ async def connect_intranets(site: Site, state: DemoState, receiver: str, tell: T
     tell(f"connected {len(state.endpoints)} intranets")
 
 
-async def publish_items(site: Site, state: DemoState, origin: str, tell: Tell) -> list[PublishedItem]:
+async def publish_items(site: Site, state: DemoState, tell: Tell) -> list[PublishedItem]:
     """Publish what was not published before; returns that."""
     fresh = []
     for name in ITEMS:
-        item = await _draft(site, state, name, origin)
+        item = await _draft(site, state, name)
         if item.url:
             continue
         published = await site.post(f"/api/content/v1/items/{item.id}/publish", once=f"publish-{name}")
@@ -87,13 +87,14 @@ async def publish_items(site: Site, state: DemoState, origin: str, tell: Tell) -
     return fresh
 
 
-async def _draft(site: Site, state: DemoState, name: str, origin: str) -> PublishedItem:
+async def _draft(site: Site, state: DemoState, name: str) -> PublishedItem:
     if name not in state.items:
         fields = _sample(f"{name}.json")
-        for image in fields.get("images", []):
-            image["url"] = origin + image["url"]
+        files = fields.pop("attachments", {})
         body = (SAMPLE / f"{name}.md").read_text(encoding="utf-8")
         made = await site.post("/api/content/v1/items", {**fields, "body": body}, once=f"item-{name}")
+        for file, words in files.items():
+            await site.attach(made["id"], file, (SAMPLE / file).read_bytes(), words)
         state.items[name] = PublishedItem(made["id"], made["title"])
         state.save()
     return state.items[name]

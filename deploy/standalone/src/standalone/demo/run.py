@@ -8,11 +8,9 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import uvloop
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
 from rich.console import Console
 
 from shared import logging
@@ -30,7 +28,6 @@ from standalone.failures import PortInUse
 from standalone.settings import SERVICES, StandaloneSettings
 
 FIRST_PORT, PORTS = 8080, 20
-PICTURE = Path(__file__).parent / "static" / "samverkan.png"
 ENVIRONMENT = {
     "BUDKAVLE_SENDER": "nyheter@samordningsforbundet.example",
     "BUDKAVLE_SENDER_NAME": "Samordningsförbundet i Kalmar län",
@@ -81,13 +78,7 @@ def _free_port(host: str) -> int:
 
 def _router(whole: up.Standalone, state: DemoState) -> up.Router:
     def router(pages: Pages, database: Database) -> APIRouter:
-        made = intranet_router(IntranetLog(database, whole.clock), state.secrets.get, pages)
-
-        @made.get("/demo/static/samverkan.png")
-        async def picture() -> FileResponse:
-            return FileResponse(PICTURE, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
-
-        return made
+        return intranet_router(IntranetLog(database, whole.clock), state.secrets.get, pages)
 
     return router
 
@@ -115,7 +106,7 @@ async def _load_and_account(site: Site, state: DemoState, whole: up.Standalone, 
     here = f"http://127.0.0.1:{whole.settings.port}"
     await loading.load_people(site, state, whole.clock, tell)
     await loading.connect_intranets(site, state, f"{here}/demo/intranet", tell)
-    fresh = await loading.publish_items(site, state, whole.settings.origin(), tell)
+    fresh = await loading.publish_items(site, state, tell)
     items = list(state.items.values())
     with telling.watching(out) as watch:
         reaches = await accounting.settled(site, items, watch)

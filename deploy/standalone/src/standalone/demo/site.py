@@ -51,6 +51,11 @@ class Site:
         headers = {"If-Match": read.headers.get("etag", "*")}
         await self._call("PATCH", path, json=body, headers=headers)
 
+    async def attach(self, item_id: str, name: str, content: bytes, words: dict[str, str]) -> None:
+        """Attach a file; done again, it changes nothing."""
+        path = f"/api/content/v1/items/{item_id}/attachments"
+        await self._call("POST", path, data=words, files={"file": (name, content)})
+
     async def import_people(self, name: str, content: bytes, audience: Audience) -> None:
         """Import a CSV file, all of it."""
         data = {"audience": audience.value}
