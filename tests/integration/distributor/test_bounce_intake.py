@@ -6,9 +6,11 @@ import os
 import smtplib
 import socket
 import sys
+from base64 import encodebytes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from quopri import encodestring
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -161,6 +163,18 @@ async def test_the_token_is_found_in_the_returned_mail_alone(desk: Desk) -> None
     raw = raw.replace(b"Return-Path: <studs@", f"Return-Path: <{desk.way_back}>\nX-Was: <studs@".encode())
     assert await desk.intake.take(raw) is Result.APPLIED
     assert await desk.state() == "bounced"
+
+
+@pytest.mark.parametrize(("encoding", "encoded"), [("base64", encodebytes), ("quoted-printable", encodestring)])
+async def test_the_token_is_found_in_what_a_gateway_has_encoded(desk: Desk, encoding: str, encoded: Any) -> None:
+    quoted = f"Feedback-Type: abuse\nVersion: 1\nX-The-Return-Path-Of-The-Original: <{desk.way_back}>\n"
+    raw = (
+        f"From: klagomal@post.example\nTo: {BOUNCE_ADDRESS}\nSubject: FW: Nyheter\nMIME-Version: 1.0\n"
+        "Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n"
+        f"Content-Type: message/feedback-report\nContent-Transfer-Encoding: {encoding}\n\n"
+    )
+    assert await desk.intake.take(raw.encode() + encoded(quoted.encode()) + b"\n--b--\n") is Result.APPLIED
+    assert [name for name, _ in await desk.events()] == ["se.budkavle.delivery.complained.v1"]
 
 
 async def test_a_report_that_overtakes_the_outcome_waits(desk: Desk) -> None:

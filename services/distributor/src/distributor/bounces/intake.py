@@ -5,15 +5,14 @@ processor, so it is done beside the event loop.
 """
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from distributor.bounces.applying import Result, apply, digest_of
 from distributor.bounces.classifying import classify
-from distributor.bounces.mime import MOST_BYTES
+from distributor.bounces.mime import MOST_BYTES, parts_of
 from distributor.bounces.return_path import ReturnPaths
 from distributor.settings import DistributorSettings
 from shared.clock import Clock
@@ -42,8 +41,7 @@ class Intake:
         Raises NotYet when it came too early, and whatever the database raises: it is to be offered again.
         """
         raw = raw[:MOST_OCTETS]
-        report = await asyncio.to_thread(partial(classify, raw))
-        delivery_id = self._whose(raw, recipients)
+        report, delivery_id = await asyncio.to_thread(lambda: (classify(raw), self._whose(raw, recipients)))
         result = Result.NOT_OURS
         if delivery_id is not None:
             digest = digest_of(delivery_id, report, raw)
@@ -53,9 +51,12 @@ class Intake:
         return result
 
     def _whose(self, raw: bytes, recipients: Sequence[str]) -> UUID | None:
-        """The envelope knows best; else it stands in a header, or in the mail that came back."""
-        for text in (" ".join(recipients), raw[:MOST_BYTES].decode("latin-1")):
-            found = self.paths.delivery_in(text)
-            if found is not None:
-                return found
-        return None
+        found = map(self.paths.delivery_in, _texts(raw, recipients))
+        return next((delivery_id for delivery_id in found if delivery_id is not None), None)
+
+
+def _texts(raw: bytes, recipients: Sequence[str]) -> Iterator[str]:
+    """The envelope knows best; else it stands in a header, or in the mail that came back, be that encoded."""
+    yield " ".join(recipients)
+    yield raw[:MOST_BYTES].decode("latin-1")
+    yield from (part.text for part in parts_of(raw)[1])
