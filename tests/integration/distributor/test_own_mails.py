@@ -60,7 +60,7 @@ async def test_a_recipient_reads_every_mail_and_what_became_of_it(room: Room, re
     room.sender.answer = lambda d: (
         Outcome(BOUNCED, 550, "5.1.1", reply=f"no {d.address} here")
         if d.recipient_id == other.recipient_id
-        else Outcome(SENT, 250, "2.0.0", reply="Ok: queued as A1")
+        else Outcome(SENT, 250, "2.0.0", reply="2.0.0 Ok: queued as A1")
     )
     await room.hear(batch(item, (mine, other)))
     left_out = Exclusion(
@@ -70,6 +70,8 @@ async def test_a_recipient_reads_every_mail_and_what_became_of_it(room: Room, re
         detail="pausad till 12 maj",
     )
     await room.hear(batch(missed, (), exclusions=(left_out,)))
+    digest = left_out.model_copy(update={"reason": ExclusionReason.FREQUENCY, "detail": "får dagligt sammandrag"})
+    await room.hear(batch(snapshot(uuid4(), title="I sammandraget"), (), exclusions=(digest,)))
     asked = RequestContent(subject="Länk till dina uppgifter", paragraphs=("Här är den.",))
     about = {"subject_kind": SubjectKind.REQUEST, "revision": 0, "form": Form.PREFERENCES, "lane": Lane.TRANSACTIONAL}
     receipt = batch(snapshot(uuid4()), (mine.model_copy(update={"audience": None}),), **about)
@@ -80,18 +82,20 @@ async def test_a_recipient_reads_every_mail_and_what_became_of_it(room: Room, re
     assert shown.url.path == "/utskick/min-sida"
     for told in (
         "Öppet hus", "Länk till dina uppgifter", mine.address, mine.reason, "Din mejlserver tog emot det",
-        "Ok: queued as A1", "Nya siffror", "pausad till 12 maj",
+        "svar: 250 2.0.0 Ok: queued as A1", "Nya siffror", "pausad till 12 maj",
     ):  # fmt: skip
         assert told in words(shown)
     assert other.address not in shown.text
+    assert "I sammandraget" not in words(shown), "it is no news that was missed"
     document = (await reader.opened(f"{shown.url.path}/export.json")).json()
     assert {title for mail in document["mails"] for title in mail["titles"]} == {
         "Öppet hus",
         "Länk till dina uppgifter",
     }
     assert {(mail["address"], mail["state"]) for mail in document["mails"]} == {(mine.address, "sent")}
-    assert [tried["said"] for mail in document["mails"] for tried in mail["attempts"]] == ["Ok: queued as A1"] * 2
-    assert [(one["title"], one["reason"]) for one in document["left_out"]] == [("Nya siffror", "paused")]
+    assert [tried["said"] for mail in document["mails"] for tried in mail["attempts"]] == ["2.0.0 Ok: queued as A1"] * 2
+    left_out_of = {(one["title"], one["reason"]) for one in document["left_out"]}
+    assert left_out_of == {("Nya siffror", "paused"), ("I sammandraget", "frequency")}
     returned = (await reader.opened(f"{link(other.recipient_id)}/export.json")).json()["mails"]
     assert [(mail["state"], mail["attempts"][0]["code"]) for mail in returned] == [("bounced", 550)]
 

@@ -239,3 +239,14 @@ async def test_postgresql_walks_along_indexes(service: Service) -> None:
             plan = "\n".join(line for (line,) in lines)
             assert "Seq Scan" not in plan, f"{statement}\n{plan}"
             assert "Index" in plan or "One-Time Filter: false" in plan, plan
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_former_representative_is_not_said_to_get_mail(clerk: Clerk, register: Register) -> None:
+    council = await register.organisation("council", "Kommunfullmäktige")
+    seat = {"audience": "politician", "organisation_id": council, "mandate_until": "2026-05-11"}
+    bo = await register.person("bo@kalmar.example", seat, name="Bo Alm")
+    assert (await clerk.look(PEOPLE)).entries() == ["Bo Alm Får inga mejl"]
+    page = await clerk.look(f"{PEOPLE}/{bo}")
+    assert "Bo Alm Får inga mejl" in page.text
+    assert "–2026-05-11 Mandatet är slut" in page.text

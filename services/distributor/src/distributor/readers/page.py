@@ -17,6 +17,7 @@ from distributor.readers import mails
 from distributor.readers.mails import LeftOut, OwnMail
 from shared import extracts, paging
 from shared.contracts.delivery import DeliveryState
+from shared.contracts.mail import ExclusionReason
 from shared.http import no_store
 from shared.tokens import InvalidToken
 from shared.web.visits import PRIVATE
@@ -82,7 +83,11 @@ async def show(request: Request, token: str) -> Response:
         "own_mails.html",
         headers=PRIVATE,
         mails=[_shown(mail) for mail in found[:SHOWN]],
-        left_out=[ShownItem(one.row.created_at, one.title, one.row.detail) for one in left_out],
+        left_out=[
+            ShownItem(one.row.created_at, one.title, one.row.detail)
+            for one in left_out
+            if one.row.reason != ExclusionReason.FREQUENCY  # it came, or comes, in a digest
+        ],
         older=paging.encode(found[SHOWN - 1].row.id) if len(found) > SHOWN else "",
         is_first=before is None,
     )
@@ -121,8 +126,8 @@ def _ended(request: Request) -> Response:
 
 def _shown(mail: OwnMail) -> ShownMail:
     row = mail.row
-    replies = [f"{tried.code or ''} {tried.enhanced} {tried.reply}" for tried in mail.attempts]
-    replies += [f"{back.status} {back.diagnostic}" for back in mail.bounces]
+    replies = [f"{tried.code or ''} {_said(tried.enhanced, tried.reply)}" for tried in mail.attempts]
+    replies += [_said(back.status, back.diagnostic) for back in mail.bounces]
     return ShownMail(
         row.planned_at,
         mail.titles,
@@ -131,6 +136,11 @@ def _shown(mail: OwnMail) -> ShownMail:
         row.reason or "",
         [" ".join(reply.split()) for reply in replies],
     )
+
+
+def _said(status: str, words: str) -> str:
+    """The server's status and words; most servers begin with the status themselves."""
+    return words if words.startswith(status) else f"{status} {words}"
 
 
 def _told(mail: OwnMail) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shared import paging
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
-from shared.web.dates import day
+from shared.web.dates import STOCKHOLM, day
 from shared.web.pages import reader_language
 from subscriptions import people
 from subscriptions.consent import Ground, ground_of
@@ -91,6 +91,7 @@ class HeldRole:
     since: str
     text: str
     has_left: bool
+    is_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,10 @@ async def _lines(session: AsyncSession, rows: Sequence[Subscriber], wording: Off
 def _line(row: Subscriber, roles: Sequence[RoleRow], wording: OfficeWording, at: datetime) -> Line:
     state = state_of(row, at)
     told = in_a_row(": ".join(part for part in (wording.audience(role.audience), role.name) if part) for role in roles)
-    return Line(row.id, row.name, row.address, told, wording.gettext(STATES[state]), state is SubscriberState.ACTIVE)
+    flows = state is SubscriberState.ACTIVE
+    if flows and roles and not people.in_force(roles, at.astimezone(STOCKHOLM).date()):
+        return Line(row.id, row.name, row.address, told, wording.gettext(NOTHING), flows=False)
+    return Line(row.id, row.name, row.address, told, wording.gettext(STATES[state]), flows)
 
 
 def _person(row: Subscriber, held: Held, locale: Locale, at: datetime, before: UUID | None) -> dict[str, Any]:
@@ -230,7 +234,7 @@ def _person(row: Subscriber, held: Held, locale: Locale, at: datetime, before: U
         "person": line,
         "state": state,
         "facts": _facts(row, held, wording, locale),
-        "roles": [_role(row, role, held, wording, locale) for role in held.roles],
+        "roles": [_role(row, role, held, wording, locale, at) for role in held.roles],
         "is_held_back": any(
             stop.lifted_at is None and stop.reason != SuppressionReason.COMPLAINT for stop in held.suppressions
         ),
@@ -262,7 +266,7 @@ def _facts(row: Subscriber, held: Held, wording: OfficeWording, locale: Locale) 
     return [(wording.gettext(label), value) for label, value in chosen if value]
 
 
-def _role(row: Subscriber, role: RoleRow, held: Held, wording: OfficeWording, locale: Locale) -> HeldRole:
+def _role(row: Subscriber, role: RoleRow, held: Held, wording: OfficeWording, locale: Locale, at: datetime) -> HeldRole:
     ground = ground_of(role, held.changes)
     place = role.organisation_id or role.group_id
     return HeldRole(
@@ -272,6 +276,7 @@ def _role(row: Subscriber, role: RoleRow, held: Held, wording: OfficeWording, lo
         _since(ground, wording, locale),
         ground.text_shown,
         role.audience in held.left,
+        role.mandate_until is not None and role.mandate_until < at.astimezone(STOCKHOLM).date(),
     )
 
 
