@@ -333,6 +333,7 @@ async def test_f40_one_recipient_s_refusal_is_no_other_s(mail: MailRoom) -> None
         rare=[
             (("-f", "RCPT", "-B", "550 5.7.26 Unauthenticated sender"), 550),
             (("-f", "RCPT", "-B", "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)"), 553),
+            (("-f", "RCPT", "-B", "550 5.2.0 Message rejected due to DMARC"), 550),
             (("-f", "MAIL", "-B", "550 5.7.1 Sender rejected"), 550),
             (("-f", "CONNECT", "-B", "554 5.7.1 Blocked"), 554),
             (("-f", "DATA"), 500),

@@ -89,6 +89,17 @@ TABLE = [
     ("rcpt", 550, "SPF check failed", DEFERRED, SYSTEM, True),
     ("dot", 550, "5.7.26 Unauthenticated mail", DEFERRED, SYSTEM, True),
     ("dot", 554, "Rejected as spam", DEFERRED, SYSTEM, True),
+    # ... also where the code or the status speaks of the recipient, and the words do not
+    ("rcpt", 550, "5.2.1 The user is receiving mail at a rate that prevents more messages", DEFERRED, SYSTEM, True),
+    ("dot", 550, "5.2.0 Message rejected due to DMARC", DEFERRED, SYSTEM, True),
+    ("dot", 550, "5.1.1 Message looks like spam", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "5.1.0 sender domain is not valid", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "Callback setup failed while verifying <nyheter@forbundet.example>", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "Mail from your country is rejected by this host", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "Administrative Lockout", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "Mailbox temporarily disabled", DEFERRED, NONE, True),
+    ("rcpt", 550, "Mottagarens postlåda är full", DEFERRED, RECIPIENT, True),
+    ("rcpt", 552, "5.1.1 Recipient overquota", DEFERRED, RECIPIENT, True),
     # A broken server, or one that lost count, refuses no content
     ("data", 500, "5.3.0 Error: command failed", DEFERRED, SYSTEM, True),
     ("dot", 550, "5.3.5 System incorrectly configured", DEFERRED, SYSTEM, True),

@@ -6,17 +6,23 @@ tested by table.
 
 Whose fault it is decides what may follow. Only what is surely about the recipient (RFC 3463: 5.1.x, 5.2.x and a few
 known dialects) may suppress anybody; what speaks of us (5.7.x, authentication, block lists) must never, or one bad day
-with a spam filter would empty the registers.
+with a spam filter would empty the registers. So where code and status put it on the recipient, the words have a veto:
+servers write 5.2.0 for DMARC, 5.2.1 for too many mails and 550 for a full mailbox. They are read as in a bounce.
 """
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from distributor.bounces.classifying import judged
+from distributor.bounces.phrases import Kind
 from distributor.channels import Fault
 from shared.contracts.delivery import DeliveryState
 
 MAX_REPLY_OCTETS = 4096
+
+LONGEST_READ = 1_000
+"""Characters of a refusal whose words are looked at: reading them takes a millisecond at most."""
 
 SERVICE_CLOSING = 421
 TOO_BIG = 552
@@ -77,6 +83,8 @@ RELAY_AWAY = Verdict(DeliveryState.DEFERRED, Fault.SYSTEM, counts=False)
 BOUNCED = Verdict(DeliveryState.BOUNCED, Fault.RECIPIENT)
 CONTENT_REFUSED = Verdict(DeliveryState.FAILED, Fault.CONTENT)
 
+VETOES = {Kind.POLICY: RELAY_LATER, Kind.SOFT: LATER, Kind.FULL: RECIPIENT_LATER}
+
 
 def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdict:  # noqa: PLR0911 - one case a line
     """The meaning of an answer. `code` is None when the connection broke, fell silent or spoke gibberish.
@@ -95,7 +103,8 @@ def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdic
     if 400 <= code < 500:
         return _temporary(phase, enhanced[2:], text)
     if 500 <= code < 600:
-        return _permanent(phase, code, enhanced[2:], text)
+        verdict = _permanent(phase, code, enhanced[2:], text)
+        return verdict if verdict is not BOUNCED else _unless_vetoed(code, enhanced, text)
     return UNCERTAIN if phase is Phase.DOT else RELAY_LATER
 
 
@@ -132,6 +141,10 @@ def _permanent(phase: Phase, code: int, detail: str, text: str) -> Verdict:  # n
     if code in (550, 551, 553) and not ABOUT_US.search(text):
         return BOUNCED
     return RELAY_LATER
+
+
+def _unless_vetoed(code: int, enhanced: str, text: str) -> Verdict:
+    return VETOES.get(judged(enhanced, f"smtp; {code} {text[:LONGEST_READ]}", "")[0], BOUNCED)
 
 
 def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0911 - one case a line
