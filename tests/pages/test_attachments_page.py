@@ -57,4 +57,6 @@ async def test_a_browser_shows_what_was_attached_wide_and_narrow(content, browse
         assert await browser_page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert await barriers(browser_page) == []
     assert complaints == []
+    await browser_page.get_by_text("Bilden i full storlek").nth(1).click()
+    assert await browser_page.evaluate("document.images[0].naturalWidth") == 40, "it opens although it may do nothing"
     assert all(url.startswith("https://nyheter.example/") for url in asked)

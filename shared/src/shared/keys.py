@@ -123,18 +123,23 @@ def require(scope: Scope) -> object:
     """A dependency that lets a request through when its key has `scope`; it yields the `Principal`."""
 
     async def authorise(request: Request, credentials: Credentials) -> Principal:
-        key = credentials.credentials if credentials else ""
-        _keep_to_rate(request.app.state.rates, key)
-        principal = await authenticate(request, key)
-        if principal is None:
-            log.info("key_refused", reason="unknown" if key else "missing")
-            raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
-        if not principal.may(scope):
-            log.warning("key_refused", reason="scope", key_id=principal.key_id, scope=str(scope))
-            raise Problem(403, "missing_scope", f"The key needs the scope `{scope}`.")
-        return principal
+        return await authorised(request, credentials, scope)
 
     return Depends(authorise)
+
+
+async def authorised(request: Request, credentials: HTTPAuthorizationCredentials | None, scope: Scope) -> Principal:
+    """Who calls, where the key has `scope`; else the Problem that says what is amiss."""
+    key = credentials.credentials if credentials else ""
+    _keep_to_rate(request.app.state.rates, key)
+    principal = await authenticate(request, key)
+    if principal is None:
+        log.info("key_refused", reason="unknown" if key else "missing")
+        raise Problem(401, headers={"WWW-Authenticate": 'Bearer realm="budkavle"'})
+    if not principal.may(scope):
+        log.warning("key_refused", reason="scope", key_id=principal.key_id, scope=str(scope))
+        raise Problem(403, "missing_scope", f"The key needs the scope `{scope}`.")
+    return principal
 
 
 async def authenticate(request: Request, key: str) -> Principal | None:

@@ -268,6 +268,17 @@ async def test_b15_who_may_not_write_may_attach_nothing(content):
     assert await rows(content, "files") == 0
 
 
+async def test_b15_of_who_may_not_write_nothing_is_read(content):
+    async def unread():
+        raise AssertionError("its body was read")
+        yield b""
+
+    draft, form = await content.draft(), {"Content-Type": "multipart/form-data; boundary=x"}
+    for key, status in ((await content.key("read"), 403), ({"Authorization": "Bearer x"}, 401)):
+        answer = await content.api.post(f"/items/{draft['id']}/attachments", content=unread(), headers={**form, **key})
+        assert answer.status_code == status
+
+
 async def test_b13_what_is_no_pdf_jpeg_or_png_is_refused_whatever_it_is_called(content):
     draft = await content.draft()
     strangers = {

@@ -18,12 +18,13 @@ from content.publishing import Act
 from content.wording import MAX_LINE, one_line, visible
 from shared.contracts.news import AttachedFile
 from shared.http import Writing
-from shared.keys import Principal, Writer
+from shared.keys import Principal, Scope, Writer, authorised, bearer
 from shared.problems import FieldError, Problem, documented, field_error
 from shared.strict_json import limited
 
 FRAME_BYTES = 100_000
 """What a form has beside its file."""
+UPLOADS_AT_ONCE = 4
 
 
 def _nothing_or_visible(text: str) -> str:
@@ -39,16 +40,22 @@ Words = Annotated[
 
 
 class BoundedRoute(APIRoute):
-    """Reads no more of a form than the largest file and its frame: who announces more is refused at once."""
+    """Reads a form only of whoever may send one, no more of it than the largest file and its frame, and a few forms at
+    a time: until it is looked through, a file lies in memory (a container's `/tmp` is no disk).
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
+            if request.method != "POST":
+                return await handle(request)
+            await authorised(request, await bearer(request), Scope.WRITE)
             announced = request.headers.get("content-length", "")
             if announced.isdecimal() and int(announced) > MAX_FILE_BYTES + FRAME_BYTES:
                 raise too_large()
-            return await handle(Request(request.scope, limited(request.receive, MAX_FILE_BYTES + FRAME_BYTES)))
+            async with request.app.state.uploads:
+                return await handle(Request(request.scope, limited(request.receive, MAX_FILE_BYTES + FRAME_BYTES)))
 
         return bounded
 
