@@ -60,6 +60,16 @@ TABLE = [
     ("rcpt", 556, "Domain does not accept mail", BOUNCED, RECIPIENT, True),
     ("dot", 550, "5.1.1 User unknown", BOUNCED, RECIPIENT, True),
     ("dot", 550, "5.2.1 disabled", BOUNCED, RECIPIENT, True),
+    # ... in words, where the status is of another kind and nothing speaks of us
+    ("rcpt", 550, "5.7.1 No such user!", BOUNCED, RECIPIENT, True),
+    ("rcpt", 553, "5.3.0 <eva@kommun.example>... No such user here", BOUNCED, RECIPIENT, True),
+    ("rcpt", 553, "sorry, this recipient is not in my validrcptto list (#5.7.1)", BOUNCED, RECIPIENT, True),
+    ("rcpt", 554, "Mailbox for eva@kommun.example has been abandoned", BOUNCED, RECIPIENT, True),
+    ("rcpt", 554, "5.7.1 <eva@kommun.example>: Recipient address rejected: Access denied", DEFERRED, SYSTEM, True),
+    ("rcpt", 550, "5.7.1 No such user in our policy", DEFERRED, SYSTEM, True),
+    ("rcpt", 503, "5.5.1 No such user", DEFERRED, SYSTEM, True),
+    ("mail", 550, "5.7.1 No such user", DEFERRED, SYSTEM, False),
+    ("dot", 550, "5.7.1 No such user", DEFERRED, SYSTEM, True),
     # A full mailbox is emptied some day
     ("rcpt", 452, "4.2.2 Over quota", DEFERRED, RECIPIENT, True),
     ("rcpt", 552, "5.2.2 Over quota", DEFERRED, RECIPIENT, True),

@@ -7,7 +7,8 @@ tested by table.
 Whose fault it is decides what may follow. Only what is surely about the recipient (RFC 3463: 5.1.x, 5.2.x and a few
 known dialects) may suppress anybody; what speaks of us (5.7.x, authentication, block lists) must never, or one bad day
 with a spam filter would empty the registers. So where code and status put it on the recipient, the words have a veto:
-servers write 5.2.0 for DMARC, 5.2.1 for too many mails and 550 for a full mailbox. They are read as in a bounce.
+servers write 5.2.0 for DMARC, 5.2.1 for too many mails and 550 for a full mailbox. They are read as in a bounce. And
+at RCPT, words that speak of the recipient and of nothing else are believed beside a status of another kind.
 """
 
 import re
@@ -28,6 +29,7 @@ SERVICE_CLOSING = 421
 TOO_BIG = 552
 BAD_COMMANDS = frozenset({500, 501, 502, 503, 504})
 NEEDS_LOGIN = frozenset({530, 534, 535, 538})
+NAMES_RECIPIENT = frozenset({550, 551, 553, 554})
 NO_MAIL_HERE = frozenset({521, 556})  # RFC 7504: the host or domain takes no mail at all
 
 SENDER_ADDRESS = frozenset({"1.7", "1.8"})  # "bad sender's address": X.1.x, yet about us
@@ -103,8 +105,7 @@ def classify(phase: Phase, code: int | None, enhanced: str, text: str) -> Verdic
     if 400 <= code < 500:
         return _temporary(phase, enhanced[2:], text)
     if 500 <= code < 600:
-        verdict = _permanent(phase, code, enhanced[2:], text)
-        return verdict if verdict is not BOUNCED else _unless_vetoed(code, enhanced, text)
+        return _in_words(phase, code, text, _permanent(phase, code, enhanced[2:], text))
     return UNCERTAIN if phase is Phase.DOT else RELAY_LATER
 
 
@@ -143,8 +144,18 @@ def _permanent(phase: Phase, code: int, detail: str, text: str) -> Verdict:  # n
     return RELAY_LATER
 
 
-def _unless_vetoed(code: int, enhanced: str, text: str) -> Verdict:
-    return VETOES.get(judged(enhanced, f"smtp; {code} {text[:LONGEST_READ]}", "")[0], BOUNCED)
+def _in_words(phase: Phase, code: int, text: str, verdict: Verdict) -> Verdict:
+    """`verdict`, unless the words say otherwise."""
+    if verdict is BOUNCED:
+        return VETOES.get(_said(code, text), BOUNCED)
+    named = phase is Phase.RCPT and verdict is RELAY_LATER and code in NAMES_RECIPIENT
+    if named and not ABOUT_US.search(text) and _said(code, text) is Kind.HARD:
+        return BOUNCED
+    return verdict
+
+
+def _said(code: int, text: str) -> Kind:
+    return judged(enhanced_status(text), f"smtp; {code} {text[:LONGEST_READ]}", "")[0]
 
 
 def _by_enhanced(phase: Phase, code: int, detail: str) -> Verdict:  # noqa: PLR0911 - one case a line
