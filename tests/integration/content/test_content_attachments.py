@@ -13,6 +13,7 @@ import html5lib
 from PIL import Image
 from sqlalchemy import text
 from structlog.testing import capture_logs
+from tests.eventually import eventually
 from tests.files import (
     EICAR,
     archive,
@@ -228,6 +229,27 @@ async def test_nobody_waits_for_a_file_that_is_being_looked_through(content, mon
     await content.draft(title="Under tiden")
     written_meanwhile.set()
     assert (await upload).status_code == 201
+
+
+async def test_four_files_are_taken_in_hand_and_a_fifth_waits(content, monkeypatch):
+    draft, begun, go_on = await content.draft(), [], threading.Event()
+    examine = examining._examine
+
+    def held(*file):
+        assert go_on.wait(20)
+        return examine(*file)
+
+    async def body():
+        begun.append(1)
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n' + pdf() + b"\r\n--x--\r\n"
+
+    monkeypatch.setattr(examining, "_examine", held)
+    path, form = f"/items/{draft['id']}/attachments", {"Content-Type": "multipart/form-data; boundary=x"}
+    uploads = [asyncio.create_task(content.api.post(path, content=body(), headers=form)) for _ in range(6)]
+    await eventually(lambda: len(begun) == 4)
+    go_on.set()
+    assert [answer.status_code for answer in await asyncio.gather(*uploads)] == [201] * 6
+    assert len(begun) == 6
 
 
 async def test_b12_a_file_names_the_version_it_was_meant_for(content):
