@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import schemathesis
-from tests.api_properties import calls_hold, chains_hold
+from tests.api_properties import CONFIG, calls_hold, chains_hold
 from tests.deployments import ADMIN_KEY, SERVICES, Deployment, Distributed, Standalone
 from tests.servers.rabbitmq import shared_amqp_url
 
@@ -28,7 +28,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[Deployment]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_running_services_answer_as_promised(running: Deployment, service: str) -> None:
     port = running.replicas[service][0].port
-    document = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/api/{service}/openapi.json")
+    url = f"http://127.0.0.1:{port}/api/{service}/openapi.json"
+    document = schemathesis.openapi.from_url(url, config=CONFIG)
     for found in document.get_all_operations():
         for mode in schemathesis.GenerationMode:
             calls_hold(found.ok(), mode, KEY, 20)

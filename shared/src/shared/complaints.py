@@ -27,6 +27,7 @@ CONTROL_CHARACTER = (
     "The text holds a control character or a line break.",
     "Texten innehåller en radbrytning eller ett styrtecken.",
 )
+BLANK = ("The text shows nothing.", "Fältet måste fyllas i.")
 UNKNOWN_MUNICIPALITY = (
     f"Use the four-digit code of a municipality in the county: {', '.join(MUNICIPALITIES)}.",
     "Kommunkoden finns inte i Kalmar län.",

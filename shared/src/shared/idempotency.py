@@ -7,6 +7,7 @@ Source: IETF draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,9 +25,10 @@ from shared.problems import Problem, about_header
 
 KEPT = timedelta(hours=24)
 MAX_KEY_LENGTH = 255
+KEY = rf"[!-~]([ -~]{{0,{MAX_KEY_LENGTH - 2}}}[!-~])?"
 WRONG_KEY = (
-    f"Use 1 to {MAX_KEY_LENGTH} printable characters.",
-    f"Använd 1 till {MAX_KEY_LENGTH} tecken som går att skriva ut.",
+    f"Use 1 to {MAX_KEY_LENGTH} visible ASCII characters.",
+    f"Använd 1 till {MAX_KEY_LENGTH} synliga ASCII-tecken.",
 )
 USED_KEY = ("Another request has used this key: choose a new one.", "En annan begäran har använt nyckeln. Välj en ny.")
 
@@ -53,11 +55,14 @@ class IdempotencyKey:
 
 
 async def _read(
-    request: Request, idempotency_key: Annotated[str | None, Header(description="makes a retry safe")] = None
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(description="makes a retry safe", json_schema_extra={"pattern": f"^{KEY}$"})
+    ] = None,
 ) -> IdempotencyKey | None:
     if idempotency_key is None:
         return None
-    if not 0 < len(idempotency_key) <= MAX_KEY_LENGTH or not idempotency_key.isprintable():
+    if not re.fullmatch(KEY, idempotency_key):
         raise _about_key(400, "invalid_idempotency_key", *WRONG_KEY)
     caller = sha256(request.headers.get("authorization", "").encode()).hexdigest()
     whole = b"\0".join((request.method.encode(), request.url.path.encode(), await request.body()))

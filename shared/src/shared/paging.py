@@ -1,5 +1,6 @@
 """Cursor pages: `{data, next_cursor}` and a `Link: rel="next"` (RFC 8288). A cursor is opaque and stays valid."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
@@ -13,7 +14,11 @@ T = TypeVar("T")
 MAX_LIMIT = 100
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
+CURSOR = r"[A-Za-z0-9_-]{22}"
+Cursor = Annotated[
+    str | None,
+    Query(description="`next_cursor` of the page before", json_schema_extra={"pattern": f"^{CURSOR}$"}),
+]
 
 
 class Page(BaseModel, Generic[T]):
@@ -30,12 +35,14 @@ def encode(last: UUID) -> str:
 
 def decode(cursor: str | None) -> UUID | None:
     """The id behind a cursor; 422 where it is none of ours."""
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=urlsafe_b64decode(cursor + "=="))
-    except ValueError as error:
-        raise unknown_cursor() from error
+    return None if cursor is None else key_of(cursor)
+
+
+def key_of(cursor: str) -> UUID:
+    """The same of one that there is."""
+    if not re.fullmatch(CURSOR, cursor):
+        raise unknown_cursor()
+    return UUID(bytes=urlsafe_b64decode(cursor + "=="))
 
 
 def unknown_cursor() -> Problem:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from tests.api_properties import calls_hold, chains_hold
+from tests.api_properties import CONFIG, calls_hold, chains_hold
 from tests.servers.migrated import migrated_sqlite
 
 from distributor.app import build
@@ -22,7 +22,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
         database_url=url, broker_url="embedded:x", secret_keys=("k" * 40,), admin_key=ADMIN, requests_per_key=0
     )
     service = build(settings)
-    yield schemathesis.openapi.from_asgi("/api/distributor/openapi.json", service.app)
+    yield schemathesis.openapi.from_asgi("/api/distributor/openapi.json", service.app, config=CONFIG)
     asyncio.run(service.database.dispose())
 
 

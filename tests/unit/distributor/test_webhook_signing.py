@@ -1,15 +1,19 @@
 """Signatures verify with the Standard Webhooks library; secrets are checked, sealed and told apart."""
 
+import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from distributor.webhooks.models import Algorithm
 from distributor.webhooks.signing import (
+    SECRET_PATTERN,
     InvalidSecret,
     Seal,
     SecretUnreadable,
@@ -77,6 +81,18 @@ def test_secrets_of_the_right_size(size: int) -> None:
 def test_b34_what_is_no_secret(secret: str) -> None:
     with pytest.raises(InvalidSecret):
         key_of(secret)
+
+
+@given(st.binary(min_size=20, max_size=70).map(lambda key: b64encode(key).decode()) | st.text(max_size=40))
+def test_b34_the_schema_says_what_a_secret_looks_like(words: str) -> None:
+    secret = f"whsec_{words}"
+    try:
+        key_of(secret)
+    except InvalidSecret:
+        taken = False
+    else:
+        taken = True
+    assert bool(re.fullmatch(SECRET_PATTERN, secret)) == taken
 
 
 def test_sealed_secrets_survive_a_key_rotation() -> None:

@@ -8,15 +8,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field
 
-from content.wording import FilledLine, Lead, Line, Prose, Title, WebAddress
+from content.wording import MAX_LINE, FilledLine, Lead, Line, Prose, Title, WebAddress, one_line
 from shared.complaints import UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.envelope import Contract
 from shared.contracts.news import STRONGEST_FIRST, AttachedFile, Audience, ContactPerson, Image, Kind, Link, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
+from shared.plain_text import NOT_IN_LINE, SPACE
 
-EMAIL = r"^$|^[^@\s<>\"',;:\\]+@[^@\s<>\"',;:\\]+\.[^@\s.<>\"',;:\\]+$"
-PHONE = r"^$|^\+?[0-9][0-9 ()/\u2013-]{3,30}$"
+_NOT_IN_EMAIL = rf"@{SPACE}{NOT_IN_LINE}<>\"',;:\\"
+EMAIL = rf"^[{SPACE}]*([^{_NOT_IN_EMAIL}]+@[^{_NOT_IN_EMAIL}]+\.[^{_NOT_IN_EMAIL}.]+)?[{SPACE}]*$"
+PHONE = rf"^[{SPACE}]*(\+?[0-9][0-9 ()/\u2013-]{{2,29}}[0-9()/\u2013-])?[{SPACE}]*$"
 
 FROZEN = ("kind", "language", "audiences", "municipalities", "topics", "urgent_reason")
 """What no longer changes once an item is published: a correction goes to those who got the original."""
@@ -66,8 +68,10 @@ def _once_each(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-Municipality = Annotated[str, AfterValidator(_known_municipality)]
-TopicId = Annotated[str, AfterValidator(_known_topic)]
+Municipality = Annotated[
+    str, AfterValidator(_known_municipality), Field(json_schema_extra={"enum": list(MUNICIPALITIES)})
+]
+TopicId = Annotated[str, AfterValidator(_known_topic), Field(json_schema_extra={"enum": list(TOPICS)})]
 
 
 class ContactInput(RequestModel):
@@ -75,8 +79,12 @@ class ContactInput(RequestModel):
 
     name: FilledLine
     role: Line = ""
-    phone: Annotated[Line, Field(pattern=PHONE, examples=["0480-123 45"])] = ""
-    email: Annotated[Line, Field(pattern=EMAIL, max_length=254, examples=["anna@forbundet.example"])] = ""
+    phone: Annotated[
+        str, Field(pattern=PHONE, max_length=MAX_LINE, examples=["0480-123 45"]), AfterValidator(one_line)
+    ] = ""
+    email: Annotated[
+        str, Field(pattern=EMAIL, max_length=254, examples=["anna@forbundet.example"]), AfterValidator(one_line)
+    ] = ""
     hours: Line = Field(default="", description="when the person answers, in words")
 
 

@@ -1,7 +1,5 @@
-"""What text an editor may send: normalised (NFC), visible, and free of what breaks a header, a feed or a line.
-
-Control characters split mail headers and make XML unreadable; bidirectional overrides show another text than the one
-that is stored (Unicode Technical Report 36, section 2.4). Both are refused with the position, never silently dropped.
+"""What text an editor may send: normalised (NFC), visible, and free of what breaks a header, a feed or a line
+(`shared.plain_text`). What is refused is told with its position, never silently dropped.
 """
 
 import re
@@ -10,21 +8,27 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, ValidationError
 
-from shared.complaints import refusal
+from shared.complaints import BLANK, refusal
+from shared.plain_text import (
+    BIDI_OVERRIDES,
+    CONTROLS,
+    LINE,
+    SEEN_LINE,
+    SEEN_TEXT,
+    SPACE,
+    TEXT,
+    UNWANTED,
+    UNWANTED_IN_LINE,
+    is_seen,
+    said,
+)
 
 MAX_TITLE, MAX_LINE, MAX_LEAD, MAX_URL = 200, 200, 1_000, 2_000
 MAX_BODY = 50_000
 """Some 8,000 words. The text rides in every batch of mails, and the worst Markdown this long takes seconds."""
 
-CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
-BREAKS = r"\u2028\u2029"
-BIDI_OVERRIDES = r"\u202a-\u202e\u2066-\u2069"
-NONCHARACTERS = r"\ufffe\uffff"  # XML 1.0 has no way to write them
-UNWANTED = re.compile(f"[{CONTROLS}{BREAKS}{BIDI_OVERRIDES}{NONCHARACTERS}]")
-UNWANTED_IN_LINE = re.compile(UNWANTED.pattern[:-1] + r"\t\n]")
-NOT_IN_ADDRESS = re.compile(rf"[\s{CONTROLS}{BIDI_OVERRIDES}\\]|:///")
+NOT_IN_ADDRESS = re.compile(rf"[{SPACE}{CONTROLS}{BIDI_OVERRIDES}\\]|:///")
 """What a parser of addresses would quietly drop or read as something else."""
-INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
 
 _web_address = TypeAdapter(HttpUrl)
 
@@ -41,8 +45,8 @@ def several_lines(text: str) -> str:
 
 def visible(text: str) -> str:
     """Refuse a text that shows nothing."""
-    if all(unicodedata.category(character) in INVISIBLE for character in text):
-        raise refusal("blank_text", "The text shows nothing.", "Fältet måste fyllas i.")
+    if not is_seen(text):
+        raise refusal("blank_text", *BLANK)
     return text
 
 
@@ -78,10 +82,29 @@ def _checked(text: str, unwanted: re.Pattern[str]) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-Title = Annotated[str, Field(min_length=1, max_length=MAX_TITLE), AfterValidator(one_line), AfterValidator(visible)]
-Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(one_line)]
-FilledLine = Annotated[str, Field(min_length=1, max_length=MAX_LINE), AfterValidator(one_line), AfterValidator(visible)]
-Lead = Annotated[str, Field(max_length=MAX_LEAD), AfterValidator(several_lines)]
-Prose = Annotated[str, Field(max_length=MAX_BODY), AfterValidator(several_lines)]
-Note = Annotated[str, Field(min_length=1, max_length=MAX_LEAD), AfterValidator(several_lines), AfterValidator(visible)]
-WebAddress = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(web_address)]
+_LETTER = r"A-Za-z0-9\u00e0-\u00f6\u00f8-\u00ff"
+_LABEL = rf"(?![Xx][Nn]--)[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?"
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_HOST = rf"(?:(?:{_LABEL}\.)*(?![Xx][Nn]--)[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?|(?:{_BYTE}\.){{3}}{_BYTE})"
+_PORT = r"(?::(?:[1-5]?[0-9]{1,4}|6[0-4][0-9]{3}))?"
+_REST = rf"(?:[/?#](?:(?!:///)[^{SPACE}{CONTROLS}{BIDI_OVERRIDES}\\])*)?"
+WEB_ADDRESS = rf"^[{SPACE}]*[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}{_REST}[{SPACE}]*$"
+"""What an address looks like, for schemas. A few odd ones are taken too: IPv6, and names in other alphabets."""
+
+Title = Annotated[
+    str, Field(min_length=1, max_length=MAX_TITLE), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(visible)
+]
+Line = Annotated[str, Field(max_length=MAX_LINE), said(LINE), AfterValidator(one_line)]
+FilledLine = Annotated[
+    str, Field(min_length=1, max_length=MAX_LINE), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(visible)
+]
+Lead = Annotated[str, Field(max_length=MAX_LEAD), said(TEXT), AfterValidator(several_lines)]
+Prose = Annotated[str, Field(max_length=MAX_BODY), said(TEXT), AfterValidator(several_lines)]
+Note = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_LEAD),
+    said(SEEN_TEXT),
+    AfterValidator(several_lines),
+    AfterValidator(visible),
+]
+WebAddress = Annotated[str, Field(min_length=1, max_length=MAX_URL), said(WEB_ADDRESS), AfterValidator(web_address)]

@@ -25,6 +25,7 @@ from typing import BinaryIO, TypeVar
 
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
+from shared.plain_text import is_line
 from subscriptions import addresses
 from subscriptions.addresses import Address, InvalidAddress
 from subscriptions.csv_seen import Seen
@@ -320,7 +321,7 @@ def _words(value: str) -> str:
     words = " ".join(value.split())
     if len(words) > NAME_LENGTH:
         raise _Faulty("too_long", f"Use at most {NAME_LENGTH} characters.", f"Skriv högst {NAME_LENGTH} tecken.")
-    if not words.isprintable():
+    if not is_line(words):
         raise _Faulty("invalid_text", "The text holds a control character.", "Texten har ett otillåtet tecken.")
     return words
 

@@ -4,13 +4,14 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
-from shared.complaints import CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
+from shared.complaints import BLANK, CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.mail import ExclusionReason
 from shared.contracts.news import Audience, Kind, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
+from shared.plain_text import LINE, MAIL_ADDRESS, SEEN_LINE, is_line, is_seen, said
 from shared.problems import FieldError
 from subscriptions.consent import Basis
 from subscriptions.frequencies import EVERYTHING_NAMED, Frequency
@@ -20,11 +21,18 @@ from subscriptions.states import SubscriberState
 from subscriptions.suppressions import SuppressionReason
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """One line, with single spaces; a control character is refused."""
-    if any(not character.isprintable() for character in text):
+    if not is_line(text):
         raise refusal("invalid_text", *CONTROL_CHARACTER)
     return " ".join(text.split())
+
+
+def seen(text: str) -> str:
+    """A text in which there is something to see."""
+    if not is_seen(text):
+        raise refusal("blank_text", *BLANK)
+    return text
 
 
 def _known_municipality(code: str) -> str:
@@ -53,12 +61,18 @@ def _within_reason(instant: datetime) -> datetime:
     return instant
 
 
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(printable), Field(min_length=1)]
-PersonName = Annotated[str, Field(max_length=NAME_LENGTH), AfterValidator(printable)]
-Municipality = Annotated[str, Field(max_length=4, examples=["0880"]), AfterValidator(_known_municipality)]
+Name = Annotated[
+    str, Field(min_length=1, max_length=NAME_LENGTH), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(seen)
+]
+PersonName = Annotated[str, Field(max_length=NAME_LENGTH), said(LINE), AfterValidator(one_line)]
+Municipality = Annotated[
+    str,
+    Field(max_length=4, examples=["0880"], json_schema_extra={"enum": list(MUNICIPALITIES)}),
+    AfterValidator(_known_municipality),
+]
 Municipalities = Annotated[list[Municipality], Field(max_length=50, description="SCB codes; none means all")]
 Topics = Annotated[
-    list[Annotated[str, Field(max_length=50), AfterValidator(_known_topic)]],
+    list[Annotated[str, Field(max_length=50, json_schema_extra={"enum": list(TOPICS)}), AfterValidator(_known_topic)]],
     Field(max_length=50, description="topic ids; none means all"),
 ]
 Often = Annotated[
@@ -67,14 +81,50 @@ Often = Annotated[
         max_length=50,
         description="how often, by topic id or `everything`; what is not named comes as everything, and that at once",
         examples=[{"everything": "daily", "results": "weekly"}],
+        json_schema_extra={"propertyNames": {"enum": [EVERYTHING_NAMED, *TOPICS]}},
     ),
 ]
-Pause = Annotated[AwareDatetime, AfterValidator(_within_reason), Field(description="the first instant of mail again")]
-AddressText = Annotated[str, Field(max_length=400, examples=["anna.andersson@kalmar.example"])]
+Pause = Annotated[
+    AwareDatetime,
+    AfterValidator(_within_reason),
+    Field(description="the first instant of mail again"),
+    said("^2[01][0-9]{2}-"),
+]
+AddressText = Annotated[
+    str, Field(max_length=400, examples=["anna.andersson@kalmar.example"], json_schema_extra=MAIL_ADDRESS)
+]
+
+_NONE: dict[str, Any] = {"type": "null"}
+_ONE: dict[str, Any] = {"type": "string", "format": "uuid"}
+
+
+def _role(audience: Audience, needed: str | None, **fields: Any) -> dict[str, Any]:
+    """What a role in `audience` looks like: the field that it needs, and what the others must be."""
+    places = {name: _ONE if name == needed else _NONE for name in ("organisation_id", "group_id")}
+    return {
+        "properties": {"audience": {"const": str(audience)}, **places, **fields},
+        "required": ["audience", needed] if needed else ["audience"],
+    }
+
+
+_NO_AREA: dict[str, Any] = {"municipalities": {"type": "array", "maxItems": 0}}
+_NO_MANDATE: dict[str, Any] = {"mandate_from": _NONE, "mandate_until": _NONE}
+ROLES: dict[str, Any] = {
+    "anyOf": [
+        _role(Audience.NEWSROOM, "organisation_id", **_NO_AREA, **_NO_MANDATE),
+        _role(Audience.AGENCY_OFFICIAL, "organisation_id", **_NO_MANDATE),
+        _role(Audience.POLITICIAN, "organisation_id"),
+        _role(Audience.COLLABORATION_GROUP, "group_id", **_NO_AREA, **_NO_MANDATE),
+        _role(Audience.PUBLIC, None, **_NO_AREA, **_NO_MANDATE),
+    ]
+}
+"""Which fields go together; that what they name exists, and when a mandate ends, no schema can say."""
 
 
 class RoleIn(RequestModel):
     """Why somebody is in an audience. Newsrooms, politicians and officials name an organisation, groups a group."""
+
+    model_config = ConfigDict(json_schema_extra=ROLES)
 
     audience: Audience
     organisation_id: UUID | None = None
@@ -109,7 +159,7 @@ class SubscriberPatch(RequestModel):
     frequencies: Often | None = None
     left_audiences: list[Audience] | None = Field(default=None, max_length=5)
     paused_until: Pause | None = None
-    unsubscribed: bool | None = None
+    unsubscribed: StrictBool | None = None
 
 
 class RoleOut(BaseModel):
@@ -234,7 +284,7 @@ class ImportProblem(BaseModel):
 class DigestRunIn(RequestModel):
     """A digest run beside the regular ones, at once."""
 
-    weekly: bool = Field(default=False, description="also what waits for the week's digests")
+    weekly: StrictBool = Field(default=False, description="also what waits for the week's digests")
 
 
 class DigestRunOut(BaseModel):

@@ -19,6 +19,7 @@ from content.wording import MAX_LINE, one_line, visible
 from shared.contracts.news import AttachedFile
 from shared.http import Writing
 from shared.keys import Principal, Scope, Writer, authorised, bearer
+from shared.plain_text import SEEN_LINE, SPACE, said
 from shared.problems import FieldError, Problem, documented, field_error
 from shared.strict_json import limited
 
@@ -34,6 +35,7 @@ def _nothing_or_visible(text: str) -> str:
 Words = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=MAX_LINE),
+    said(f"^[{SPACE}]*$|{SEEN_LINE}"),
     AfterValidator(one_line),
     AfterValidator(_nothing_or_visible),
 ]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -64,6 +64,10 @@ def _if_match(
 
 
 IfMatch = Annotated[str, Depends(_if_match)]
+AttemptCursor = Annotated[
+    str | None,
+    Query(description="`next_cursor` of the page before", json_schema_extra={"pattern": f"^{history.CURSOR}$"}),
+]
 
 
 @router.post("", status_code=201, response_model=EndpointCreated, responses=documented(400, 401, 403, 409, 422))
@@ -184,7 +188,7 @@ async def list_attempts(
     endpoint_id: UUID,
     session: Reading,
     _caller: Reader,
-    cursor: Cursor = None,
+    cursor: AttemptCursor = None,
     limit: Limit = 10,
 ) -> Page[EndpointAttempt]:
     """The last tries to reach the endpoint, newest first."""

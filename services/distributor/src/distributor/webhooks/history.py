@@ -1,5 +1,6 @@
 """What became of an endpoint's webhooks: the last attempts, and sending again what it missed."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -21,12 +22,13 @@ from shared.contracts.mail import Form
 from shared.contracts.news import ItemSnapshot
 from shared.database import among
 
+CURSOR = rf"{paging.CURSOR}\.[0-9]{{1,9}}"
+
 Place = tuple[UUID, int]
 """An attempt's key: its delivery and its number."""
 
 MISSED = (FAILED, DEFERRED)
 HAS_OR_GETS = (PLANNED, LEASED, DEFERRED, SENT, UNCERTAIN)
-MAX_NUMBER_DIGITS = 9
 
 
 def encode(row: Row[Any]) -> str:
@@ -38,11 +40,10 @@ def decode(cursor: str | None) -> Place | None:
     """The attempt behind a cursor; 422 where it is none of ours."""
     if cursor is None:
         return None
-    delivery, _, number = cursor.partition(".")
-    key = paging.decode(delivery)
-    if key is None or not (number.isascii() and number.isdecimal() and len(number) <= MAX_NUMBER_DIGITS):
+    if not re.fullmatch(CURSOR, cursor):
         raise paging.unknown_cursor()
-    return key, int(number)
+    delivery, _, number = cursor.partition(".")
+    return paging.key_of(delivery), int(number)
 
 
 async def attempts(session: AsyncSession, endpoint_id: UUID, *, before: Place | None, limit: int) -> Sequence[Row[Any]]:

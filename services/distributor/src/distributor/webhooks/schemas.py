@@ -9,20 +9,29 @@ from distributor.schemas import AttemptView
 from distributor.webhooks import own_headers
 from distributor.webhooks.client import Why
 from distributor.webhooks.models import Algorithm, DisabledReason, EndpointState, Told
-from shared.complaints import CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
+from distributor.webhooks.signing import SECRET_PATTERN
+from distributor.webhooks.urls import URL_PATTERN
+from shared.complaints import BLANK, CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.delivery import DeliveryState
 from shared.contracts.mail import Form
 from shared.contracts.news import Audience
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
+from shared.plain_text import MAIL_ADDRESS, SEEN_LINE, SPACE, is_line, is_seen, said
 
 MAX_OVERLAP_H = 168
 """A week is enough for any receiver to take up a new secret."""
 
 
 def _one_line(text: str) -> str:
-    if not text.isprintable():
+    if not is_line(text):
         raise refusal("invalid_text", *CONTROL_CHARACTER)
+    return text
+
+
+def _seen(text: str) -> str:
+    if not is_seen(text):
+        raise refusal("blank_text", *BLANK)
     return text
 
 
@@ -50,9 +59,10 @@ def _header_value(value: str) -> str:
     return value
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    """The empty text stands for "left out"; it is none of our callers' business."""
+def _secret(schema: dict[str, Any]) -> None:
+    """The empty text stands for "left out"; it is none of our callers' business as a default."""
     schema.pop("default", None)
+    schema["pattern"] = f"^[{SPACE}]*({SECRET_PATTERN})?[{SPACE}]*$"
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
@@ -62,10 +72,26 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=200, examples=["Kalmar kommuns intranät"]), AfterValidator(_one_line)
+    str,
+    Field(min_length=1, max_length=200, examples=["Kalmar kommuns intranät"]),
+    said(SEEN_LINE),
+    AfterValidator(_one_line),
+    AfterValidator(_seen),
 ]
-UrlText = Annotated[str, Field(min_length=1, max_length=2000, examples=["https://intranat.kalmar.example/budkavle"])]
-EmailText = Annotated[str, Field(min_length=3, max_length=254, examples=["webbredaktionen@kalmar.example"])]
+UrlText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2000,
+        description="https; http and private networks only where whoever runs this installation allows it",
+        examples=["https://intranat.kalmar.example/budkavle"],
+        json_schema_extra={"pattern": URL_PATTERN},
+    ),
+]
+EmailText = Annotated[
+    str,
+    Field(min_length=3, max_length=254, examples=["webbredaktionen@kalmar.example"], json_schema_extra=MAIL_ADDRESS),
+]
 SecretText = Annotated[
     str, Field(max_length=100, description="`whsec_` and base64 of 24 to 64 bytes; ours if left out")
 ]
@@ -110,7 +136,7 @@ class EndpointIn(RequestModel):
     municipalities: Municipalities = frozenset()
     topics: Topics = frozenset()
     headers: Headers = Field(default_factory=dict)
-    secret: SecretText = Field(default="", json_schema_extra=_without_default)
+    secret: SecretText = Field(default="", json_schema_extra=_secret)
 
 
 class EndpointChange(RequestModel):
@@ -129,13 +155,22 @@ class EndpointChange(RequestModel):
     state: EndpointState = EndpointState.ENABLED
 
 
+OWN_ED25519_KEY: dict[str, Any] = {
+    "properties": {"algorithm": {"const": str(Algorithm.ED25519)}, "secret": {"minLength": 1}},
+    "required": ["algorithm", "secret"],
+}
+"""In a schema: what a new secret may not be. An Ed25519 key is always ours."""
+
+
 class SecretIn(RequestModel):
     """A new secret. Others of its kind sign for `overlap_h` hours more, so that the receiver can change in peace."""
+
+    model_config = ConfigDict(json_schema_extra={"not": OWN_ED25519_KEY})
 
     algorithm: Algorithm = Field(
         default=Algorithm.HMAC, description="`ed25519` signs beside the HMAC secret; its key is always ours"
     )
-    secret: SecretText = Field(default="", json_schema_extra=_without_default)
+    secret: SecretText = Field(default="", json_schema_extra=_secret)
     overlap_h: int = Field(default=24, ge=0, le=MAX_OVERLAP_H)
 
 

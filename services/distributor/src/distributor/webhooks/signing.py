@@ -30,6 +30,9 @@ from distributor.webhooks.own_headers import OwnHeaders
 PREFIX = "whsec_"
 PRIVATE_PREFIX, PUBLIC_PREFIX = "whsk_", "whpk_"
 MIN_BYTES, MAX_BYTES = 24, 64
+_SIGN = "[A-Za-z0-9+/]"
+SECRET_PATTERN = rf"whsec_({_SIGN}{{4}}){{8,20}}({_SIGN}{{4}}({_SIGN}{{2}}==)?|{_SIGN}{{2}}==|{_SIGN}{{3}}=)?"
+"""What a secret looks like: 24 to 64 bytes in groups of three."""
 SEED_BYTES = 32
 PURPOSE = b"budkavle endpoint secrets v1"
 """Binds the derived key to this use: the same secret keys sign the links in mails."""

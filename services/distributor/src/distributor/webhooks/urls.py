@@ -26,6 +26,11 @@ OTHER_PROTOCOLS = frozenset(
 )
 """Ports from 1024 up that belong to databases, brokers, cluster controls and the Fetch standard's bad ports."""
 
+_NAME = r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]{2,63}"
+_LITERAL = r"([0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9A-Fa-f:.]{2,45}\]"
+URL_PATTERN = rf"^https?://({_NAME}|{_LITERAL})(:(443|80|[1-9][0-9]{{3,4}}))?([/?][!-~]*)?$"
+"""The usual form, for schemas; which address it leads to, and whether that may be dialled, no pattern can say."""
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DOTS = "\u3002\uff0e\uff61"

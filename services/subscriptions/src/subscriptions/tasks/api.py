@@ -11,8 +11,9 @@ from shared import paging
 from shared.http import Reading, RequestModel, Writing
 from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
+from shared.plain_text import SEEN_LINE, said
 from shared.problems import Problem, documented
-from subscriptions.schemas import printable
+from subscriptions.schemas import one_line, seen
 from subscriptions.tasks import tasks
 from subscriptions.tasks.models import REASON_LENGTH, Task
 from subscriptions.tasks.tasks import TaskClosed, TaskKind, TaskState
@@ -39,7 +40,11 @@ class TaskClosing(RequestModel):
     """How it was settled."""
 
     reason: Annotated[
-        str, Field(min_length=1, max_length=REASON_LENGTH), AfterValidator(printable), Field(min_length=1)
+        str,
+        Field(min_length=1, max_length=REASON_LENGTH),
+        said(SEEN_LINE),
+        AfterValidator(one_line),
+        AfterValidator(seen),
     ]
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
+from shared.plain_text import is_line
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
@@ -201,7 +202,7 @@ def _read(request: Request, held: Held, typed: Typed, action: str) -> tuple[Invi
     except InvalidAddress as error:
         errors.append(FormError("email", error.message_sv if locale is Locale.SV else error.message))
     name = " ".join(typed.name.split(" "))
-    if len(name) > NAME_LENGTH or not name.isprintable():
+    if len(name) > NAME_LENGTH or not is_line(name):
         errors.append(fault("name", NOT_A_NAME))
     if address is None or errors:
         return None, errors

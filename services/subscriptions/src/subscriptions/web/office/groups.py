@@ -17,6 +17,7 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.plain_text import is_line
 from shared.problems import Problem
 from shared.web.pages import FormError, reader_language
 from subscriptions import addresses, people
@@ -241,7 +242,7 @@ def _read(request: Request, typed: TypedInvitation) -> tuple[Invited | None, lis
         swedish = reader_language(request).locale is Locale.SV
         errors.append(FormError("email", error.message_sv if swedish else error.message))
     name = " ".join(typed.name.split())
-    if len(name) > NAME_LENGTH or not name.isprintable():
+    if len(name) > NAME_LENGTH or not is_line(name):
         errors.append(fault(request, "name", LONG_NAME))
     if address is None or errors:
         return None, errors

@@ -1,0 +1,64 @@
+"""Which characters a text may hold: one rule, kept by the code and said in our schemas as a pattern.
+
+Control characters split mail headers and make XML unreadable; bidirectional overrides show another text than the one
+that is stored (Unicode Technical Report 36, section 2.4). Both are refused. Space at either end has no meaning: request
+bodies lose it before they are looked at (`shared.http.RequestModel`), and the patterns forgive it.
+
+What shows nothing: white space, and Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt).
+"""
+
+import re
+from typing import Any
+
+from pydantic import Field
+
+SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Unicode's White_Space: what is taken off both ends."""
+CONTROLS = r"\x00-\x1f\x7f-\x9f"
+CONTROLS_BUT_BREAKS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+BREAKS = r"\u2028\u2029"
+BIDI_OVERRIDES = r"\u202a-\u202e\u2066-\u2069"
+NONCHARACTERS = r"\ufffe\uffff"  # XML 1.0 has no way to write them
+NOT_IN_TEXT = CONTROLS_BUT_BREAKS + BREAKS + BIDI_OVERRIDES + NONCHARACTERS
+NOT_IN_LINE = CONTROLS + BREAKS + BIDI_OVERRIDES + NONCHARACTERS
+IGNORABLE = (
+    r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    r"\ufff0-\ufff8" + "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+NOTHING_TO_SEE = SPACE + CONTROLS + BIDI_OVERRIDES + IGNORABLE
+
+UNWANTED = re.compile(rf"[{NOT_IN_TEXT}\r]")
+"""In text whose line breaks are plain."""
+UNWANTED_IN_LINE = re.compile(f"[{NOT_IN_LINE}]")
+SEEN = re.compile(f"[^{NOTHING_TO_SEE}]")
+
+
+def _whole(pattern: str) -> str:
+    return f"^[{SPACE}]*{pattern}[{SPACE}]*$"
+
+
+LINE = _whole(f"[^{NOT_IN_LINE}]*")
+SEEN_LINE = _whole(f"[^{NOT_IN_LINE}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_LINE}]*")
+TEXT = _whole(f"[^{NOT_IN_TEXT}]*")
+SEEN_TEXT = _whole(f"[^{NOT_IN_TEXT}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_TEXT}]*")
+MAIL_ADDRESS: dict[str, Any] = {
+    "format": "idn-email",
+    "maxLength": 254,
+    "not": {"pattern": r"[@.](arpa|invalid|local|localhost|onion|test)$"},
+}
+"""In a schema: an address that mail can be sent to; names of special use (RFC 6761) lead nowhere."""
+
+
+def said(pattern: str, **more: Any) -> Any:
+    """A field's pattern for its schema alone: the validator beside it decides, and has better words."""
+    return Field(json_schema_extra={"pattern": pattern, **more})
+
+
+def is_line(text: str) -> bool:
+    """Whether `text` may stand on a line."""
+    return UNWANTED_IN_LINE.search(text) is None
+
+
+def is_seen(text: str) -> bool:
+    """Whether there is anything to see in it."""
+    return SEEN.search(text) is not None
