@@ -58,6 +58,7 @@ def _(text: str) -> str:
 
 
 NOTHING = _("Får inga mejl")
+NOT_YET = _("Får inga mejl än")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +219,11 @@ async def _lines(session: AsyncSession, rows: Sequence[Subscriber], wording: Off
 def _line(row: Subscriber, roles: Sequence[RoleRow], wording: OfficeWording, at: datetime) -> Line:
     state = state_of(row, at)
     told = in_a_row(": ".join(part for part in (wording.audience(role.audience), role.name) if part) for role in roles)
-    flows = state is SubscriberState.ACTIVE
-    if flows and roles and not people.in_force(roles, at.astimezone(STOCKHOLM).date()):
-        return Line(row.id, row.name, row.address, told, wording.gettext(NOTHING), flows=False)
+    flows, today = state is SubscriberState.ACTIVE, at.astimezone(STOCKHOLM).date()
+    if flows and roles and not people.in_force(roles, today):
+        is_coming = any(role.mandate_from is not None and role.mandate_from > today for role in roles)
+        word = wording.gettext(NOT_YET if is_coming else NOTHING)
+        return Line(row.id, row.name, row.address, told, word, flows=False)
     return Line(row.id, row.name, row.address, told, wording.gettext(STATES[state]), flows)
 
 
