@@ -4,7 +4,7 @@ import asyncio
 import math
 import statistics
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.eventually import eventually
@@ -114,3 +114,16 @@ async def test_f44_a_tarpit_slows_nobody_else_and_keeps_to_its_connections(mail:
     assert tarpit.entered == len(stuck)
     assert tarpit.most <= CAP
     check_balance(copies(server), {one.recipients[0] for one in server.mails})
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_domain_gets_its_mails_at_its_pace_and_the_others_at_once(mail: MailRoom) -> None:
+    paced, others = addresses(40, "trog.example"), addresses(20)
+    with SmtpServer(pipelining=True) as server:
+        async with mail.sending(server.url, smtp_domain_rate_per_minute=600):
+            await mail.publish([*paced, *others])
+            await mail.until("sent", [*paced, *others], passing=timedelta(seconds=1))
+    at = sorted(one.received_at for one in server.accepted if one.recipients[0] in paced)
+    assert at[-1] - at[0] >= timedelta(seconds=2), "ten at once, and ten a second"
+    assert max(one.received_at for one in server.accepted if one.recipients[0] in others) < at[-1]
+    check_balance(copies(server), {*paced, *others})
