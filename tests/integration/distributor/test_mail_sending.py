@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import email
 import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -63,6 +64,14 @@ async def test_the_server_gets_the_bytes_that_were_composed(smtp_server: SmtpSer
     assert mail.queue_id in ended.reply
     assert timedelta(0) < ended.duration < timedelta(seconds=5)
     assert (sender.channel, sender.slots) == (Channel.MAIL, 64)
+
+
+async def test_without_keys_a_mail_goes_out_unsigned_for_the_relay_to_sign(smtp_server: SmtpServer) -> None:
+    async with sending(smtp_server.url) as sender:
+        assert (await sender.send(to())).state == SENT
+
+    (mail,) = smtp_server.mails
+    assert "DKIM-Signature" not in email.message_from_bytes(mail.content)
 
 
 DOTS = ".\n..\n.\r\n\r\n.\r\nMAIL FROM:<x@y.example>\r\n.ett\n\r.\r" + "x" * 2000 + "\x00\n."
