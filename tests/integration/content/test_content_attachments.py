@@ -1,11 +1,13 @@
 """Files of items: sent in, refused, shown, handed out, taken away; on both databases."""
 
 import asyncio
+import gc
 import hashlib
 import io
 import threading
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import feedparser
@@ -130,6 +132,44 @@ async def test_a_file_is_handed_out_in_parts(content):
     got = await content.site.get((await latest(content)).attachments[0].url)
     assert hashlib.sha256(got.content).hexdigest() == told["sha256"]
     assert await rows(content, "file_parts") == -(-told["size"] // PART_BYTES)
+
+
+async def test_whoever_leaves_while_a_part_is_read_breaks_no_connection(content):
+    draft = await content.draft()
+    await attached(content, draft["id"], noise(500))
+    await content.api.post(f"/items/{draft['id']}/publish")
+    path = urlsplit((await latest(content)).attachments[0].url).path
+    broken = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context["message"]))
+    for _ in range(10):
+        await read_and_leave(content.service.app, path)
+        gc.collect()
+    assert not broken
+    assert (await content.site.get(path)).status_code == 200
+
+
+async def read_and_leave(app, path):
+    """Hang up as soon as the first bytes are there."""
+    heard = asyncio.Event()
+
+    async def receive():
+        await heard.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            heard.set()
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"x.example")]}
+    scope |= {
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+    }
+    await app(
+        {**scope, "raw_path": path.encode(), "client": ("127.0.0.1", 1), "server": ("x.example", 80)}, receive, send
+    )
 
 
 async def test_only_what_is_public_is_handed_out(content):

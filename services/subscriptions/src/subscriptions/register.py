@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.news import Audience
 from shared.database import Database
+from shared.tasks import to_its_end
 from subscriptions import history, people
 from subscriptions.consent import ground_of
 from subscriptions.history import Change
@@ -56,14 +57,18 @@ async def lines(database: Database) -> AsyncIterator[str]:
     yield "\ufeff" + _line(COLUMNS)
     after: UUID | None = None
     while True:
-        async with database.reading() as session:
-            page = await entries(session, after=after, limit=PAGE)
+        page = await to_its_end(_page(database, after))  # whoever downloads may hang up
         for entry in page:
             for row in _rows(entry):
                 yield _line(row)
         if len(page) < PAGE:
             return
         after = page[-1].id
+
+
+async def _page(database: Database, after: UUID | None) -> list[RegisterEntry]:
+    async with database.reading() as session:
+        return await entries(session, after=after, limit=PAGE)
 
 
 def _entry(row: Subscriber, roles: Sequence[RoleRow], left: set[Audience], changes: Sequence[Change]) -> RegisterEntry:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from content.attachments.models import FilePart, ItemFile, StoredFile
 from content.models import Item
 from shared.database import Database, insert_ignoring, upsert
+from shared.tasks import to_its_end
 
 PART_BYTES = 256 * 1024
 
@@ -47,12 +48,15 @@ async def let_go(session: AsyncSession, item_id: UUID, sha256: str) -> None:
         await session.execute(delete(StoredFile).where(StoredFile.sha256 == sha256))
 
 
-async def parts(database: Database, sha256: str) -> AsyncIterator[bytes]:
-    """The file, part by part; no connection is held while a part is on its way to a reader."""
-    number = 0
-    while part := await _part(database, sha256, number):
+async def parts(database: Database, sha256: str, size: int) -> AsyncIterator[bytes]:
+    """The file of so many bytes, part by part; no connection is held while a part is on its way to a reader, who may
+    hang up at any time, and does when the last byte is there.
+    """
+    for number in range(-(-size // PART_BYTES)):
+        part = await to_its_end(_part(database, sha256, number))
+        if part is None:
+            return  # taken out of the item meanwhile
         yield part
-        number += 1
 
 
 async def _part(database: Database, sha256: str, number: int) -> bytes | None:

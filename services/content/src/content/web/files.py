@@ -63,4 +63,5 @@ def _answer(request: Request, file: AttachedFile) -> Response:
         return unchanged(headers)
     if request.method == "HEAD":
         return Response(headers=headers, media_type=file.type)
-    return StreamingResponse(parts(request.app.state.database, file.sha256), headers=headers, media_type=file.type)
+    content = parts(request.app.state.database, file.sha256, file.size)
+    return StreamingResponse(content, headers=headers, media_type=file.type)
