@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import schemathesis
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as budget
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.checks import CHECKS, CheckContext, load_all_checks
@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from content.attachments.examining import COMPLAINTS
 
 SOAKING = os.environ.get("BUDKAVLE_TEST_EXAMPLES")
+SEED = os.environ.get("BUDKAVLE_SEED")
 load_all_checks()
 
 STATE = ["401", "403", "404", "409", "410", "412", "428", "429"]
@@ -90,9 +91,15 @@ def examples(usual: int) -> int:
     return int(SOAKING or usual)
 
 
+def _seeded(test: Any) -> Any:
+    """The same examples each time; others with each `BUDKAVLE_SEED`."""
+    return seed(SEED)(test) if SEED else test
+
+
 def calls_hold(operation: Any, mode: schemathesis.GenerationMode, headers: dict[str, str], usual: int) -> None:
     """Single calls of one operation."""
 
+    @_seeded
     @budget(
         max_examples=examples(usual),
         deadline=None,
@@ -119,6 +126,7 @@ def _is_bent(case: schemathesis.Case, component: str) -> bool:
 def chains_hold(document: Any, headers: dict[str, str], usual: int, steps: int = 6) -> None:
     """Chains of calls, along the links that the document says and those that its ids suggest."""
 
+    @_seeded
     class Chains(document.as_state_machine()):  # type: ignore[misc]
         def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
             return {"headers": headers}

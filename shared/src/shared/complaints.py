@@ -38,7 +38,7 @@ WORDS = {
     "missing": _NEEDED,
     "extra_forbidden": _UNKNOWN,
     "string_too_short": ("Use at least {min_length} characters.", "Texten är för kort."),
-    "string_too_long": ("Use at most {max_length} characters.", "Texten är för lång."),
+    "string_too_long": ("Use at most {max_length} characters; space at the ends counts.", "Texten är för lång."),
     "too_short": ("Give at least {min_length}.", "Det behövs fler värden."),
     "too_long": ("Give at most {max_length}.", "Det är för många värden."),
     "enum": _CHOICE,

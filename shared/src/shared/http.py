@@ -42,9 +42,11 @@ request_seconds = Histogram("budkavle_http_request_seconds", "Time to answer", [
 
 
 class RequestModel(BaseModel):
-    """Base of request bodies: unknown fields are refused, so that nobody sets what is not theirs to set."""
+    """Base of request bodies: unknown fields are refused, so that nobody sets what is not theirs to set. Texts come as
+    they were sent: what trims them is `shared.plain_text.TRIMMED`, after the limits that a schema tells of.
+    """
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 def create_app(service: str, title: str, *, settings: Settings, database: Database, clock: Clock) -> FastAPI:

@@ -1,8 +1,9 @@
 """Which characters a text may hold: one rule, kept by the code and said in our schemas as a pattern.
 
 Control characters split mail headers and make XML unreadable; bidirectional overrides show another text than the one
-that is stored (Unicode Technical Report 36, section 2.4). Both are refused. Space at either end has no meaning: request
-bodies lose it before they are looked at (`shared.http.RequestModel`), and the patterns forgive it.
+that is stored (Unicode Technical Report 36, section 2.4). Both are refused. Space at either end has no meaning: the
+patterns forgive it, and it is cut off (`TRIMMED`) before anything else is decided. Lengths are those of what was sent,
+as JSON Schema counts them: space at the ends is within the limit like everything else.
 
 What shows nothing: white space, and Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt).
 """
@@ -10,7 +11,7 @@ What shows nothing: white space, and Unicode's Default_Ignorable_Code_Point (Der
 import re
 from typing import Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space: what is taken off both ends."""
@@ -31,19 +32,28 @@ UNWANTED = re.compile(rf"[{NOT_IN_TEXT}\r]")
 """In text whose line breaks are plain."""
 UNWANTED_IN_LINE = re.compile(f"[{NOT_IN_LINE}]")
 SEEN = re.compile(f"[^{NOTHING_TO_SEE}]")
+_SPACES = "".join(re.findall(f"[{SPACE}]", "".join(map(chr, range(0x3001)))))
 
 
-def _whole(pattern: str) -> str:
+def whole(pattern: str) -> str:
+    """In a schema: `pattern`, with space around it forgiven."""
     return f"^[{SPACE}]*{pattern}[{SPACE}]*$"
 
 
-LINE = _whole(f"[^{NOT_IN_LINE}]*")
-SEEN_LINE = _whole(f"[^{NOT_IN_LINE}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_LINE}]*")
-TEXT = _whole(f"[^{NOT_IN_TEXT}]*")
-SEEN_TEXT = _whole(f"[^{NOT_IN_TEXT}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_TEXT}]*")
+def trimmed(text: str) -> str:
+    """`text` without space at its ends; Python's own notion of it has control characters in it."""
+    return text.strip(_SPACES)
+
+
+TRIMMED = AfterValidator(trimmed)
+"""Stands behind a field's limits, which count what was sent, and before whatever else decides."""
+EMPTY = f"^[{SPACE}]*$"
+LINE = whole(f"[^{NOT_IN_LINE}]*")
+SEEN_LINE = whole(f"[^{NOT_IN_LINE}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_LINE}]*")
+TEXT = whole(f"[^{NOT_IN_TEXT}]*")
+SEEN_TEXT = whole(f"[^{NOT_IN_TEXT}]*[^{NOTHING_TO_SEE}{NONCHARACTERS}][^{NOT_IN_TEXT}]*")
 MAIL_ADDRESS: dict[str, Any] = {
     "format": "idn-email",
-    "maxLength": 254,
     "not": {"pattern": r"[@.](arpa|invalid|local|localhost|onion|test)$"},
 }
 """In a schema: an address that mail can be sent to; names of special use (RFC 6761) lead nowhere."""

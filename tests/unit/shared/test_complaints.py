@@ -74,7 +74,7 @@ def test_every_fault_is_told_in_plain_words_in_both_languages(fields: dict[str, 
 
 
 def test_the_bound_and_the_choices_are_named() -> None:
-    assert complaint(text="abcdef")[0] == "Use at most 5 characters."
+    assert complaint(text="abcdef")[0] == "Use at most 5 characters; space at the ends counts."
     assert complaint(number=10)[0] == "Use 9 or less."
     assert complaint(kind="x")[0] == "Use 'news' or 'report'."
     assert complaint(filled="") == ("The field is needed.", "Fältet måste fyllas i.")

@@ -8,17 +8,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field
 
-from content.wording import MAX_LINE, FilledLine, Lead, Line, Prose, Title, WebAddress, one_line
+from content.wording import MAX_LINE, FilledLine, Lead, Line, MaybeWebAddress, Prose, Title, WebAddress, one_line
 from shared.complaints import UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.envelope import Contract
 from shared.contracts.news import STRONGEST_FIRST, AttachedFile, Audience, ContactPerson, Image, Kind, Link, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
-from shared.plain_text import NOT_IN_LINE, SPACE
+from shared.plain_text import NOT_IN_LINE, SPACE, TRIMMED, whole
 
 _NOT_IN_EMAIL = rf"@{SPACE}{NOT_IN_LINE}<>\"',;:\\"
-EMAIL = rf"^[{SPACE}]*([^{_NOT_IN_EMAIL}]+@[^{_NOT_IN_EMAIL}]+\.[^{_NOT_IN_EMAIL}.]+)?[{SPACE}]*$"
-PHONE = rf"^[{SPACE}]*(\+?[0-9][0-9 ()/\u2013-]{{2,29}}[0-9()/\u2013-])?[{SPACE}]*$"
+EMAIL = whole(rf"([^{_NOT_IN_EMAIL}]+@[^{_NOT_IN_EMAIL}]+\.[^{_NOT_IN_EMAIL}.]+)?")
+PHONE = whole(r"(\+?[0-9][0-9 ()/\u2013-]{2,29}[0-9()/\u2013-])?")
 
 FROZEN = ("kind", "language", "audiences", "municipalities", "topics", "urgent_reason")
 """What no longer changes once an item is published: a correction goes to those who got the original."""
@@ -80,10 +80,13 @@ class ContactInput(RequestModel):
     name: FilledLine
     role: Line = ""
     phone: Annotated[
-        str, Field(pattern=PHONE, max_length=MAX_LINE, examples=["0480-123 45"]), AfterValidator(one_line)
+        str, Field(pattern=PHONE, max_length=MAX_LINE, examples=["0480-123 45"]), TRIMMED, AfterValidator(one_line)
     ] = ""
     email: Annotated[
-        str, Field(pattern=EMAIL, max_length=254, examples=["anna@forbundet.example"]), AfterValidator(one_line)
+        str,
+        Field(pattern=EMAIL, max_length=254, examples=["anna@forbundet.example"]),
+        TRIMMED,
+        AfterValidator(one_line),
     ] = ""
     hours: Line = Field(default="", description="when the person answers, in words")
 
@@ -123,9 +126,7 @@ class ItemDraft(RequestModel):
     links: Annotated[tuple[LinkInput, ...], Field(max_length=30)] = ()
     images: Annotated[tuple[ImageInput, ...], Field(max_length=20)] = ()
     popular_version: Prose = Field(default="", description="Markdown; a report's short version for everybody")
-    original_url: WebAddress | Annotated[str, Field(max_length=0)] = Field(
-        default="", description="a report's original document"
-    )
+    original_url: MaybeWebAddress = Field(default="", description="a report's original document")
     urgent_reason: Line = Field(
         default="", description="why it must not wait for anybody's daily or weekly digest; readers are told so"
     )

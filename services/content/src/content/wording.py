@@ -12,15 +12,18 @@ from shared.complaints import BLANK, refusal
 from shared.plain_text import (
     BIDI_OVERRIDES,
     CONTROLS,
+    EMPTY,
     LINE,
     SEEN_LINE,
     SEEN_TEXT,
     SPACE,
     TEXT,
+    TRIMMED,
     UNWANTED,
     UNWANTED_IN_LINE,
     is_seen,
     said,
+    whole,
 )
 
 MAX_TITLE, MAX_LINE, MAX_LEAD, MAX_URL = 200, 200, 1_000, 2_000
@@ -88,23 +91,43 @@ _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _HOST = rf"(?:(?:{_LABEL}\.)*(?![Xx][Nn]--)[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?|(?:{_BYTE}\.){{3}}{_BYTE})"
 _PORT = r"(?::(?:[1-5]?[0-9]{1,4}|6[0-4][0-9]{3}))?"
 _REST = rf"(?:[/?#](?:(?!:///)[^{SPACE}{CONTROLS}{BIDI_OVERRIDES}\\])*)?"
-WEB_ADDRESS = rf"^[{SPACE}]*[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}{_REST}[{SPACE}]*$"
+WEB_ADDRESS = whole(rf"[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}{_REST}")
 """What an address looks like, for schemas. A few odd ones are taken too: IPv6, and names in other alphabets."""
 
 Title = Annotated[
-    str, Field(min_length=1, max_length=MAX_TITLE), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(visible)
+    str,
+    Field(min_length=1, max_length=MAX_TITLE),
+    said(SEEN_LINE),
+    TRIMMED,
+    AfterValidator(one_line),
+    AfterValidator(visible),
 ]
-Line = Annotated[str, Field(max_length=MAX_LINE), said(LINE), AfterValidator(one_line)]
+Line = Annotated[str, Field(max_length=MAX_LINE), said(LINE), TRIMMED, AfterValidator(one_line)]
 FilledLine = Annotated[
-    str, Field(min_length=1, max_length=MAX_LINE), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(visible)
+    str,
+    Field(min_length=1, max_length=MAX_LINE),
+    said(SEEN_LINE),
+    TRIMMED,
+    AfterValidator(one_line),
+    AfterValidator(visible),
 ]
-Lead = Annotated[str, Field(max_length=MAX_LEAD), said(TEXT), AfterValidator(several_lines)]
-Prose = Annotated[str, Field(max_length=MAX_BODY), said(TEXT), AfterValidator(several_lines)]
+Lead = Annotated[str, Field(max_length=MAX_LEAD), said(TEXT), TRIMMED, AfterValidator(several_lines)]
+Prose = Annotated[str, Field(max_length=MAX_BODY), said(TEXT), TRIMMED, AfterValidator(several_lines)]
 Note = Annotated[
     str,
     Field(min_length=1, max_length=MAX_LEAD),
     said(SEEN_TEXT),
+    TRIMMED,
     AfterValidator(several_lines),
     AfterValidator(visible),
 ]
-WebAddress = Annotated[str, Field(min_length=1, max_length=MAX_URL), said(WEB_ADDRESS), AfterValidator(web_address)]
+WebAddress = Annotated[
+    str, Field(min_length=1, max_length=MAX_URL), said(WEB_ADDRESS), TRIMMED, AfterValidator(web_address)
+]
+MaybeWebAddress = Annotated[
+    str,
+    Field(max_length=MAX_URL),
+    said(f"{EMPTY}|{WEB_ADDRESS}"),
+    TRIMMED,
+    AfterValidator(lambda text: text and web_address(text)),
+]

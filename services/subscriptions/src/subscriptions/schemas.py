@@ -11,8 +11,9 @@ from shared.contracts.mail import ExclusionReason
 from shared.contracts.news import Audience, Kind, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
-from shared.plain_text import LINE, MAIL_ADDRESS, SEEN_LINE, is_line, is_seen, said
+from shared.plain_text import LINE, MAIL_ADDRESS, SEEN_LINE, TRIMMED, is_line, is_seen, said
 from shared.problems import FieldError
+from subscriptions.addresses import MAX_LENGTH
 from subscriptions.consent import Basis
 from subscriptions.frequencies import EVERYTHING_NAMED, Frequency
 from subscriptions.history import Act, Source
@@ -62,9 +63,14 @@ def _within_reason(instant: datetime) -> datetime:
 
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=NAME_LENGTH), said(SEEN_LINE), AfterValidator(one_line), AfterValidator(seen)
+    str,
+    Field(min_length=1, max_length=NAME_LENGTH),
+    said(SEEN_LINE),
+    TRIMMED,
+    AfterValidator(one_line),
+    AfterValidator(seen),
 ]
-PersonName = Annotated[str, Field(max_length=NAME_LENGTH), said(LINE), AfterValidator(one_line)]
+PersonName = Annotated[str, Field(max_length=NAME_LENGTH), said(LINE), TRIMMED, AfterValidator(one_line)]
 Municipality = Annotated[
     str,
     Field(max_length=4, examples=["0880"], json_schema_extra={"enum": list(MUNICIPALITIES)}),
@@ -91,7 +97,9 @@ Pause = Annotated[
     said("^2[01][0-9]{2}-"),
 ]
 AddressText = Annotated[
-    str, Field(max_length=400, examples=["anna.andersson@kalmar.example"], json_schema_extra=MAIL_ADDRESS)
+    str,
+    Field(max_length=MAX_LENGTH, examples=["anna.andersson@kalmar.example"], json_schema_extra=MAIL_ADDRESS),
+    TRIMMED,
 ]
 
 _NONE: dict[str, Any] = {"type": "null"}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, File, Form, Path, Request, Response, UploadFile
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field
 
 from content.attachments import attaching
 from content.attachments.examining import MAX_FILE_BYTES, examined, too_large
@@ -19,7 +19,7 @@ from content.wording import MAX_LINE, one_line, visible
 from shared.contracts.news import AttachedFile
 from shared.http import Writing
 from shared.keys import Principal, Scope, Writer, authorised, bearer
-from shared.plain_text import SEEN_LINE, SPACE, said
+from shared.plain_text import EMPTY, SEEN_LINE, TRIMMED, said
 from shared.problems import FieldError, Problem, documented, field_error
 from shared.strict_json import limited
 
@@ -34,8 +34,9 @@ def _nothing_or_visible(text: str) -> str:
 
 Words = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=MAX_LINE),
-    said(f"^[{SPACE}]*$|{SEEN_LINE}"),
+    Field(max_length=MAX_LINE),
+    said(f"{EMPTY}|{SEEN_LINE}"),
+    TRIMMED,
     AfterValidator(one_line),
     AfterValidator(_nothing_or_visible),
 ]

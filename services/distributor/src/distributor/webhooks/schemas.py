@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from distributor.schemas import AttemptView
 from distributor.webhooks import own_headers
@@ -17,7 +17,7 @@ from shared.contracts.mail import Form
 from shared.contracts.news import Audience
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
-from shared.plain_text import MAIL_ADDRESS, SEEN_LINE, SPACE, is_line, is_seen, said
+from shared.plain_text import MAIL_ADDRESS, SEEN_LINE, TRIMMED, is_line, is_seen, said, whole
 
 MAX_OVERLAP_H = 168
 """A week is enough for any receiver to take up a new secret."""
@@ -62,7 +62,7 @@ def _header_value(value: str) -> str:
 def _secret(schema: dict[str, Any]) -> None:
     """The empty text stands for "left out"; it is none of our callers' business as a default."""
     schema.pop("default", None)
-    schema["pattern"] = f"^[{SPACE}]*({SECRET_PATTERN})?[{SPACE}]*$"
+    schema["pattern"] = whole(f"({SECRET_PATTERN})?")
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
@@ -75,6 +75,7 @@ Name = Annotated[
     str,
     Field(min_length=1, max_length=200, examples=["Kalmar kommuns intranät"]),
     said(SEEN_LINE),
+    TRIMMED,
     AfterValidator(_one_line),
     AfterValidator(_seen),
 ]
@@ -87,21 +88,18 @@ UrlText = Annotated[
         examples=["https://intranat.kalmar.example/budkavle"],
         json_schema_extra={"pattern": URL_PATTERN},
     ),
+    TRIMMED,
 ]
 EmailText = Annotated[
     str,
     Field(min_length=3, max_length=254, examples=["webbredaktionen@kalmar.example"], json_schema_extra=MAIL_ADDRESS),
+    TRIMMED,
 ]
 SecretText = Annotated[
-    str, Field(max_length=100, description="`whsec_` and base64 of 24 to 64 bytes; ours if left out")
+    str, Field(max_length=100, description="`whsec_` and base64 of 24 to 64 bytes; ours if left out"), TRIMMED
 ]
-AsWritten = StringConstraints(strip_whitespace=False)
-"""What stands at the edges is refused, not taken away in silence."""
 Headers = Annotated[
-    dict[
-        Annotated[str, AsWritten, AfterValidator(_header_name)],
-        Annotated[str, AsWritten, AfterValidator(_header_value)],
-    ],
+    dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]],
     Field(
         max_length=own_headers.MAX_HEADERS,
         description="sent to this endpoint with everything, since its gateway asks for them; shown by name alone",

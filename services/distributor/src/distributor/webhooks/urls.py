@@ -16,6 +16,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from yarl import URL
 
 from distributor.webhooks.addresses import ALLOWING, AddressPolicy, Reach
+from shared.plain_text import whole
 
 MAX_LENGTH = 2000
 
@@ -28,7 +29,7 @@ OTHER_PROTOCOLS = frozenset(
 
 _NAME = r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]{2,63}"
 _LITERAL = r"([0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9A-Fa-f:.]{2,45}\]"
-URL_PATTERN = rf"^https?://({_NAME}|{_LITERAL})(:(443|80|[1-9][0-9]{{3,4}}))?([/?][!-~]*)?$"
+URL_PATTERN = whole(rf"https?://({_NAME}|{_LITERAL})(:(443|80|[1-9][0-9]{{3,4}}))?([/?][!-~]*)?")
 """The usual form, for schemas; which address it leads to, and whether that may be dialled, no pattern can say."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -11,7 +11,7 @@ from shared import paging
 from shared.http import Reading, RequestModel, Writing
 from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
-from shared.plain_text import SEEN_LINE, said
+from shared.plain_text import SEEN_LINE, TRIMMED, said
 from shared.problems import Problem, documented
 from subscriptions.schemas import one_line, seen
 from subscriptions.tasks import tasks
@@ -43,6 +43,7 @@ class TaskClosing(RequestModel):
         str,
         Field(min_length=1, max_length=REASON_LENGTH),
         said(SEEN_LINE),
+        TRIMMED,
         AfterValidator(one_line),
         AfterValidator(seen),
     ]
