@@ -4,6 +4,7 @@ A request is one transaction: `Writing` commits when the path function has retur
 that a 2xx means that it is on disk. `Reading` never writes.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
@@ -24,6 +25,7 @@ from shared.parameters import known_alone
 from shared.rates import Rates
 from shared.settings import Settings
 from shared.strict_json import StrictJsonMiddleware
+from shared.uploads import UPLOADS_AT_ONCE
 
 CORRELATION_HEADER = "x-correlation-id"
 
@@ -66,6 +68,7 @@ def create_app(service: str, title: str, *, settings: Settings, database: Databa
     app.state.database = database
     app.state.clock = clock
     app.state.rates = Rates(settings.requests_per_key)
+    app.state.uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
     problems.install(app)
     app.add_middleware(StrictJsonMiddleware)
     app.add_middleware(EdgeMiddleware, service=service)

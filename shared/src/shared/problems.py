@@ -69,6 +69,8 @@ HEADERS = {412: "if-match", 428: "if-match"}
 NAME_ITSELF = "[key]"
 """How pydantic says that the fault is in a member's name, not in its value."""
 
+FAULTS_NAMED = 100
+
 CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field"}
 
 
@@ -183,7 +185,9 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
         return response(Problem(415, detail="Send it as application/json."))
     if any(detail["type"] == "json_invalid" for detail in details):
         return response(Problem(400, "malformed_json", str(details[0].get("ctx", {}).get("error", ""))))
-    return response(Problem(422, errors=[field_error(detail) for detail in details]))
+    named = [field_error(detail) for detail in details[:FAULTS_NAMED]]
+    left_out = f"The first {FAULTS_NAMED} of {len(details)} faults are named." if details[FAULTS_NAMED:] else ""
+    return response(Problem(422, detail=left_out, errors=named))
 
 
 def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
@@ -204,7 +208,8 @@ def field_error(detail: Mapping[str, Any], prefix: str = "") -> FieldError:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
-    detail = error.detail if error.status_code == 413 else ""  # ours, which names the limit
+    # Ours, which names the limit, or the form parser's, which says what it could not read; no other says more than we.
+    detail = error.detail if error.status_code in (400, 413) else ""
     return response(Problem(error.status_code, detail=detail, headers=headers))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -139,6 +140,28 @@ async def test_a_faulty_large_file_lets_nothing_in(
     huge = {"file": ("lista.csv", b"x" * 20_000_001)}
     refused = await office.post(f"{V1}/imports", files=huge, data={"audience": "public"})
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "file_too_large")
+
+
+async def test_b15_of_who_may_not_import_nothing_is_read(office: AsyncClient) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("its body was read")
+        yield b""
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Authorization": "Bearer x"}
+    for path in ("imports", "rolls"):
+        answer = await office.post(f"{V1}/{path}", content=unread(), headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="budkavle"')
+
+
+@pytest.mark.parametrize("path", ["imports", "rolls?dry_run=true"])
+async def test_b13_an_upload_that_is_none_is_told_what_could_not_be_read(office: AsyncClient, path: str) -> None:
+    bent = {"Content-Type": "multipart/form-data"}
+    answer = await office.post(f"{V1}/{path}", content=b"--x\r\n", headers=bent)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "Missing boundary in multipart.")
+    announced = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "20200000"}
+    answer = await office.post(f"{V1}/{path}", content=b"", headers=announced)
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+    assert "20000000 bytes" in answer.json()["detail"]
 
 
 class Killed(BaseException):

@@ -1,6 +1,5 @@
 """The composition root: content's parts put together, nothing connected yet."""
 
-from asyncio import Semaphore
 from pathlib import Path
 
 from content import api
@@ -35,7 +34,6 @@ def build(settings: ContentSettings, clock: Clock | None = None) -> Service:
     database = Database(settings.database_url, clock=clock)
     app = create_app("content", "Budkavle content", settings=settings, database=database, clock=clock)
     app.state.pages = Pages(settings, HERE / "web")
-    app.state.uploads = Semaphore(attachments_api.UPLOADS_AT_ONCE)
     install_error_pages(app, app.state.pages)
     app.include_router(api.router)
     app.include_router(attachments_api.router)

@@ -1,16 +1,14 @@
 """The editors' API of an item's files. It parses and calls; `examining` judges a file, `attaching` decides."""
 
-from collections.abc import Callable, Coroutine
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, File, Form, Path, Request, Response, UploadFile
-from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, Field
 
 from content.attachments import attaching
-from content.attachments.examining import MAX_FILE_BYTES, examined, too_large
+from content.attachments.examining import MAX_FILE_BYTES, examined
 from content.attachments.file_names import neutral
 from content.attachments.kinds import PDF
 from content.preconditions import OptionalMatch, etag
@@ -18,14 +16,10 @@ from content.publishing import Act
 from content.wording import MAX_LINE, one_line, visible
 from shared.contracts.news import AttachedFile
 from shared.http import Writing
-from shared.keys import Principal, Scope, Writer, authorised, bearer
+from shared.keys import Principal, Writer
 from shared.plain_text import EMPTY, SEEN_LINE, TRIMMED, said
 from shared.problems import FieldError, Problem, documented, field_error
-from shared.strict_json import limited
-
-FRAME_BYTES = 100_000
-"""What a form has beside its file."""
-UPLOADS_AT_ONCE = 4
+from shared.uploads import bounded
 
 
 def _nothing_or_visible(text: str) -> str:
@@ -42,31 +36,10 @@ Words = Annotated[
 ]
 
 
-class BoundedRoute(APIRoute):
-    """Reads a form only of whoever may send one, no more of it than the largest file and its frame, and a few forms at
-    a time: until it is looked through, a file lies in memory (a container's `/tmp` is no disk).
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def bounded(request: Request) -> Response:
-            if request.method != "POST":
-                return await handle(request)
-            await authorised(request, await bearer(request), Scope.WRITE)
-            announced = request.headers.get("content-length", "")
-            if announced.isdecimal() and int(announced) > MAX_FILE_BYTES + FRAME_BYTES:
-                raise too_large()
-            async with request.app.state.uploads:
-                return await handle(Request(request.scope, limited(request.receive, MAX_FILE_BYTES + FRAME_BYTES)))
-
-        return bounded
-
-
 router = APIRouter(
     prefix="/api/content/v1/items/{item_id}/attachments",
     tags=["attachments"],
-    route_class=BoundedRoute,
+    route_class=bounded(MAX_FILE_BYTES),
     responses=documented(401, 403, 404, 409, 412, 422, 503),
 )
 

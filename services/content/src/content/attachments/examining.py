@@ -16,6 +16,7 @@ import structlog
 
 from content.attachments.kinds import JPEG, MAX_PIXELS, PDF, PNG, Examined, Refused
 from shared.problems import RETRY_AFTER_S, Problem, invalid
+from shared.uploads import too_large
 
 log = structlog.get_logger()
 
@@ -66,15 +67,10 @@ async def examined(source: BinaryIO) -> tuple[str, Examined]:
         raise invalid("/file", code, *COMPLAINTS[code]) from refusal
 
 
-def too_large() -> Problem:
-    """413, with the limit."""
-    return Problem(413, detail=f"The file is larger than {MAX_FILE_BYTES} bytes.")
-
-
 def _look_at(source: BinaryIO) -> tuple[str, Examined]:
     content = source.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
-        raise too_large()
+        raise too_large(MAX_FILE_BYTES)
     media_type = _type_of(content)
     return media_type, _examine(content, media_type)
 

@@ -14,14 +14,15 @@ from shared.contracts.news import Audience
 from shared.http import Reading
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented
+from shared.uploads import bounded
 from subscriptions import importing
 from subscriptions.csv_reading import Reading as FileReading
-from subscriptions.csv_text import Unreadable
+from subscriptions.csv_text import MAX_BYTES, Unreadable
 from subscriptions.imports import imports
 from subscriptions.imports.models import Import, ImportState
 from subscriptions.schemas import ImportProblem, ImportReport, LineError
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = APIRouter(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
 
 SMALL = 1_000_000
 """Bytes, some 15,000 lines: so much is written while a caller waits, and while others wait to write (SQLite)."""

@@ -8,12 +8,14 @@ from fastapi.responses import JSONResponse
 from shared import correlation, problems
 from shared.keys import Writer
 from shared.problems import Problem, documented
+from shared.uploads import bounded
+from subscriptions.csv_text import MAX_BYTES
 from subscriptions.rolls import importing
 from subscriptions.rolls.importing import RollChanged
 from subscriptions.rolls.schemas import RollReport
 from subscriptions.schemas import ImportProblem
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = APIRouter(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
 
 
 @router.post("/rolls", response_model=RollReport, responses=documented(400, 412, 413, 428))
