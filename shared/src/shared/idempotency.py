@@ -6,9 +6,10 @@ crash: of two concurrent requests one waits at the unique index and then replays
 Source: IETF draft-ietf-httpapi-idempotency-key-header-07.
 """
 
+import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -47,11 +48,11 @@ idempotency_keys = Table(
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """The header, and a fingerprint of the request that it belongs to."""
+    """The header, and a fingerprint of the request that it belongs to, under each of our keys, the newest first."""
 
     value: str
     caller: str
-    fingerprint: str
+    fingerprints: tuple[str, ...]
 
 
 async def _read(
@@ -66,7 +67,13 @@ async def _read(
         raise _about_key(400, "invalid_idempotency_key", *WRONG_KEY)
     caller = sha256(request.headers.get("authorization", "").encode()).hexdigest()
     whole = b"\0".join((request.method.encode(), request.url.path.encode(), await request.body()))
-    return IdempotencyKey(idempotency_key, caller, sha256(whole).hexdigest())
+    return IdempotencyKey(idempotency_key, caller, tuple(_fingerprints(request, whole)))
+
+
+def _fingerprints(request: Request, whole: bytes) -> Iterator[str]:
+    """Keyed: a body may hold a secret or an address, and whoever reads the table must not be able to try guesses."""
+    for key in request.app.state.settings.secret_keys:
+        yield hmac.new(key.get_secret_value().encode(), b"idempotency\0" + whole, "sha256").hexdigest()
 
 
 OptionalKey = Annotated[IdempotencyKey | None, Depends(_read)]
@@ -103,7 +110,7 @@ async def once(
 
 async def _take(session: AsyncSession, key: IdempotencyKey, at: datetime) -> bool:
     await session.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < at - KEPT))
-    row = {"caller": key.caller, "key": key.value, "fingerprint": key.fingerprint, "created_at": at}
+    row = {"caller": key.caller, "key": key.value, "fingerprint": key.fingerprints[0], "created_at": at}
     taken = await session.execute(
         insert_ignoring(session, idempotency_keys).values(row).returning(idempotency_keys.c.key)
     )
@@ -113,7 +120,7 @@ async def _take(session: AsyncSession, key: IdempotencyKey, at: datetime) -> boo
 async def _replay(session: AsyncSession, key: IdempotencyKey) -> Response:
     row = (idempotency_keys.c.caller == key.caller) & (idempotency_keys.c.key == key.value)
     stored: Any = (await session.execute(select(idempotency_keys).where(row))).one()
-    if stored.fingerprint != key.fingerprint:
+    if stored.fingerprint not in key.fingerprints:
         raise _about_key(422, "idempotency_mismatch", *USED_KEY)
     headers = {**json.loads(stored.headers), "Idempotent-Replayed": "true"}
     return Response(stored.body, stored.status, headers, media_type="application/json")

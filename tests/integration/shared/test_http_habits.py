@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Form
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, func, select
 from sqlalchemy.exc import OperationalError
 
@@ -199,6 +200,21 @@ async def test_b11_a_key_belongs_to_one_request_one_caller_and_one_day(site: Sit
     site.clock.advance(timedelta(hours=24, seconds=1))
     assert "idempotent-replayed" not in (await post("b")).headers
     assert await site.count() == 3
+
+
+async def test_b11_what_is_kept_of_a_body_cannot_be_guessed_and_survives_a_new_secret_key(site: Site) -> None:
+    body, headers = b'{"text":"hemligt"}', {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    first = await site.client.post("/notes", content=body, headers=headers)
+    async with site.database.reading() as session:
+        kept = await session.scalar(select(idempotency.idempotency_keys.c.fingerprint))
+    assert kept not in {sha256(part).hexdigest() for part in (body, b"POST\0/notes\0" + body)}
+    settings = site.app.state.settings
+    newer = (SecretStr("n" * 40), *settings.secret_keys)
+    site.app.state.settings = settings.model_copy(update={"secret_keys": newer})
+    again = await site.client.post("/notes", content=body, headers=headers)
+    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+    another = await site.client.post("/notes", content=b'{"text":"annat"}', headers=headers)
+    the_problem(another, 422, "idempotency_mismatch")
 
 
 async def test_a_key_whose_work_failed_is_free_again(site: Site) -> None:
