@@ -124,10 +124,17 @@ async def _answer_crash(error: Exception, scope: Scope, receive: Receive, send: 
 def _add_headers(message: Message, correlation_id: str, path: str) -> None:
     headers = MutableHeaders(scope=message)
     headers[CORRELATION_HEADER] = correlation_id
+    if message["status"] == 307:
+        headers["location"] = _on_this_site(headers["location"])
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     if path.startswith("/api/"):
         headers.setdefault("Cache-Control", "no-store")  # names and addresses, for who holds a key
+
+
+def _on_this_site(location: str) -> str:
+    """The framework leads to an address without its slash by the Host that the caller claims: that is left out."""
+    return "/" + location.partition("//")[2].partition("/")[2].lstrip("/")
 
 
 async def _writing(request: Request) -> AsyncIterator[AsyncSession]:

@@ -451,6 +451,11 @@ async def test_b17_a_key_that_is_used_too_often_is_told_its_limit_and_no_other_i
     assert (await site.client.get("/notes")).status_code == 200
 
 
+async def test_b18_the_way_to_an_address_without_its_slash_names_no_host_that_a_caller_claims(site: Site) -> None:
+    answer = await site.client.get("/notes/?a=1", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.headers["location"]) == (307, "/notes?a=1")
+
+
 @pytest.mark.parametrize(
     "claim",
     [
