@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 from tests.integration.distributor.conftest import snapshot
 from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, care_worker, opened
 from tests.servers.receiver import Answer, HttpReceiver
@@ -21,10 +22,11 @@ from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.news import Audience, ItemState, NewsCorrected, NewsPublished, NewsWithdrawn
 from shared.database import Database
 
-FAILS, WORKS, STOPPED = (
+FAILS, WORKS, STOPPED, LOST = (
     "Insidan tar inte emot våra nyheter",
     "Insidan tar emot våra nyheter igen",
     "Vi har slutat skicka nyheter till Insidan",
+    "Kontaktadressen för Insidan fungerar inte",
 )
 
 
@@ -122,6 +124,34 @@ async def test_the_contact_hears_of_failures_once_and_of_the_end(hooks: HookRoom
     await noted(hooks, *[ended(key, 500)] * 4)
     await hooks.care()
     assert await hooks.subjects() == [FAILS, WORKS, FAILS]
+
+
+async def test_where_no_mail_reaches_the_contact_the_office_hears_of_it_once(hooks: HookRoom) -> None:
+    key = await hooks.endpoint("http://127.0.0.1:8080/hook")
+    await noted(hooks, *[ended(key, 404)] * 4)
+    await hooks.care()
+    assert (await hooks.shown(key))["health"]["contact_bounced_at"] is None
+    await hooks.all_mails_become("bounced")
+    with capture_logs() as logs:
+        await hooks.care()
+        await hooks.all_mails_become("bounced")  # the office's as well: it is told once
+        await hooks.care()
+    assert [(line["log_level"], line["endpoint_id"]) for line in logs] == [("warning", str(key))]
+    _, (address, subject, words) = await hooks.mails()
+    assert (address, subject) == (hooks.settings.sender, LOST)
+    assert "webb@nybro.example" in words
+    assert (await hooks.shown(key))["health"]["contact_bounced_at"] is not None
+    moved = {"contact_email": "ny@nybro.example"}
+    await hooks.api.patch(f"{URL}/{key}", json=moved, headers={"If-Match": "*"})
+    await hooks.care()
+    assert [(address, subject) for address, subject, _ in await hooks.mails()][2:] == [("ny@nybro.example", FAILS)]
+    assert (await hooks.shown(key))["health"]["contact_bounced_at"] is None
+    await hooks.api.patch(f"{URL}/{key}", json=moved, headers={"If-Match": "*"})
+    await hooks.care()
+    assert len(await hooks.mails()) == 3, "the same contact again has heard of it"
+    await hooks.all_mails_become("failed")
+    await hooks.care()
+    assert [address for address, *_ in await hooks.mails()][3:] == [hooks.settings.sender]
 
 
 async def test_what_recovered_before_the_mail_is_not_told(hooks: HookRoom) -> None:

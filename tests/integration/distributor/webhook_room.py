@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx2
 from aiohappyeyeballs import AddrInfoType
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import Room, snapshot
 
@@ -161,13 +161,19 @@ class HookRoom:
         assert all((row.lane, row.form) == (0, "endpoint") for row in rows)
         return [(row.address, row.request["subject"], json.dumps(row.request, ensure_ascii=False)) for row in rows]
 
+    async def all_mails_become(self, state: str) -> None:
+        """What the receivers' servers say of each."""
+        async with self.database.transaction() as session:
+            await session.execute(update(deliveries).where(deliveries.c.channel == "mail").values(state=state))
+
     async def subjects(self) -> Sequence[str]:
         return [subject for _, subject, _ in await self.mails()]
 
 
 def care_worker(settings: DistributorSettings, database: Database, clock: Clock = CLOCK) -> EndpointCareWorker:
     keys = [key.get_secret_value() for key in settings.secret_keys]
-    return EndpointCareWorker(database, clock, ContactMail(EndpointLinks(settings.public_url, TokenSigner(keys))))
+    links = EndpointLinks(settings.public_url, TokenSigner(keys))
+    return EndpointCareWorker(database, clock, ContactMail(links, settings.office_address))
 
 
 @asynccontextmanager

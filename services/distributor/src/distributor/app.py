@@ -67,7 +67,7 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
             ProgressWorker(database, clock),
             RecoveryWorker(database, clock, settings),
             RetentionWorker(database, clock, settings),
-            EndpointCareWorker(database, clock, ContactMail(links)),
+            EndpointCareWorker(database, clock, ContactMail(links, settings.office_address)),
             *_bounce_workers(settings, database, clock),
         ],
     )

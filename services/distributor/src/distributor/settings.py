@@ -162,6 +162,11 @@ class DistributorSettings(OrganisationSettings):
         return frozenset(rank for rank, lane in enumerate(LANE_OF_RANK) if lane not in held)
 
     @property
+    def office_address(self) -> str:
+        """Where somebody of ours reads: where readers write, or else where answers to our mails go."""
+        return self.contact_email or self.reply_to or self.sender
+
+    @property
     def return_paths(self) -> ReturnPaths | None:
         """Signed return paths; none without a bounce address."""
         keys = [key.get_secret_value() for key in self.secret_keys]

@@ -1,4 +1,5 @@
 """Looks after endpoints: writes to the contact of one that fails, stops one that only fails, says when it works again.
+Where such a mail comes back, it writes to the office.
 
 It asks the database what is so, and hangs on no event: an endpoint that nothing is sent to any more, or whose sender
 died, is found all the same. A mail is planned in the ledger in the transaction that notes it as told, under an id
@@ -12,17 +13,18 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import Row, and_, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import ledger
+from distributor.models import Delivery
 from distributor.webhooks import endpoints
 from distributor.webhooks.contact_mail import Condition, ContactMail, Occasion
 from distributor.webhooks.health import health
 from distributor.webhooks.models import DisabledReason, Endpoint, EndpointState, Told
 from shared.clock import Clock
-from shared.contracts.mail import Form, Lane, MailRequested, Recipient, SubjectKind
-from shared.contracts.news import Locale
+from shared.contracts.delivery import DeliveryState
+from shared.contracts.mail import Form, Lane, MailRequested, SubjectKind
 from shared.database import Database
 from shared.ids import derived_id
 from shared.tasks import pause
@@ -39,6 +41,11 @@ STOPPED_BY_US = (DisabledReason.GONE, DisabledReason.FAILING)
 FAILS = and_(ENABLED, health.c.failures >= FAILURES_BEFORE_MAIL)
 RECOVERED = and_(ENABLED, health.c.told != Told.NOTHING, health.c.works)
 STOPPED = and_(Endpoint.disabled_reason.in_(STOPPED_BY_US), health.c.told != Told.DISABLED)
+
+CAME_BACK = exists().where(
+    Delivery.subject_id == health.c.told_by, Delivery.state.in_((DeliveryState.BOUNCED, DeliveryState.FAILED))
+)
+CONTACT_LOST = and_(health.c.told_by.is_not(None), health.c.contact_bounced_at.is_(None), CAME_BACK)
 
 TOLD_AFTER = {Occasion.FAILING: Told.FAILING, Occasion.DISABLED: Told.DISABLED, Occasion.RECOVERED: Told.NOTHING}
 
@@ -79,7 +86,7 @@ class EndpointCareWorker:
         if found:
             self._database.wake()
         for finding in found:
-            log.info("endpoint_contact_told", endpoint_id=str(finding.row.id), occasion=str(finding.occasion))
+            _log(finding)
         for endpoint_id in stopped:
             log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason="failing")
         return bool(found or stopped)
@@ -94,13 +101,19 @@ class EndpointCareWorker:
     async def _findings(self, session: AsyncSession, now: datetime) -> list[Finding]:
         news = or_(and_(FAILS, health.c.told != Told.FAILING), RECOVERED, STOPPED)
         rows = (await session.execute(_look(news))).all()
-        return [Finding(_occasion(row), row) for row in rows]
+        lost = (await session.execute(_look(CONTACT_LOST))).all()
+        return [
+            *(Finding(_occasion(row), row) for row in rows if row not in lost),
+            *(Finding(Occasion.CONTACT_LOST, row) for row in lost),
+        ]
 
     async def _tell(self, session: AsyncSession, finding: Finding, now: datetime) -> None:
         row, occasion = finding.row, finding.occasion
-        mine = health.c.endpoint_id == row.id
-        await session.execute(update(health).where(mine).values(told=TOLD_AFTER[occasion]))
-        batch = self._batch(row, occasion, now)
+        mine, batch = health.c.endpoint_id == row.id, self._batch(row, occasion, now)
+        noted: dict[str, Any] = {"contact_bounced_at": now}
+        if occasion is not Occasion.CONTACT_LOST:
+            noted = {"told": TOLD_AFTER[occasion], "told_by": batch.subject_id}
+        await session.execute(update(health).where(mine).values(noted))
         await ledger.keep_content(
             session,
             subject_kind=batch.subject_kind,
@@ -114,7 +127,8 @@ class EndpointCareWorker:
 
     def _batch(self, row: Row[Any], occasion: Occasion, now: datetime) -> MailRequested:
         series = row.failing_since or row.last_success_at or row.updated_at
-        subject_id = derived_id("endpoint mail", row.id, occasion, series.isoformat())
+        subject_id = derived_id("endpoint mail", row.id, row.generation, occasion, series.isoformat())
+        condition = _condition(row)
         return MailRequested(
             batch_id=subject_id,
             subject_kind=SubjectKind.REQUEST,
@@ -123,8 +137,8 @@ class EndpointCareWorker:
             form=Form.ENDPOINT,
             lane=Lane.TRANSACTIONAL,
             planned_at=now,
-            request=self._mail.words(occasion, _condition(row)),
-            recipients=(Recipient(recipient_id=row.id, address=row.contact_email, locale=Locale.SV),),
+            request=self._mail.words(occasion, condition),
+            recipients=(self._mail.recipient(occasion, condition),),
         )
 
 
@@ -159,12 +173,21 @@ def _condition(row: Row[Any]) -> Condition:
         generation=row.generation,
         name=row.name,
         url=row.url,
+        contact_email=row.contact_email,
         failures=row.failures,
         failing_since=row.failing_since,
         last_status=row.last_status,
         last_phase=row.last_phase,
         disabled_reason=row.disabled_reason,
     )
+
+
+def _log(finding: Finding) -> None:
+    endpoint_id = str(finding.row.id)
+    if finding.occasion is Occasion.CONTACT_LOST:
+        log.warning("endpoint_contact_bounced", endpoint_id=endpoint_id)
+    else:
+        log.info("endpoint_contact_told", endpoint_id=endpoint_id, occasion=str(finding.occasion))
 
 
 def _occasion(row: Row[Any]) -> Occasion:

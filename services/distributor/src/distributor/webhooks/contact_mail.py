@@ -1,4 +1,5 @@
-"""What the contact of an endpoint is told, in Swedish that one can act on without knowing what a webhook is.
+"""What the contact of an endpoint is told, in Swedish that one can act on without knowing what a webhook is; and what
+the office is told, where no mail reaches the contact.
 
 Each mail says what happened, what the server answered last and what that usually means, what we do now, and where to
 try it out. It holds nothing of what was sent.
@@ -12,8 +13,9 @@ from uuid import UUID
 from distributor.webhooks.client import Why
 from distributor.webhooks.links import EndpointLinks
 from distributor.webhooks.models import DisabledReason
-from shared.contracts.mail import RequestContent
+from shared.contracts.mail import Recipient, RequestContent
 from shared.contracts.news import Locale
+from shared.ids import derived_id
 from shared.web import dates
 
 
@@ -23,6 +25,7 @@ class Occasion(StrEnum):
     FAILING = "failing"
     DISABLED = "disabled"
     RECOVERED = "recovered"
+    CONTACT_LOST = "contact_lost"
 
 
 STATUS_WORDS: dict[int, str] = {
@@ -80,6 +83,7 @@ class Condition:
     generation: int
     name: str
     url: str
+    contact_email: str
     failures: int
     failing_since: datetime | None
     last_status: int | None
@@ -90,8 +94,17 @@ class Condition:
 class ContactMail:
     """Finds the words."""
 
-    def __init__(self, links: EndpointLinks) -> None:
+    def __init__(self, links: EndpointLinks, office: str) -> None:
         self._links = links
+        self._office = office
+
+    def recipient(self, occasion: Occasion, condition: Condition) -> Recipient:
+        """Who reads it."""
+        if occasion is Occasion.CONTACT_LOST:
+            key, address = derived_id("endpoint office", condition.endpoint_id), self._office
+        else:
+            key, address = condition.endpoint_id, condition.contact_email
+        return Recipient(recipient_id=key, address=address, locale=Locale.SV)
 
     def words(self, occasion: Occasion, condition: Condition) -> RequestContent:
         """The mail about an endpoint."""
@@ -99,6 +112,7 @@ class ContactMail:
             Occasion.FAILING: _failing,
             Occasion.DISABLED: _disabled,
             Occasion.RECOVERED: _recovered,
+            Occasion.CONTACT_LOST: _contact_lost,
         }[occasion](condition)
         return RequestContent(
             subject=subject,
@@ -151,6 +165,14 @@ def _recovered(of: Condition) -> tuple[str, tuple[str, ...]]:
     return f"{of.name} tar emot våra nyheter igen", (
         f"Vi når {of.name} igen, på {of.url}",
         CATCHES_UP,
+    )
+
+
+def _contact_lost(of: Condition) -> tuple[str, tuple[str, ...]]:
+    return f"Kontaktadressen för {of.name} fungerar inte", (
+        f"Vi har skrivit till {of.contact_email} om mottagaren {of.name}, och mejlet gick inte att leverera.",
+        f"Mottagarens adress är {of.url}",
+        "Ta reda på vem som sköter mottagaren nu och ändra kontaktadressen. Då får den personen veta hur det går.",
     )
 
 

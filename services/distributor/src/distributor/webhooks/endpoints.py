@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.webhooks import health
@@ -158,14 +158,21 @@ async def change(
     asked = update(Endpoint).where(Endpoint.id == endpoint_id)
     if version is not None:
         asked = asked.where(Endpoint.version == version)
-    if "contact_email" in values:  # the links in the earlier contact's mails are not the new one's to inherit
-        moved = Endpoint.contact_email != values["contact_email"]
-        values["generation"] = Endpoint.generation + case((moved, 1), else_=0)
+    has_new_contact = "contact_email" in values and await _had_another(session, endpoint_id, values["contact_email"])
+    if has_new_contact:  # the links in the earlier contact's mails are not the new one's to inherit
+        values["generation"] = Endpoint.generation + 1
     if not await _touched(session, asked.values(**values, version=Endpoint.version + 1, updated_at=at)):
         return False
     if values.get("state") == EndpointState.ENABLED:
         await health.begin_anew(session, endpoint_id)
+    if has_new_contact:
+        await health.new_contact(session, endpoint_id)
     return True
+
+
+async def _had_another(session: AsyncSession, endpoint_id: UUID, contact_email: str) -> bool:
+    mine = select(Endpoint.contact_email).where(Endpoint.id == endpoint_id).with_for_update()
+    return await session.scalar(mine) not in (None, contact_email)
 
 
 async def remove(session: AsyncSession, endpoint_id: UUID, *, version: int | None) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor.channels import Outcome
 from distributor.leases import Ended
-from distributor.webhooks.models import EndpointHealth
+from distributor.webhooks.models import EndpointHealth, Told
 from shared.contracts.delivery import DeliveryState
 from shared.database import among
 
@@ -77,6 +77,12 @@ async def succeeded(session: AsyncSession, codes: Mapping[UUID, int | None], at:
 async def begin_anew(session: AsyncSession, endpoint_id: UUID) -> None:
     """A person has enabled the endpoint: what was before does not count."""
     values = {"works": None, "failures": 0, "failing_since": None}
+    await session.execute(update(health).where(health.c.endpoint_id == endpoint_id).values(values))
+
+
+async def new_contact(session: AsyncSession, endpoint_id: UUID) -> None:
+    """Somebody else reads our mails from now on, and has been told nothing."""
+    values = {"told": Told.NOTHING, "told_by": None, "contact_bounced_at": None}
     await session.execute(update(health).where(health.c.endpoint_id == endpoint_id).values(values))
 
 

@@ -112,6 +112,8 @@ class EndpointHealth(Base):
     last_status: Mapped[int | None] = mapped_column(doc="HTTP status of the last attempt, if there was an answer")
     last_phase: Mapped[str] = mapped_column(String(20), default="", doc="how far the last attempt came")
     told: Mapped[str] = mapped_column(String(10), default="")
+    told_by: Mapped[UUID | None] = mapped_column(doc="the mail that told it: its subject in the ledger")
+    contact_bounced_at: Mapped[datetime | None] = mapped_column(doc="that mail did not reach the contact; noticed then")
 
 
 class EndpointSecret(Base):

@@ -196,6 +196,9 @@ class HealthView(BaseModel):
     last_attempt_at: AwareDatetime | None = Field(description="to ten seconds while all goes well")
     last_status: int | None = Field(description="HTTP status of the last attempt, if there was an answer")
     told: Told = Field(description="what we mailed to the contact last")
+    contact_bounced_at: AwareDatetime | None = Field(
+        description="since when we know that our mails do not reach the contact; null again with a new address"
+    )
 
 
 class EndpointView(BaseModel):

@@ -296,6 +296,8 @@ def upgrade() -> None:
         sa.Column("last_status", sa.Integer(), nullable=True),
         sa.Column("last_phase", sa.String(length=20), nullable=False),
         sa.Column("told", sa.String(length=10), nullable=False),
+        sa.Column("told_by", sa.Uuid(), nullable=True),
+        sa.Column("contact_bounced_at", Instant(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["endpoint_id"], ["endpoints.id"], name=op.f("fk_endpoint_health_endpoint_id"), ondelete="CASCADE"
         ),
