@@ -108,8 +108,13 @@ async def once(
     return response
 
 
-async def _take(session: AsyncSession, key: IdempotencyKey, at: datetime) -> bool:
+async def purge(session: AsyncSession, at: datetime) -> None:
+    """Drop the answers that have had their day."""
     await session.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < at - KEPT))
+
+
+async def _take(session: AsyncSession, key: IdempotencyKey, at: datetime) -> bool:
+    await purge(session, at)
     row = {"caller": key.caller, "key": key.value, "fingerprint": key.fingerprints[0], "created_at": at}
     taken = await session.execute(
         insert_ignoring(session, idempotency_keys).values(row).returning(idempotency_keys.c.key)

@@ -126,10 +126,15 @@ def _blotted(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return ADDRESS.sub("[address]", value) if "@" in value else value
+        return without_addresses(value)
     if isinstance(value, dict):
         return {_blotted(key): _blotted(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_blotted(inner) for inner in value]
     shown = repr(value)
-    return ADDRESS.sub("[address]", shown) if "@" in shown else value
+    return without_addresses(shown) if "@" in shown else value
+
+
+def without_addresses(text: str) -> str:
+    """A database's complaint, say, quotes the row that it refuses."""
+    return ADDRESS.sub("[address]", text) if "@" in text else text

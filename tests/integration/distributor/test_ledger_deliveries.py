@@ -9,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from tests.eventually import eventually
 from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
+from tests.telling import Telling
 
-from distributor import delivery, journal, leases
+from distributor import delivery, erasing, journal, leases
 from distributor.channels import Fault, Outcome
 from distributor.follow_ups import FollowUpWorker
 from distributor.group_commit import Group
@@ -22,8 +23,11 @@ from distributor.group_commit_sqlite import SqliteGroupCommit
 from distributor.ledger import NotRetriable, deliveries, retry_by_hand
 from distributor.states import BOUNCED, DEFERRED, FAILED, SENT, UNCERTAIN
 from shared.contracts.delivery import Channel, DeliveryBounced
+from shared.contracts.envelope import Envelope
 from shared.contracts.mail import Form, Lane, RecipientErased, RecipientResumed, RecipientStopped, StopScope
 from shared.contracts.news import Audience, ItemState, NewsCorrected, NewsWithdrawn
+from shared.messaging import dead_letters
+from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.outbox import outbox
 
 
@@ -249,6 +253,50 @@ async def test_an_erased_recipient_leaves_no_address_in_any_column(room: Room) -
             for row in await session.execute(text(f"SELECT * FROM {table}")):
                 assert "person0@" not in str(row), table
     assert len(room.sender.dispatched) == 1
+
+
+async def test_an_erasure_reaches_dead_letters_what_was_said_of_them_and_what_was_replayed(room: Room) -> None:
+    """Also a letter that was cut short, so that nobody can tell what it was."""
+    told = batch(snapshot(uuid4()), people(2))
+    erased, other = told.recipients
+    envelope = Envelope.wrap(told, event_id=uuid4(), source="/t", subject="x", time=CLOCK.now(), correlation_id="c")
+    body = envelope.model_dump_json().encode()
+    complaint = DeadLetter("retries_exhausted", f"NotNull: Failing row contains (7, {erased.address}, null)")
+    async with room.database.transaction() as session:
+        whole = await dead_letters.park(
+            session, "distributor.mail.news", Incoming("1", body, 5), complaint, envelope.type, CLOCK.now()
+        )
+        await dead_letters.park(
+            session, "distributor.mail.news", Incoming("2", body[:-9], 5), complaint, "", CLOCK.now()
+        )
+        assert erased.address not in (await dead_letters.find(session, whole))["detail"]
+        await dead_letters.replay(session, whole, CLOCK.now())
+    await room.hear(RecipientErased(recipient_id=erased.recipient_id, version=2))
+    async with room.database.reading() as session:
+        for table in ("dead_letters", "outbox"):
+            rows = (await session.execute(text(f"SELECT * FROM {table}"))).mappings().all()
+            assert rows
+            assert not [row for row in rows if Telling(erased.address).tells(tuple(row.values()))], table
+        replayed = await session.scalar(select(outbox.c.body))
+    assert [one["address"] for one in json.loads(replayed)["data"]["recipients"]] == [other.address]
+
+
+async def test_a_ledger_put_back_from_a_backup_erases_whom_it_does_not_know_to_be_erased(room: Room) -> None:
+    """Whatever version of a stop it knows: who tells it does not know one."""
+    told = batch(snapshot(uuid4()), people(3))
+    gone, known, other = (one.recipient_id for one in told.recipients)
+    await room.hear(told)
+    await room.hear(RecipientStopped(recipient_id=gone, scope=StopScope.ALL, version=7))
+    await room.hear(RecipientErased(recipient_id=known, version=2))
+    async with room.database.transaction() as session:
+        assert await erasing.erase_unknown(session, [gone, known], CLOCK.now()) == 1
+        assert await erasing.erase_unknown(session, [gone, known], CLOCK.now()) == 0
+    await room.hear(batch(snapshot(uuid4()), told.recipients))
+    await room.drain()
+    assert {dispatch.recipient_id for dispatch in room.sender.dispatched} == {other}
+    async with room.database.reading() as session:
+        kept = await session.execute(text("SELECT address FROM deliveries WHERE address IS NOT NULL"))
+        assert {row.address for row in kept} == {told.recipients[2].address}
 
 
 async def test_a_row_in_hand_at_a_death_is_uncertain_and_repeated_once(room: Room) -> None:

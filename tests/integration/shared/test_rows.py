@@ -2,10 +2,25 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Column, Date, Integer, MetaData, String, Table, Uuid, event, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Date,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    delete,
+    event,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.types import JSON
 
@@ -92,3 +107,23 @@ async def test_rows_that_are_told_can_be_joined(tabled: Database) -> None:
         await session.execute(update(kinds).where(kinds.c.id == told.c.id).values(text=told.c.text))
     assert (len(given), max(given) < 5) == (1, True)
     assert [each["text"] for each in await kept(tabled)] == [ODD if key % 2 else f"n{key}" for key in range(500)]
+
+
+async def test_sqlite_keeps_nothing_of_what_was_deleted_in_its_file_or_log(tmp_path: Path) -> None:
+    """Neither in free pages, which a copy of the file would hold, nor in the log, once it begins anew."""
+    database = Database(f"sqlite:///{tmp_path / 'rows.sqlite3'}")
+    async with database.engine.begin() as connection:
+        await connection.run_sync(kinds.create)
+    long = "Ekmosse " * 2000  # on pages of its own
+    async with database.transaction() as session:
+        await put_rows(session, insert(kinds), [row(key, text=text) for key, text in ((1, "Ekmosse"), (2, long))])
+    async with database.transaction() as session:
+        await session.execute(update(kinds).where(kinds.c.key == 1).values(text="x"))
+        await session.execute(delete(kinds).where(kinds.c.key == 2))
+    await database.tidy()
+    async with database.transaction() as session:
+        await put_rows(session, insert(kinds), [row(3)])
+    held = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    await database.dispose()
+    assert len(held) == 3
+    assert [name for name, content in held.items() if b"Ekmosse" in content] == []

@@ -5,7 +5,7 @@ was being written in that moment saw nothing of the erasure, and the erasure not
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,16 +13,32 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor.ledger import PERSONAL, attempts, bounce_reports, contents, deliveries, exclusions, stops
+from distributor.ledger import (
+    PERSONAL,
+    attempts,
+    bounce_reports,
+    contents,
+    deliveries,
+    exclusions,
+    stop_recipient,
+    stops,
+)
 from shared.contracts.mail import SubjectKind
 from shared.database import among
-from shared.messaging import dead_letters
+from shared.messaging import dead_letters, outbox
 
 REQUESTED = "mail.requested"
 
 
+async def erase(session: AsyncSession, recipient_id: UUID, at: datetime, *, version: int = 1) -> None:
+    """Call off what is not sent, let nothing that comes late be sent, and forget what there is."""
+    for_good = {"recipient_id": recipient_id, "audience": "", "stopped": True, "until": None, "erased": True}
+    await stop_recipient(session, for_good | {"version": version}, at)
+    await erase_recipient(session, recipient_id)
+
+
 async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
-    """Forget everything personal about the recipient, in the ledger and in the dead letters."""
+    """Forget everything personal about the recipient, in the ledger, the dead letters and what was replayed of them."""
     theirs = deliveries.c.recipient_id == recipient_id
     await session.execute(update(deliveries).where(theirs).values(dict.fromkeys(PERSONAL)))
     await forget_words(session, list(await session.scalars(select(deliveries.c.id).where(theirs))))
@@ -31,6 +47,17 @@ async def erase_recipient(session: AsyncSession, recipient_id: UUID) -> None:
     await session.execute(update(contents).where(asked, contents.c.request.is_not(None)).values(request=None))
     await session.execute(update(exclusions).where(exclusions.c.recipient_id == recipient_id).values(detail=""))
     await _erase_dead_letters(session, recipient_id)
+    async for row in outbox.redirected(session, recipient_id):
+        await outbox.rewrite(session, row.id, _without(row.body, recipient_id))
+
+
+async def erase_unknown(session: AsyncSession, recipient_ids: Collection[UUID], at: datetime) -> int:
+    """Erase those of whose erasure the ledger knows nothing: it was put back from a backup that is older. How many."""
+    known = select(stops.c.recipient_id).where(among(session, stops.c.recipient_id, recipient_ids), stops.c.erased)
+    unknown = set(recipient_ids) - set(await session.scalars(known))
+    for recipient_id in sorted(unknown):
+        await erase(session, recipient_id, at)
+    return len(unknown)
 
 
 async def forget_words(session: AsyncSession, delivery_ids: Iterable[UUID]) -> None:

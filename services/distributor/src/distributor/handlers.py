@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import digests, ledger, tallies
-from distributor.erasing import erase_recipient
+from distributor.erasing import erase
 from distributor.webhooks.endpoints import matching
 from shared.clock import Clock
 from shared.contracts.envelope import Event
@@ -105,9 +105,7 @@ class Handlers:
     async def on_recipient_erased(self, session: AsyncSession, received: Received[RecipientErased]) -> None:
         """Forget everything personal, now and in whatever comes late."""
         event = received.event
-        stop = _stop(event.recipient_id, None, event.version, stopped=True, erased=True)
-        await ledger.stop_recipient(session, stop, await instant(session, self._clock))
-        await erase_recipient(session, event.recipient_id)
+        await erase(session, event.recipient_id, await instant(session, self._clock), version=event.version)
 
     async def _take_back(self, session: AsyncSession, item: ItemSnapshot, note: str, *, withdrawn: bool) -> None:
         await self._keep(session, item, note, withdrawn=withdrawn)
@@ -135,7 +133,6 @@ def _stop(
     *,
     stopped: bool,
     until: datetime | None = None,
-    erased: bool = False,
 ) -> dict[str, Any]:
     return {
         "recipient_id": recipient_id,
@@ -143,5 +140,5 @@ def _stop(
         "version": version,
         "stopped": stopped,
         "until": until,
-        "erased": erased,
+        "erased": False,
     }

@@ -310,7 +310,8 @@ async def stop_recipient(session: AsyncSession, stop: dict[str, Any], at: dateti
     statement = upsert(session, stops).values(stop | {"changed_at": at, "look_again_at": again})
     named = ("version", "stopped", "until", "erased", "changed_at", "look_again_at")
     changed = {name: statement.excluded[name] for name in named}
-    newer = and_(stops.c.version < statement.excluded.version, ~stops.c.erased)
+    # An erasure is the last word, whatever the version: who tells of it after a backup was put back knows none.
+    newer = and_(or_(stops.c.version < statement.excluded.version, statement.excluded.erased), ~stops.c.erased)
     kept = await session.execute(
         statement.on_conflict_do_update(
             index_elements=["recipient_id", "audience"], set_=changed, where=newer

@@ -10,11 +10,12 @@ from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
-from sqlalchemy import Column, Integer, LargeBinary, RowMapping, String, Table, Text, Uuid, delete, select, update
+from sqlalchemy import Column, Integer, LargeBinary, RowMapping, String, Table, Text, Uuid, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, insert_ignoring, plumbing
 from shared.ids import derived_id
+from shared.logging import without_addresses
 from shared.messaging import outbox
 from shared.messaging.bus import DeadLetter, Incoming
 
@@ -58,7 +59,7 @@ async def park(
         "message_id": incoming.message_id[:64],
         "event_type": event_type[:100],
         "reason": verdict.reason,
-        "detail": verdict.detail[:4000],
+        "detail": without_addresses(verdict.detail)[:4000],
         "attempts": incoming.attempt,
         "body": incoming.body,
         "body_sha256": digest,
@@ -108,9 +109,9 @@ def _replayed(body: bytes, at: datetime) -> bytes:
 
 
 async def mentioning(session: AsyncSession, key: UUID, *, event_type: str) -> AsyncIterator[RowMapping]:
-    """The dead letters of a kind of event whose body has `key` in it, page by page."""
+    """The dead letters of a kind of event, or of none that can be told, whose body has `key` in it, page by page."""
     after, needle = UUID(int=0), str(key).encode()
-    kind = dead_letters.c.event_type.contains(event_type, autoescape=True)
+    kind = or_(dead_letters.c.event_type.contains(event_type, autoescape=True), dead_letters.c.event_type == "")
     while True:
         query = select(dead_letters).where(kind, dead_letters.c.id > after).order_by(dead_letters.c.id).limit(PAGE)
         page = (await session.execute(query)).mappings().all()
@@ -123,8 +124,8 @@ async def mentioning(session: AsyncSession, key: UUID, *, event_type: str) -> As
 
 
 async def rewrite(session: AsyncSession, key: UUID, body: bytes) -> None:
-    """Keep `body` instead of what came."""
-    told = {"body": body, "body_sha256": sha256(body).hexdigest()}
+    """Keep `body` instead of what came, and nothing of what was said of it: an error may quote what came."""
+    told = {"body": body, "body_sha256": sha256(body).hexdigest(), "detail": ""}
     await session.execute(update(dead_letters).where(dead_letters.c.id == key).values(told))
 
 

@@ -48,6 +48,8 @@ POLL_S = 1.0
 IDLE_S = 10.0
 """How long a queue without any message is left alone: whoever gives it one wakes it, for nobody else has the file."""
 
+TIDY_EVERY_S = 3600.0
+
 metadata = MetaData()
 queued = Table(
     "queued_messages",
@@ -96,6 +98,7 @@ class EmbeddedBus:
         self._wakes = {queue.name: asyncio.Event() for queue in queues}
         self._draining = False
         self._lock: int | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         if self._lock is not None:
@@ -107,6 +110,7 @@ class EmbeddedBus:
             orphaned = update(queued).where(queued.c.leased)
             await session.execute(orphaned.values(leased=False, deaths=queued.c.deaths + 1))
         self._answers.start()
+        self._tidying = asyncio.create_task(self._tidy(), name="bus tidying")
 
     async def publish(self, messages: Sequence[Message]) -> list[Exception | None]:
         if not self.is_ready():
@@ -151,7 +155,7 @@ class EmbeddedBus:
         await self._answers.written()
 
     async def close(self) -> None:
-        await end(self._tasks)
+        await end([*self._tasks, *([self._tidying] if self._tidying else [])])
         self._tasks.clear()
         await self._answers.close()
         if self._lock is not None:
@@ -160,6 +164,12 @@ class EmbeddedBus:
             os.close(self._lock)
             self._lock = None
         await self._database.dispose()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            with suppress(Exception):  # a disk that is full now is not in an hour
+                await self._database.tidy()
 
     async def _release(self) -> None:
         await self._database.at_once(lambda connection: connection.execute(RELEASE))

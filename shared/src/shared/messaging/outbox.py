@@ -4,6 +4,7 @@ Publication is at least once and in no promised order. The event's id is the out
 often it is published.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Row,
     String,
     Table,
     Uuid,
@@ -116,6 +118,20 @@ def outbox_row(
 async def redirect(session: AsyncSession, queue: str, body: bytes, at: datetime) -> None:
     """Send a message that was parked straight to its queue again."""
     await session.execute(insert_ignoring(session, outbox).values(_row(new_id(), DIRECT, queue, body, at)))
+
+
+async def redirected(session: AsyncSession, key: UUID) -> AsyncIterator[Row[Any, Any]]:
+    """Id and body of each message that was put back on its queue and has `key` in it; kept like all others."""
+    mine = select(outbox.c.id).where(outbox.c.exchange == DIRECT)
+    for row_id in (await session.scalars(mine)).all():
+        row = (await session.execute(select(outbox.c.id, outbox.c.body).where(outbox.c.id == row_id))).one_or_none()
+        if row is not None and str(key).encode() in row.body:
+            yield row
+
+
+async def rewrite(session: AsyncSession, row_id: UUID, body: bytes) -> None:
+    """Say `body` instead."""
+    await session.execute(update(outbox).where(outbox.c.id == row_id).values(body=body))
 
 
 def _row(key: UUID, exchange: str, routing_key: str, body: bytes, at: datetime) -> dict[str, Any]:

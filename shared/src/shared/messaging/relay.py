@@ -10,6 +10,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter, Gauge
 
+from shared import idempotency
 from shared.clock import Clock
 from shared.database import Database
 from shared.messaging import outbox
@@ -127,7 +128,10 @@ class Relay:
     async def _purge_safely(self) -> int:
         try:
             async with self._database.transaction(quiet=True) as session:
-                return await outbox.purge(session, self._clock.now() - self._retention, PURGE_CHUNK)
+                await idempotency.purge(session, self._clock.now())
+                purged = await outbox.purge(session, self._clock.now() - self._retention, PURGE_CHUNK)
+            await self._database.tidy()
         except Exception as error:  # noqa: BLE001
             log.warning("outbox_purge_failed", error=type(error).__name__)
             return 0
+        return purged
