@@ -12,20 +12,29 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from typer.testing import CliRunner, Result
 
+from distributor.ledger import stops
+from distributor.restored import homes
+from shared.clock import SystemClock
 from shared.contracts.mail import RecipientErased
+from shared.contracts.news import Locale
 from shared.database import Database
 from shared.keys import Principal, Scope, verify
 from shared.messaging.bus import DeadLetter, Incoming
 from shared.messaging.dead_letters import park
 from shared.messaging.outbox import emit
 from shared.messaging.outbox import outbox as table
-from standalone import importing
+from standalone import databases, importing
 from standalone.cli import app
 from standalone.parts import PARTS
+from subscriptions import addresses
 from subscriptions.csv_reading import COLUMNS, OF_AUDIENCE
+from subscriptions.erased_file import ErasedFile
+from subscriptions.models import Subscriber
+from subscriptions.people import insert_subscriber
+from subscriptions.subscribing import values_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ADDRESS = "eva.ekmosse@kalmar.example"
@@ -392,3 +401,41 @@ def test_a_database_may_be_named(budkavle: Budkavle, tmp_path: Path, monkeypatch
 )
 def test_wrong_usage_ends_with_two(budkavle: Budkavle, arguments: tuple[str, ...]) -> None:
     assert budkavle(*arguments).exit_code == 2
+
+
+def test_restored_erases_again_whom_the_list_names_before_anything_goes_out(
+    budkavle: Budkavle, directory: Path
+) -> None:
+    """In both databases, which were put back together."""
+    assert budkavle("migrate").exit_code == 0
+    erased, home = uuid4(), {"id": 1, "place": "elsewhere", "seen_at": NOW, "restored_at": NOW}
+
+    async def put_back() -> None:
+        async with opened("subscriptions") as database, database.transaction() as session:
+            await insert_subscriber(
+                session, {"id": erased, **values_of(addresses.parse(ADDRESS), "Eva", Locale.SV, NOW)}
+            )
+        async with opened("distributor") as database, database.transaction() as session:
+            await session.execute(homes.insert().values(home))
+
+    async def left() -> tuple[list[UUID], list[UUID]]:
+        async with opened("subscriptions") as register, opened("distributor") as ledger:
+            async with register.reading() as session:
+                people = list(await session.scalars(select(Subscriber.id)))
+            async with ledger.reading() as session:
+                return people, list(await session.scalars(select(stops.c.recipient_id).where(stops.c.erased)))
+
+    def opened(name: str) -> Any:
+        return databases.opened(f"sqlite:///{directory / name}.sqlite3", SystemClock())
+
+    asyncio.run(put_back())
+    ErasedFile(directory / "erased.txt").add([(erased, NOW)])
+    done = budkavle("restored")
+    assert done.exit_code == 0, done.stderr
+    assert "erased again: 1." in done.stdout
+    assert "no list" not in done.stdout
+    assert asyncio.run(left()) == ([], [erased])
+    (directory / "erased.txt").unlink()
+    again = budkavle("restored")  # nobody waits any more; to erase again did no harm
+    assert again.exit_code == 1
+    assert "no list of the erased" in again.stdout

@@ -290,10 +290,16 @@ def restored_(
 ) -> None:
     """Let mails go out again after the distributor's database was put back from a backup.
 
-    What was planned before and had not gone in the backup is held: it may have gone since. See docs/runbook.md.
+    Whoever was erased since is erased again first. What was planned before and had not gone in the backup is held: it
+    may have gone since. See docs/runbook.md.
     """
+    urls, path = _urls(Which.ALL), _erased_file()
     with _one_line():
-        gap, held = asyncio.run(restoring.go_on(_urls(Which.ALL)["distributor"], SystemClock(), send=send))
+        people = asyncio.run(restoring.erase_again(urls, path, SystemClock()))
+        typer.echo(f"Back from the backup though erased since, and erased again: {people}.")
+        if not path.exists():
+            typer.echo(f"There is no list of the erased at {path}: look for your own notes of who was.")
+        gap, held = asyncio.run(restoring.go_on(urls["distributor"], SystemClock(), send=send))
     moment = "%Y-%m-%d %H:%M:%SZ"
     typer.echo(f"The ledger does not know what happened from {gap.since:{moment}} to {gap.until:{moment}}.")
     typer.echo("Everything goes out." if send else f"{held} mails are held as uncertain; what is new goes out.")
@@ -323,6 +329,11 @@ def _urls(service: Which) -> dict[str, str]:
             "or begin one with `budkavle up` or `budkavle migrate`"
         )
     return {name: database_url(name, settings) for name in names}
+
+
+def _erased_file() -> Path:
+    settings = load(StandaloneSettings)
+    return settings.erased_file or DataDirectory(settings.data_dir).erased_file
 
 
 def _looked_in(service: Which) -> str:

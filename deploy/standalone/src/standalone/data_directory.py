@@ -46,6 +46,11 @@ class DataDirectory:
         return key
 
     @property
+    def erased_file(self) -> Path:
+        """The list of the erased, which a copy of the directory that is put back must not take the place of."""
+        return self.path / "erased.txt"
+
+    @property
     def admin_key_file(self) -> Path:
         return self.path / "admin-key"
 

@@ -40,6 +40,9 @@ class StandaloneSettings(OrganisationSettings):
     content_database_url: str = Field(default="", description="a file in the data directory when empty")
     subscriptions_database_url: str = Field(default="", description="a file in the data directory when empty")
     distributor_database_url: str = Field(default="", description="a file in the data directory when empty")
+    erased_file: Path | None = Field(
+        default=None, description="the list of the erased; in the data directory when empty"
+    )
     smtp_url: SecretStr | None = Field(default=None, description="without it, mail is caught and shown at /mailbox")
     mailbox_limit: int = Field(default=5_000, ge=1, description="the newest so many caught mails are kept")
     mailbox_remote: bool = Field(default=False, description="show /mailbox to other machines too")

@@ -145,7 +145,10 @@ async def _succeed(services: Sequence[Service]) -> None:
 
 
 def _services(whole: Standalone, catcher: MailCatcher | None) -> list[Service]:
-    own: dict[str, dict[str, Any]] = {"distributor": {"smtp_url": catcher.url}} if catcher else {}
+    own: dict[str, dict[str, Any]] = {
+        "distributor": {"smtp_url": catcher.url} if catcher else {},
+        "subscriptions": {"erased_file": whole.settings.erased_file or whole.directory.erased_file},
+    }
     arguments = (whole.settings, whole.directory, whole.admin_key)
     return [part.build(told(part, *arguments, **own.get(part.name, {})), whole.clock) for part in PARTS]
 

@@ -14,6 +14,8 @@ from subscriptions import api, coverage, digest_api, register_api, suppression_a
 from subscriptions.desks import api as desks
 from subscriptions.desks.care import DeskCare
 from subscriptions.digest_worker import DigestWorker
+from subscriptions.erased_file import ErasedFile
+from subscriptions.erasures import ErasureKeeper
 from subscriptions.fanout import FanoutWorker
 from subscriptions.groups import api as groups
 from subscriptions.groups.weeding import GroupWeeder
@@ -89,6 +91,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
             DigestWorker(database, clock, links, settings.timetable),
             ImportWorker(database, clock),
             Indexer(database),
+            ErasureKeeper(database, clock, ErasedFile(settings.erased_file) if settings.erased_file else None),
             Weeder(database, clock, settings.office_lasting),
             GroupWeeder(database, clock),
             DeskCare(database, clock, links, settings.desk_rhythm),

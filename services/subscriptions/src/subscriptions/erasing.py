@@ -15,11 +15,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, LargeBinary, delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.contracts.mail import MailRequested, RecipientErased
+from shared.contracts.mail import MailRequested
 from shared.idempotency import idempotency_keys
-from shared.messaging.outbox import emit, outbox
+from shared.messaging.outbox import outbox
 from subscriptions import address_changes
-from subscriptions.forgetting import SOURCE, forget
+from subscriptions.forgetting import forget, tell
 from subscriptions.groups.invitations import forget_address
 from subscriptions.groups.models import Invitation
 from subscriptions.history import Act, Source, record
@@ -44,10 +44,9 @@ async def erase(session: AsyncSession, subscriber_id: UUID, at: datetime, source
     await session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
     session.expunge(subscriber)
     await record(session, subscriber_id, at, act=Act.ERASED, source=source, before={}, after={})
-    await _blank_outbox(session, ids)
+    await blank_outbox(session, ids)
     await _blank_answers(session, subscriber_id)
-    event = RecipientErased(recipient_id=subscriber_id, version=version)
-    await emit(session, event, source=SOURCE, subject=subscriber_id, at=at)
+    await tell(session, subscriber_id, at, version=version)
 
 
 async def _drop_sign_up(session: AsyncSession, key: str, at: datetime) -> list[UUID]:
@@ -65,7 +64,8 @@ async def _answered(session: AsyncSession, subscriber_id: UUID) -> list[UUID]:
     return [key for found in theirs for key in (await session.scalars(found)).all()]
 
 
-async def _blank_outbox(session: AsyncSession, ids: Collection[UUID]) -> None:
+async def blank_outbox(session: AsyncSession, ids: Collection[UUID]) -> None:
+    """Take what is personal out of the mails to these that were asked for, and can be asked for again."""
     named = {str(key) for key in ids}
     for key in named:
         holding = select(outbox.c.id, outbox.c.body).where(

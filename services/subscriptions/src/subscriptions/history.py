@@ -54,6 +54,8 @@ class Source(StrEnum):
     WEEDING = "weeding"
     INVITATION = "invitation"
     GROUP = "group"
+    RESTORE = "restore"
+    """A backup that was put back had brought them back."""
 
 
 @dataclass(frozen=True, slots=True)

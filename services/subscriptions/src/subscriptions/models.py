@@ -11,7 +11,19 @@ from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Dialect, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    or_,
+    text,
+    true,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
@@ -21,6 +33,7 @@ from shared.database import NAMING, Instant
 ADDRESS_LENGTH = 320
 NAME_LENGTH = 200
 UNINDEXED = "ix_subscribers_unindexed"
+UNLISTED = "noted_at IS NULL"
 
 
 @lru_cache(maxsize=10_000)
@@ -210,6 +223,19 @@ class HistoryRow(Base):
     after: Mapped[dict[str, Any]] = mapped_column(JSON)
     undoes_id: Mapped[UUID | None] = mapped_column(unique=True)
     text_shown: Mapped[str] = mapped_column(String(20), default="")
+
+
+class Erasure(Base):
+    """Somebody was erased, whose id leads to nobody any more. Kept for ever: an old backup may still know them."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (
+        Index("ix_erasures_unlisted", "at", postgresql_where=text(UNLISTED), sqlite_where=text(UNLISTED)),
+    )
+
+    recipient_id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    noted_at: Mapped[datetime | None] = mapped_column(doc="when it went into the list of the erased")
 
 
 class SignUp(Base):

@@ -1,6 +1,7 @@
 """What `subscriptions` is told, beside what every service is told."""
 
 from datetime import time, timedelta
+from pathlib import Path
 
 from pydantic import Field
 
@@ -28,6 +29,9 @@ class SubscriptionsSettings(OrganisationSettings):
     )
     press_register_kept_days: int = Field(default=730, ge=0, description="days that a dead desk address is kept")
     public_task_kept_days: int = Field(default=365, ge=0, description="days that an official's dead address is kept")
+    erased_file: Path | None = Field(
+        default=None, description="the list of the erased; without it, whoever was erased is back with a backup"
+    )
     history_kept_days: int = Field(default=730, ge=0, description="days that the history of an erased person is kept")
 
     digest_at: time = Field(default=time(8, 30), description="when digests go out, on the clock in Stockholm")

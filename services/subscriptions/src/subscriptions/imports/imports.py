@@ -114,6 +114,16 @@ async def cancel(session: AsyncSession, import_id: UUID, at: datetime) -> bool:
     return True
 
 
+async def cancel_all(session: AsyncSession, at: datetime) -> int:
+    """End all that are not written yet; how many."""
+    ended = (
+        update(Import).where(Import.state.in_(OPEN)).values(**ending(ImportState.CANCELLED, at)).returning(Import.id)
+    )
+    ids = (await session.scalars(ended.execution_options(synchronize_session=False))).all()
+    await _forget(session, ids)
+    return len(ids)
+
+
 async def weed(session: AsyncSession, at: datetime) -> int:
     """End those that nobody has said yes to for a day, and drop those that ended long ago; how many."""
     waiting = update(Import).where(_waits_in_vain(at)).values(**ending(ImportState.CANCELLED, at)).returning(Import.id)

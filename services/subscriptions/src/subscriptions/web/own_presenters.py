@@ -59,6 +59,7 @@ SOURCES = {
     Source.IMPORT: _("av oss, ur en lista"),
     Source.BOUNCE: _("för att mejl kom tillbaka"),
     Source.WEEDING: _("av oss, när tiden för det var slut"),
+    Source.RESTORE: _("när en säkerhetskopia lästes tillbaka"),
     Source.INVITATION: _("genom en inbjudan till en grupp"),
     Source.GROUP: _("av gruppens kontaktperson"),
     Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),

@@ -392,6 +392,7 @@ def upgrade() -> None:
     _create_care()
     _create_imports()
     _create_weedings()
+    _create_erasures()
 
 
 def _keep_history() -> None:
@@ -616,6 +617,24 @@ def _create_weedings() -> None:
     )
 
 
+def _create_erasures() -> None:
+    op.create_table(
+        "erasures",
+        sa.Column("recipient_id", sa.Uuid(), nullable=False),
+        sa.Column("at", Instant(timezone=True), nullable=False),
+        sa.Column("noted_at", Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("recipient_id", name=op.f("pk_erasures")),
+    )
+    with op.batch_alter_table("erasures", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_erasures_unlisted",
+            ["at"],
+            unique=False,
+            postgresql_where=sa.text("noted_at IS NULL"),
+            sqlite_where=sa.text("noted_at IS NULL"),
+        )
+
+
 def downgrade() -> None:
     _drop_care()
     with op.batch_alter_table("outbox", schema=None) as batch_op:
@@ -702,6 +721,7 @@ def downgrade() -> None:
 
 def _drop_care() -> None:
     for table in (
+        "erasures",
         "weedings",
         "import_files",
         "imports",

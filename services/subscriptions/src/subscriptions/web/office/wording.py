@@ -55,6 +55,7 @@ SOURCES = {
     Source.IMPORT: _("av kansliet, ur en lista"),
     Source.BOUNCE: _("för att mejl kom tillbaka"),
     Source.WEEDING: _("vid gallringen"),
+    Source.RESTORE: _("när en säkerhetskopia lästes tillbaka"),
     Source.INVITATION: _("genom en inbjudan till en grupp"),
     Source.GROUP: _("av gruppens kontaktperson"),
     Source.COMPLAINT: _("för att ett mejl anmäldes som skräppost"),
