@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from shared.routes import Router
 from shared.tasks import bounded
 
 Check = Callable[[], Coroutine[Any, Any, bool]]
@@ -21,9 +21,9 @@ CHECK_TIMEOUT_S = 3.0
 answers = Gauge("budkavle_answers", "1 while what the service depends on answers it", ["what"])
 
 
-def health_router(needed: dict[str, Check], told: dict[str, Check] | None = None) -> APIRouter:
+def health_router(needed: dict[str, Check], told: dict[str, Check] | None = None) -> Router:
     """The three paths. `needed` must hold for readiness; `told` is only reported."""
-    router = APIRouter(include_in_schema=False)
+    router = Router(include_in_schema=False)
     known = {**needed, **(told or {})}
 
     @router.get("/healthz")

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, Request, Response
 from prometheus_client import Histogram
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,8 +21,8 @@ from shared.clock import Clock
 from shared.correlation import accepted, correlated
 from shared.database import Database
 from shared.openapi import Application
-from shared.parameters import known_alone
 from shared.rates import Rates
+from shared.routes import EVERY_PATH_NEEDS, operation_name
 from shared.settings import Settings
 from shared.strict_json import StrictJsonMiddleware
 from shared.uploads import UPLOADS_AT_ONCE
@@ -51,7 +51,7 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def create_app(service: str, title: str, *, settings: Settings, database: Database, clock: Clock) -> FastAPI:
+def create_app(service: str, title: str, *, settings: Settings, database: Database, clock: Clock) -> Application:
     """A FastAPI application with the house's habits; `state` holds settings, database and clock."""
     app = Application(
         title=title,
@@ -60,8 +60,8 @@ def create_app(service: str, title: str, *, settings: Settings, database: Databa
         docs_url=None,
         redoc_url=None,
         strict_content_type=True,
-        dependencies=[Depends(known_alone)],
-        generate_unique_id_function=lambda route: route.name,  # generated clients call functions by these names
+        dependencies=EVERY_PATH_NEEDS,
+        generate_unique_id_function=operation_name,
     )
     app.state.service = service
     app.state.settings = settings

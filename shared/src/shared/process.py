@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import uvloop
-from fastapi import FastAPI
 
 from shared import logging, migrations
 from shared.messaging.embedded import FileInUse
+from shared.openapi import Application
 from shared.service import Service, run
 from shared.settings import Settings, load, refuse
 
@@ -37,9 +37,9 @@ async def _run(build: Callable[[S], Service], settings: S, command: str) -> None
     await run([service], app, settings, serve=command != "work", work=command != "serve")
 
 
-def _health_alone(service: Service) -> FastAPI:
+def _health_alone(service: Service) -> Application:
     """A worker answers for its health and nothing else."""
-    service.app = FastAPI(openapi_url=None)
+    service.app = Application(openapi_url=None)
     service.install_health()
     return service.app
 

@@ -16,7 +16,6 @@ from typing import Protocol
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from shared.clock import Clock
@@ -28,6 +27,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.embedded import EmbeddedBus
 from shared.messaging.rabbitmq import RabbitMQBus
 from shared.messaging.relay import Relay
+from shared.openapi import Application
 from shared.settings import Settings
 from shared.tasks import end
 
@@ -55,7 +55,7 @@ class Service:
     settings: Settings
     database: Database
     clock: Clock
-    app: FastAPI
+    app: Application
     migrations: Path
     paths: tuple[str, ...]
     consumers: Sequence[Consumer] = ()
@@ -98,7 +98,7 @@ class Service:
     def install_health(self) -> None:
         """Add `/healthz`, `/readyz` and `/metrics` to the application."""
         needed = {"database": self._database_answers, "stays": self._stays}
-        self.app.include_router(health_router(needed, {"broker": self._broker_answers}))
+        self.app.serve(health_router(needed, {"broker": self._broker_answers}))
 
     async def _stays(self) -> bool:
         return not self.leaving

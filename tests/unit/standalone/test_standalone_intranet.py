@@ -30,7 +30,7 @@ async def browser(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app("standalone", "Test", settings=settings, database=database, clock=SystemClock())
     install_error_pages(app, pages)
     log = IntranetLog(database, SystemClock())
-    app.include_router(intranet_router(log, {"kalmar": SECRET}.get, pages))
+    app.serve(intranet_router(log, {"kalmar": SECRET}.get, pages))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as client:
         yield client
     await database.dispose()

@@ -72,7 +72,7 @@ async def mailbox(tmp_path: Path, limit: int) -> AsyncIterator[Mailbox]:
     pages = Pages(settings, HERE)
     app = create_app("standalone", "Test", settings=settings, database=database, clock=SystemClock())
     install_error_pages(app, pages)
-    app.include_router(mailbox_router(store, pages, origin=SITE, remote=False))
+    app.serve(mailbox_router(store, pages, origin=SITE, remote=False))
     yield Mailbox(catcher.url, app)
     await catcher.stop()
     await database.dispose()

@@ -5,11 +5,11 @@ The longest prefix wins, whole path segments only. Health and metrics are answer
 
 from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.health import Check, health_router
 from shared.messaging.bus import Bus
+from shared.openapi import Application
 from shared.service import Service
 
 HEALTH_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -40,11 +40,11 @@ def one_origin(services: Sequence[Service], extra: Mapping[str, ASGIApp] | None 
     return Origin(mounts)
 
 
-def _health(services: Sequence[Service]) -> FastAPI:
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+def _health(services: Sequence[Service]) -> Application:
+    app = Application(openapi_url=None, docs_url=None, redoc_url=None)
     needed = {f"{service.name} database": _database_answers(service) for service in services}
     told = {"broker": _broker_answers(services)}
-    app.include_router(health_router(needed, told))
+    app.serve(health_router(needed, told))
     return app
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from distributor import recovery
 from shared.clock import Clock, SystemClock
 from shared.database import Database
 from shared.http import create_app
+from shared.routes import Router
 from shared.service import Service, run
 from shared.web.pages import Pages, install_error_pages
 from standalone.data_directory import DataDirectory
@@ -38,7 +38,7 @@ START_LIMIT_S = 30.0
 SUCCESSIONS = {"distributor": recovery.succeed, "subscriptions": leasing.succeed}
 MAILBOX_PATHS = ("/mailbox", "/mailbox.json")
 
-Router = Callable[[Pages, Database], APIRouter]
+Part = Callable[[Pages, Database], Router]
 Companion = Callable[[asyncio.Event], Awaitable[None]]
 
 
@@ -50,7 +50,7 @@ class Standalone:
     directory: DataDirectory
     admin_key: str
     admin_key_is_new: bool = False
-    routers: Mapping[str, Router] = field(default_factory=dict)
+    routers: Mapping[str, Part] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
     ending: Ending = field(default_factory=Ending)
 
@@ -159,10 +159,10 @@ def _beside(whole: Standalone, database: Database, store: MailStore) -> dict[str
     app = create_app("standalone", "Standalone", settings=whole.settings, database=database, clock=whole.clock)
     install_error_pages(app, pages)
     for router in whole.routers.values():
-        app.include_router(router(pages, database))
+        app.serve(router(pages, database))
     if whole.catches_mail:
         origin, remote = whole.settings.origin(), whole.settings.mailbox_remote
-        app.include_router(mailbox_router(store, pages, origin=origin, remote=remote))
+        app.serve(mailbox_router(store, pages, origin=origin, remote=remote))
     paths = [*whole.routers, *(MAILBOX_PATHS if whole.catches_mail else ())]
     return dict.fromkeys(paths, app)
 

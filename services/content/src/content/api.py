@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from content import publishing, repository
 from content.fields import ItemChanges, ItemDraft
@@ -22,8 +22,9 @@ from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Principal, Publisher, Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented
+from shared.routes import Router
 
-router = APIRouter(prefix="/api/content/v1", tags=["items"], responses=documented(401, 403, 422, 503))
+router = Router(prefix="/api/content/v1", tags=["items"], responses=documented(401, 403, 422, 503))
 
 ACT_RESPONSES: dict[int | str, dict[str, Any]] = documented(400, 404, 409, 412)
 

@@ -35,11 +35,7 @@ def build(settings: ContentSettings, clock: Clock | None = None) -> Service:
     app = create_app("content", "Budkavle content", settings=settings, database=database, clock=clock)
     app.state.pages = Pages(settings, HERE / "web")
     install_error_pages(app, app.state.pages)
-    app.include_router(api.router)
-    app.include_router(attachments_api.router)
-    app.include_router(public.router)
-    app.include_router(files.router)
-    app.include_router(feeds.router)
+    app.serve(api.router, attachments_api.router, public.router, files.router, feeds.router)
     static_files(app)
     consumers = [
         Consumer(CONTENT_PROGRESS, database, clock, {DeliveryProgress: on_delivery_progress}),

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy import Row
 
 from distributor import digests, ledger, repository
@@ -17,8 +17,9 @@ from shared.http import Reading, Writing
 from shared.keys import Publisher, Reader
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented
+from shared.routes import Router
 
-router = APIRouter(prefix="/api/distributor/v1", tags=["Deliveries"])
+router = Router(prefix="/api/distributor/v1", tags=["Deliveries"])
 
 
 @router.get("/deliveries", responses=documented(401, 403, 422))

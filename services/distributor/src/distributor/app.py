@@ -42,10 +42,7 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
     signer = TokenSigner([key.get_secret_value() for key in settings.secret_keys])
     links = EndpointLinks(settings.public_url, signer)
     app = create_app("distributor", "Budkavle distributor", settings=settings, database=database, clock=clock)
-    app.include_router(api.router)
-    app.include_router(webhooks_api.router)
-    app.include_router(endpoint_page.router)
-    app.include_router(own_mails.router)
+    app.serve(api.router, webhooks_api.router, endpoint_page.router, own_mails.router)
     app.state.endpoint_links = links
     app.state.visits = Visits(settings.public_url, signer)
     app.state.pages = Pages(settings, HERE / "webhooks")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import paging
@@ -14,6 +14,7 @@ from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import Problem, documented
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM
 from subscriptions import erasing, people, preview, stops, subscribing
 from subscriptions.audience import Target
@@ -35,7 +36,7 @@ from subscriptions.schemas import (
 )
 from subscriptions.states import state_of
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 IfMatch = Annotated[str | None, Header(description="the ETag that you read")]
 
 

@@ -76,7 +76,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     places = (office_organisations, office_groups, office_coverage)
     rooms = (door, overview, data_protection, office_keeping, office_people, office_imports, office_tasks, office_stops)
     for part in (*office, *pages, unsubscribing, *rooms, *places):
-        app.include_router(part.router)
+        app.serve(part.router)
     return Service(
         name="subscriptions",
         settings=settings,

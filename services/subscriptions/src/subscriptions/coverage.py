@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import Select, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,12 +24,13 @@ from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
 from shared.keys import Reader
 from shared.problems import documented
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM
 from subscriptions.models import Departure, Group, Organisation, OrganisationKind, Role, Subscriber, rank_of
 from subscriptions.rolls.models import Council
 from subscriptions.schemas import Municipality
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 
 
 class Hole(StrEnum):

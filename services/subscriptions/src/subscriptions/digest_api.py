@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
@@ -10,10 +10,11 @@ from shared.ids import new_id
 from shared.keys import Publisher, Reader
 from shared.paging import Limit
 from shared.problems import documented
+from shared.routes import Router
 from subscriptions import digest_rows
 from subscriptions.schemas import DigestRunIn, DigestRunOut, DigestRuns
 
-router = APIRouter(prefix="/api/subscriptions/v1/digest-runs", tags=["Digests"], responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1/digest-runs", tags=["Digests"], responses=documented(401, 403, 422))
 
 
 @router.get("")

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from shared import paging
@@ -11,10 +11,11 @@ from shared.http import Reading
 from shared.keys import Admin
 from shared.paging import Cursor, Limit, Page
 from shared.problems import documented
+from shared.routes import Router
 from subscriptions import history, register
 from subscriptions.schemas import HistoryEntry, RegisterEntry
 
-router = APIRouter(prefix="/api/subscriptions/v1", tags=["Register"], responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", tags=["Register"], responses=documented(401, 403, 422))
 
 
 class CsvAnswer(StreamingResponse):

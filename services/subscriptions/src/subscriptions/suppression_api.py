@@ -4,18 +4,19 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from shared.http import Reading, Writing
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented
+from shared.routes import Router
 from subscriptions import people, suppressions
 from subscriptions.history import Source
 from subscriptions.schemas import SuppressionIn, SuppressionOut, Suppressions
 from subscriptions.stops import UnknownSubscriber, changing
 from subscriptions.suppressions import BY_OTHERS, SuppressionReason
 
-router = APIRouter(
+router = Router(
     prefix="/api/subscriptions/v1/subscribers/{subscriber_id}/suppressions",
     tags=["Suppressions"],
     responses=documented(401, 403, 404, 422),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from sqlalchemy import Boolean, Column, Integer, String, Table, delete, func, select
@@ -19,6 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.clock import Clock
 from shared.database import Database, Instant
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import Pages
 from standalone.tables import metadata
 
@@ -77,9 +78,9 @@ class IntranetLog:
             return [ReceivedWebhook(**row) for row in rows.mappings()]
 
 
-def intranet_router(log: IntranetLog, secret_of: SecretOf, pages: Pages) -> APIRouter:
+def intranet_router(log: IntranetLog, secret_of: SecretOf, pages: Pages) -> Router:
     """The receiver and its page. `secret_of` gives an intranet's secret, or `None` for one that is not known."""
-    router = APIRouter(include_in_schema=False)
+    router = Router(include_in_schema=False)
 
     @router.get("/demo/intranet")
     async def page(request: Request) -> Response:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 import uvloop
-from fastapi import APIRouter
 from rich.console import Console
 
 from shared import logging
 from shared.database import Database
+from shared.routes import Router
 from shared.settings import load
 from shared.web.pages import Pages
 from standalone import up
@@ -76,8 +76,8 @@ def _free_port(host: str) -> int:
     raise Failed(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all in use; choose one with BUDKAVLE_PORT")
 
 
-def _router(whole: up.Standalone, state: DemoState) -> up.Router:
-    def router(pages: Pages, database: Database) -> APIRouter:
+def _router(whole: up.Standalone, state: DemoState) -> up.Part:
+    def router(pages: Pages, database: Database) -> Router:
         return intranet_router(IntranetLog(database, whole.clock), state.secrets.get, pages)
 
     return router

@@ -13,12 +13,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from sqlalchemy import RowMapping
 
 from shared.http import SECURITY_HEADERS
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import Pages
 from standalone.mailbox.store import MailStore, headers, parse, part
 
@@ -67,15 +68,15 @@ class ShownMail:
     has_html: bool
 
 
-def mailbox_router(store: MailStore, pages: Pages, *, origin: str, remote: bool) -> APIRouter:
+def mailbox_router(store: MailStore, pages: Pages, *, origin: str, remote: bool) -> Router:
     """The pages, for this machine alone unless `remote`. Images of the site at `origin` may be shown in mails."""
-    router = APIRouter(include_in_schema=False, dependencies=[] if remote else [Depends(_from_this_machine)])
+    router = Router(include_in_schema=False, dependencies=[] if remote else [Depends(_from_this_machine)])
     _add_lists(router, store, pages)
     _add_mail(router, store, pages, origin)
     return router
 
 
-def _add_lists(router: APIRouter, store: MailStore, pages: Pages) -> None:
+def _add_lists(router: Router, store: MailStore, pages: Pages) -> None:
     @router.get("/mailbox")
     async def mails(request: Request, q: Words = "", before: Before = None) -> Response:
         listed, total = await _page(store, q, before)
@@ -94,7 +95,7 @@ def _add_lists(router: APIRouter, store: MailStore, pages: Pages) -> None:
         return FileResponse(STYLESHEET, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
-def _add_mail(router: APIRouter, store: MailStore, pages: Pages, origin: str) -> None:
+def _add_mail(router: Router, store: MailStore, pages: Pages, origin: str) -> None:
     @router.get("/mailbox/{key}")
     async def mail(request: Request, key: str, view: View | None = None) -> Response:
         shown = _shown(await _found(store, key))

@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, File, Form, Path, Request, Response, UploadFile
+from fastapi import Depends, File, Form, Path, Request, Response, UploadFile
 from pydantic import AfterValidator, BaseModel, Field
 
 from content.attachments import attaching
@@ -19,6 +19,7 @@ from shared.http import Writing
 from shared.keys import Principal, Writer
 from shared.plain_text import EMPTY, SEEN_LINE, TRIMMED, said
 from shared.problems import FieldError, Problem, documented, field_error
+from shared.routes import Router
 from shared.uploads import bounded
 
 
@@ -36,7 +37,7 @@ Words = Annotated[
 ]
 
 
-router = APIRouter(
+router = Router(
     prefix="/api/content/v1/items/{item_id}/attachments",
     tags=["attachments"],
     route_class=bounded(MAX_FILE_BYTES),

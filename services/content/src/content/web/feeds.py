@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from content import repository
@@ -20,6 +20,7 @@ from content.web.caching import revalidated
 from content.web.presenters import KIND_LABELS, pictures_of, summary_of
 from shared.http import Reading
 from shared.ids import derived_id
+from shared.routes import Router
 from shared.settings import OrganisationSettings
 
 ATOM, TOMBSTONES = "http://www.w3.org/2005/Atom", "http://purl.org/atompub/tombstones/1.0"
@@ -28,7 +29,7 @@ ENTRIES = 50
 LONG_AGO = datetime(2014, 9, 19, tzinfo=UTC)
 """`updated` of a feed without entries; Atom demands one."""
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 ET.register_namespace("", ATOM)
 ET.register_namespace("at", TOMBSTONES)

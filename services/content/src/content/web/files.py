@@ -5,7 +5,7 @@ that is withdrawn with its item, or taken out of it by a correction, is gone at 
 but what it is (nosniff, a policy without any right); a PDF is saved, not opened within the site.
 """
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from content import repository
@@ -20,11 +20,12 @@ from content.web.public import READS, SitePages, withdrawn
 from shared.contracts.news import AttachedFile, ItemState
 from shared.http import Reading
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import Reader
 
 NO_RIGHTS = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.api_route("/nyheter/{slug}/filer/{wanted}/{name}", methods=READS)

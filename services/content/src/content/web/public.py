@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from content import repository
 from content.repository import Published
@@ -18,13 +18,14 @@ from shared import paging
 from shared.contracts.news import ItemState, Kind
 from shared.http import SECURITY_HEADERS, Reading
 from shared.problems import Problem
+from shared.routes import Router
 from shared.settings import OrganisationSettings
 from shared.web.pages import Pages, Reader, href
 
 PAGE_SIZE = 20
 READS = ["GET", "HEAD"]
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 _ = str
 """Marks a text for the catalogue; the template translates it."""

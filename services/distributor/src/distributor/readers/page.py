@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from distributor.readers import mails
@@ -19,10 +19,11 @@ from shared import extracts, paging
 from shared.contracts.delivery import DeliveryState
 from shared.contracts.mail import ExclusionReason
 from shared.http import no_store
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.visits import PRIVATE
 
-router = APIRouter(prefix=extracts.PATH, include_in_schema=False, dependencies=[Depends(no_store)])
+router = Router(prefix=extracts.PATH, include_in_schema=False, dependencies=[Depends(no_store)])
 
 SHOWN = 50
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,6 +43,7 @@ from shared.idempotency import Answer, OptionalKey, once
 from shared.keys import Publisher, Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.problems import FieldError, Problem, documented, invalid, pointer_to
+from shared.routes import Router
 
 PREFIX = "/api/distributor/v1/endpoints"
 MAX_VERSION_DIGITS = 9
@@ -54,7 +55,7 @@ HEADERS_NEEDED = FieldError(
     message_sv="Den nya adressen leder till en annan server. Skicka med dess egna huvuden, eller {} för inga.",
 )
 
-router = APIRouter(prefix=PREFIX, tags=["Endpoints"])
+router = Router(prefix=PREFIX, tags=["Endpoints"])
 
 
 def _if_match(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,11 +23,12 @@ from distributor.webhooks.sending import seal_of
 from distributor.webhooks.signing import new_secret
 from shared.contracts.delivery import DeliveryState
 from shared.http import no_store
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.visits import PRIVATE
 
-router = APIRouter(prefix="/intranat", include_in_schema=False, dependencies=[Depends(no_store)])
+router = Router(prefix="/intranat", include_in_schema=False, dependencies=[Depends(no_store)])
 
 SHOWN_ATTEMPTS = 10
 SHOWN_REPLY = 200

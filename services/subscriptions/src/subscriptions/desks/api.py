@@ -3,16 +3,17 @@
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 
 from shared.http import Reading, RequestModel, Writing
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented, invalid
+from shared.routes import Router
 from subscriptions.desks import desks
 from subscriptions.desks.models import Desk, Step
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 
 
 class DeskIn(RequestModel):

@@ -2,17 +2,18 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 
 from shared.http import Reading, RequestModel, Writing
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented, invalid
+from shared.routes import Router
 from subscriptions import people
 from subscriptions.groups import members
 from subscriptions.groups.models import GroupContact
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 
 
 class ContactIn(RequestModel):

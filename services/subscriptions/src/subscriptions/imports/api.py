@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -14,6 +14,7 @@ from shared.contracts.news import Audience
 from shared.http import Reading
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented
+from shared.routes import Router
 from shared.uploads import bounded
 from subscriptions import importing
 from subscriptions.csv_reading import Reading as FileReading
@@ -22,7 +23,7 @@ from subscriptions.imports import imports
 from subscriptions.imports.models import Import, ImportState
 from subscriptions.schemas import ImportProblem, ImportReport, LineError
 
-router = APIRouter(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
 
 SMALL = 1_000_000
 """Bytes, some 15,000 lines: so much is written while a caller waits, and while others wait to write (SQLite)."""

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from fastapi import File, Header, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from shared import correlation, problems
 from shared.keys import Writer
 from shared.problems import Problem, documented
+from shared.routes import Router
 from shared.uploads import bounded
 from subscriptions.csv_text import MAX_BYTES
 from subscriptions.rolls import importing
@@ -15,7 +16,7 @@ from subscriptions.rolls.importing import RollChanged
 from subscriptions.rolls.schemas import RollReport
 from subscriptions.schemas import ImportProblem
 
-router = APIRouter(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
 
 
 @router.post("/rolls", response_model=RollReport, responses=documented(400, 412, 413, 428))

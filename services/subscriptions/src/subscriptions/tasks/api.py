@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from shared import paging
@@ -13,12 +13,13 @@ from shared.keys import Reader, Writer
 from shared.paging import Cursor, Limit, Page
 from shared.plain_text import SEEN_LINE, TRIMMED, said
 from shared.problems import Problem, documented
+from shared.routes import Router
 from subscriptions.schemas import one_line, seen
 from subscriptions.tasks import tasks
 from subscriptions.tasks.models import REASON_LENGTH, Task
 from subscriptions.tasks.tasks import TaskClosed, TaskKind, TaskState
 
-router = APIRouter(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
+router = Router(prefix="/api/subscriptions/v1", responses=documented(401, 403, 422))
 
 
 class TaskOut(BaseModel):

@@ -9,13 +9,14 @@ mail, and mails are forwarded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
@@ -30,7 +31,7 @@ from subscriptions.web.posting import read_form, text, texts
 from subscriptions.web.visiting import dead_link, language_of, linked, now, onward
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 LONGEST_MESSAGE = 1000
 

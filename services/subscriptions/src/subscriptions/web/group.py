@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
 from shared.plain_text import is_line
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
@@ -39,7 +40,7 @@ from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, linked, now, onward
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 def _(text: str) -> str:

@@ -6,9 +6,10 @@ Each shows what it is about and a button; GET changes nothing, and a second POST
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, ReaderLanguage
@@ -22,7 +23,7 @@ from subscriptions.web.limiting import count_undoing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, now
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 def _(text: str) -> str:

@@ -6,9 +6,10 @@ The first link was mailed to the new address, the second to the old one. GET sho
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.visits import PRIVATE
@@ -18,7 +19,7 @@ from subscriptions.stops import UnknownSubscriber
 from subscriptions.web.posting import read_form
 from subscriptions.web.visiting import dead_link, now
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 DEAD = (InvalidToken, UnknownChange, UnknownSubscriber)
 
 

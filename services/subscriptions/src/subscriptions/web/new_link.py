@@ -1,8 +1,9 @@
 """`/prenumeration`: mails a new link to whoever's link has ended. The answer is the same for every address."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from shared.contracts.news import Locale
+from shared.routes import Router
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, reader_language
 from shared.web.visits import PRIVATE
@@ -12,7 +13,7 @@ from subscriptions.limits import TooOften
 from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, text
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.api_route("/prenumeration", methods=["GET", "HEAD"])

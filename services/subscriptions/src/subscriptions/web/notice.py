@@ -1,10 +1,11 @@
 """`/prenumerera/personuppgifter`: what we keep of whom, why, how long, what everybody may ask (GDPR article 13)."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from shared.routes import Router
 from subscriptions.consent import Basis
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = "/prenumerera/personuppgifter"
 

@@ -7,13 +7,14 @@ forms as they stand will give.
 
 from datetime import datetime
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
 from shared.http import no_store
+from shared.routes import Router
 from shared.tokens import Claim, InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError
@@ -30,7 +31,7 @@ from subscriptions.web.limiting import count_asks, refusal
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import DeadLink, language_of, linked, now, onward
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(no_store)])
+router = Router(include_in_schema=False, dependencies=[Depends(no_store)])
 
 
 def _(text: str) -> str:

@@ -8,7 +8,7 @@ refused.
 
 from datetime import UTC, date, datetime, time
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 from shared.contracts.news import Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import no_store
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, href
@@ -33,7 +34,7 @@ from subscriptions.web.posting import read_form, text, texts
 from subscriptions.web.presenters import OPEN, Typed
 from subscriptions.web.visiting import DeadLink, Visitor, dead_link, now, onward, visitor
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(no_store)])
+router = Router(include_in_schema=False, dependencies=[Depends(no_store)])
 
 LONGEST_PAUSE_YEARS = 5
 CHANGES_SHOWN = 5

@@ -7,11 +7,12 @@ same when it comes twice.
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.datastructures import FormData
 
 from shared.contracts.news import Locale
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, ReaderLanguage, reader_language
@@ -27,7 +28,7 @@ from subscriptions.web.limiting import PAUSE, asks_refused, count_asks, refusal
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)

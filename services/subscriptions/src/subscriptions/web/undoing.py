@@ -3,9 +3,10 @@
 GET shows what was changed and what it will be changed back to; POST does it, once, however often it comes.
 """
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError
@@ -19,7 +20,7 @@ from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import Visitor, dead_link, now, own_page, visitor_of
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.api_route("/prenumeration/angra/{token}", methods=["GET", "HEAD"])

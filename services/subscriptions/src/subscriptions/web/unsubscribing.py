@@ -8,9 +8,10 @@ then offers the way back. Anything else is 400.
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.routes import Router
 from shared.tokens import InvalidToken
 from shared.web.origins import refuse_cross_site
 from shared.web.pages import FormError, ReaderLanguage, reader_language
@@ -26,7 +27,7 @@ from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import DeadLink, dead_link, language_of, now, own_page
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)

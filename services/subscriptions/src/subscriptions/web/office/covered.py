@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import reader_language
 from subscriptions.coverage import CouncilCovered, Hole, MunicipalityCoverage, PlaceCovered, covered
 from subscriptions.web.office.door import HOME, SignedIn, now, page
 from subscriptions.web.office.wording import OfficeWording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/tackning"
 

@@ -9,12 +9,13 @@ from datetime import date
 from uuid import UUID
 
 from babel.dates import format_date
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from shared import extracts
 from shared.contracts.news import Audience, Locale
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.dates import BABEL_LOCALES
 from shared.web.pages import reader_language
 from subscriptions import exporting, people, register, weeding_log
@@ -27,7 +28,7 @@ from subscriptions.web.office.people import gone
 from subscriptions.web.office.wording import AUDIENCES, BASES, OfficeWording
 from subscriptions.weeding_log import Weeded
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/dataskydd"
 EXTRACT = f"{PATH}/registerutdrag.csv"

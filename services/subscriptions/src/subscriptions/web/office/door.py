@@ -12,11 +12,12 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from shared import keys
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.origins import origin_of
 from shared.web.pages import FormError, NavigationLink, href, reader_language
 from shared.web.visits import LOOPBACK
@@ -33,7 +34,7 @@ SIGN_IN = f"{HOME}/logga-in"
 PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Robots-Tag": "noindex, nofollow"}
 KEY_LENGTH = 300
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 def _(text: str) -> str:

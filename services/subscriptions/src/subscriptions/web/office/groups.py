@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
 
@@ -19,6 +19,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
 from shared.plain_text import is_line
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import FormError, reader_language
 from subscriptions import addresses, people
 from subscriptions.addresses import InvalidAddress
@@ -39,7 +40,7 @@ from subscriptions.web.office.places import Line, Room, TypedPlace, member, plac
 from subscriptions.web.office.wording import OfficeWording
 from subscriptions.web.posting import read_form, text
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/grupper"
 SHOWN = 50

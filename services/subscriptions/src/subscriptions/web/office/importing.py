@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData, UploadFile
 
@@ -18,6 +18,7 @@ from shared import paging
 from shared.contracts.news import STRONGEST_FIRST, Audience
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.pages import FormError, href, reader_language
 from subscriptions.csv_text import MAX_BYTES, Unreadable
 from subscriptions.imports import imports
@@ -30,7 +31,7 @@ from subscriptions.web.office.wording import AUDIENCES, OfficeWording
 from subscriptions.web.posting import TooLarge, read_form, text, uploaded
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/importer"
 SHOWN = 20

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import FormData
@@ -18,6 +18,7 @@ from starlette.datastructures import FormData
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.http import Reading
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import FormError, reader_language
 from subscriptions import erasing, people, subscribing, suppressions
 from subscriptions.history import Source
@@ -36,7 +37,7 @@ from subscriptions.web.office.wording import AUDIENCES
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.wording import Wording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PLACES_OFFERED = 500
 FIELDS = {

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
 from shared.problems import Problem
+from shared.routes import Router
 from shared.web.pages import FormError, reader_language
 from subscriptions import people
 from subscriptions.desks import desks
@@ -30,7 +31,7 @@ from subscriptions.web.office.places import Line, Room, TypedPlace, member, plac
 from subscriptions.web.office.wording import KINDS, OfficeWording
 from subscriptions.web.posting import read_form, text
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/organisationer"
 SHOWN = 50

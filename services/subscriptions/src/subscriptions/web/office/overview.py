@@ -1,9 +1,10 @@
 """`/kansli`: what needs somebody's attention. Each question looks at no more than it shows."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM
 from shared.web.pages import reader_language
 from subscriptions import suppressions
@@ -18,7 +19,7 @@ from subscriptions.web.office import tasks as task_pages
 from subscriptions.web.office.door import HOME, SignedIn, now, page
 from subscriptions.web.office.wording import OfficeWording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 SHOWN = 5
 COUNTED = 100

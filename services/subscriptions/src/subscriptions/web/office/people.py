@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import paging
 from shared.contracts.news import STRONGEST_FIRST, Audience, Locale
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.dates import STOCKHOLM, day
 from shared.web.pages import reader_language
 from subscriptions import people
@@ -44,7 +45,7 @@ from subscriptions.web.office.wording import (
 )
 from subscriptions.wording import LANGUAGES
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/personer"
 SHOWN = 50

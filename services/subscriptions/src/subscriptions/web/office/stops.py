@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from shared import paging
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.pages import reader_language
 from subscriptions import suppressions
 from subscriptions.models import Subscriber, Suppression
@@ -16,7 +17,7 @@ from subscriptions.web.office.door import HOME, SignedIn, page
 from subscriptions.web.office.listing import kept, linked
 from subscriptions.web.office.wording import STOPS, OfficeWording
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/stopp"
 SHOWN = 50

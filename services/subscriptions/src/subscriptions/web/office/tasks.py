@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import paging
 from shared.contracts.vocabulary import MUNICIPALITIES
 from shared.http import Reading
+from shared.routes import Router
 from shared.web.pages import FormError, reader_language
 from subscriptions import people
 from subscriptions.tasks import tasks
@@ -24,7 +25,7 @@ from subscriptions.web.office.people import gone
 from subscriptions.web.office.wording import TASKS, OfficeWording
 from subscriptions.web.posting import read_form, text
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 PATH = f"{HOME}/uppgifter"
 SHOWN = 50
