@@ -306,14 +306,14 @@ def restored_(
 
 
 async def _announce(whole: "Standalone") -> None:
-    origin = whole.settings.origin()
-    typer.echo(f"Budkavle answers at {origin}")
-    typer.echo(f"Everything is kept in {whole.directory.path}")
+    """To whoever reads it: a full disk behind stdout, or nobody there, ends nothing."""
+    origin, out = whole.settings.origin(), logging.UnblockedStream(sys.stdout)
+    out.write(f"Budkavle answers at {origin}\n")
+    out.write(f"Everything is kept in {whole.directory.path}\n")
     if whole.admin_key_is_new:
-        typer.echo(f"The administrator's API key, kept in {whole.directory.admin_key_file}: {whole.admin_key}")
+        out.write(f"The administrator's API key, kept in {whole.directory.admin_key_file}: {whole.admin_key}\n")
     if whole.catches_mail:
-        typer.echo(f"Mail is caught, not sent: {origin}/mailbox (BUDKAVLE_SMTP_URL names a mail server)")
-    sys.stdout.flush()
+        out.write(f"Mail is caught, not sent: {origin}/mailbox (BUDKAVLE_SMTP_URL names a mail server)\n")
 
 
 def _urls(service: Which) -> dict[str, str]:
