@@ -66,6 +66,10 @@ class Replica:
         """From its next start on; names as in its environment."""
         self._process.tell(environment)
 
+    def say_into(self, log: Path) -> None:
+        """From its next start on."""
+        self._process.log = log
+
     def start(self) -> None:
         """Returns when it says that it is ready."""
         self._process.start(self._ready, within=START_LIMIT_S)
@@ -201,9 +205,16 @@ class Deployment:
         asked = {
             f"{service}: {what}": self.ask(service, sql) for service in SERVICES for what, sql in questions.items()
         }
-        leased = "SELECT count(*) FROM deliveries WHERE state IN ('leased', 'planned', 'deferred')"
+        leased = (
+            "SELECT count(*) FROM deliveries"
+            " WHERE state IN ('leased', 'planned', 'deferred') OR state = 'uncertain' AND next_attempt_at IS NOT NULL"
+        )
         asked["distributor: open deliveries"] = self.ask("distributor", leased)
         return {what: answer[0][0] for what, answer in asked.items() if answer[0][0]}
+
+    def damaged(self) -> list[str]:
+        """What is wrong with the files of the databases, where they are ours to look at."""
+        return []
 
     def metric(self, service: str, name: str) -> float:
         """A sample's sum over the labels and replicas of a service."""
@@ -397,6 +408,18 @@ class Standalone(Deployment):
     def ask(self, service: str, sql: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self.database(service), timeout=10)) as connection:
             return connection.execute(sql).fetchall()
+
+    def unfinished(self) -> dict[str, int]:
+        with contextlib.closing(sqlite3.connect(self.database("bus"), timeout=10)) as connection:
+            (queued,) = connection.execute("SELECT count(*) FROM queued_messages").fetchone()
+        return super().unfinished() | ({"bus: messages": queued} if queued else {})
+
+    def damaged(self) -> list[str]:
+        found = []
+        for name in (*SERVICES, "bus"):
+            with contextlib.closing(sqlite3.connect(self.database(name), timeout=10)) as connection:
+                found += [f"{name}: {row[0]}" for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        return found
 
     def database(self, name: str) -> Path:
         """The file of a service, or (`bus`) of the embedded bus."""

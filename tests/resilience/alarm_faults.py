@@ -145,6 +145,7 @@ async def _ask_for_items(scene: Scene) -> None:
 async def _bomb(scene: Scene) -> None:
     """A machine fills in the form with one victim's address."""
     form = {"email": "offer@folk.example"}
+    scene.oracle.askers.add(form["email"])
     origin = {"Origin": scene.deployment.url}
     for _ in range(BOMBS):
         answer = await scene.desk.api.post("/prenumerera", data=form, headers=origin)
@@ -195,7 +196,7 @@ FAULTS = {
     "a_clock_is_wrong": Fault("BudkavleClockWrong", _clock_wrong, _clock_right),
     # It counts the last quarter of an hour.
     "a_message_is_given_up": Fault("BudkavleMessagesGivenUp", _poison, _poison_put_aside, falls_silent=False),
-    "news_lead_nowhere": Fault("BudkavleEventsWait", _news_lead_nowhere, _rights),
+    "news_lead_nowhere": Fault("BudkavleEventsWait", _news_lead_nowhere, _rights, sounds_within_s=60),
     # Due for a quarter of an hour without an attempt, and then five minutes more.
     "a_transaction_is_forgotten": Fault(
         "BudkavleDeliveriesStalled",

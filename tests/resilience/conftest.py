@@ -38,7 +38,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         ended_well = not item.stash.get(FAILED, False)
     finally:
         if nextitem is None or HERE not in nextitem.path.parents or not ended_well:
-            house.close()
+            house.close(ended_well=ended_well)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,15 @@ def new_inboxes(tmp_path: Path) -> Iterator[Callable[..., Inboxes]]:
 
 
 @pytest.fixture
-async def scene(home: Home, new_inboxes: Callable[..., Inboxes]) -> AsyncIterator[Scene]:
+async def scene(
+    home: Home, new_inboxes: Callable[..., Inboxes], request: pytest.FixtureRequest
+) -> AsyncIterator[Scene]:
     """Everything runs; the mail goes to a fresh sink."""
     async with home.deployment.client() as api:
         inboxes = new_inboxes(home.deployment)
-        yield Scene(home.deployment, Desk(api), inboxes, home.intranet, home.broker, home.database, home.hook_secret)
+        made = Scene(home.deployment, Desk(api), inboxes, home.intranet, home.broker, home.database, home.hook_secret)
+        made.told_before = len(home.intranet.requests)
+        made.is_soak = request.node.get_closest_marker("soak") is not None
+        yield made
     for link in home.deployment.links():
         link.mend()

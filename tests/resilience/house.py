@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tests.deployments import SERVICES, Deployment, Distributed, Standalone
-from tests.resilience.scene import SETTINGS, populate
+from tests.resilience.scene import SETTINGS, check_queues_empty, populate
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbitMQ
 from tests.servers.receiver import HttpReceiver
@@ -68,9 +68,14 @@ class House:
         self.homes[kind].make_whole()
         return self.homes[kind]
 
-    def close(self) -> None:
+    def close(self, *, ended_well: bool = False) -> None:
+        """If no test has failed, the brokers hold nothing any more, neither waiting nor in somebody's hands."""
+        brokers = [home.broker for home in self.homes.values() if home.broker is not None and home.broker.running]
         self.homes.clear()
-        self._open.close()
+        with self._open.pop_all():
+            if ended_well:
+                for broker in brokers:
+                    check_queues_empty(broker)
 
     def _opened(self, make: Callable[[], Home]) -> Home:
         home = make()

@@ -53,4 +53,10 @@ ON_DOT = Moment("at the final dot", "mail", b"\r\n.\r\n")
 ON_250 = Moment("before the 250 of the dot", "mail", b"250 2.0.0 Ok: queued", "back")
 
 BEFORE_REQUEST = Moment("before a webhook", "intranet", b"POST /")
+IN_HEADERS = Moment("amid a webhook's headers", "intranet", b"webhook-signature")
+IN_BODY = Moment("amid a webhook's body", "intranet", b'"body_html"')
 BEFORE_ANSWER = Moment("before a webhook's answer", "intranet", b"HTTP/1.1 2", "back")
+IN_ANSWER = Moment("amid a webhook's answer", "intranet", b"HTTP/1.1 2", "back", after=True)
+
+MOMENTS = {str(value): value for value in tuple(vars().values()) if isinstance(value, Moment)}
+"""Each for the first time."""

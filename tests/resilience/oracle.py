@@ -1,6 +1,6 @@
 """What must have happened, kept from the calls that the API accepted, against what the receivers really got.
 
-lost: should have it and has not. unexpected: has it and should not. repeats: copies beyond the first, which must be
+lost: should have it and has not. unexpected: has it and should not, of an item that nobody accepted too. repeats: copies beyond the first, which must be
 the same to the byte under the same id. ambiguous: the receiver had all of it and the sender never heard its answer.
 """
 
@@ -76,6 +76,8 @@ class Oracle:
 
     mails: dict[str, frozenset[str]] = field(default_factory=dict)
     hooks: dict[str, frozenset[str]] = field(default_factory=dict)
+    askers: set[str] = field(default_factory=set)
+    """Who asked on the site for a mail of their own, which belongs to no item."""
     kills: int = 0
 
     def accepted(self, item: str, recipients: frozenset[str], hooks: frozenset[str] = frozenset()) -> None:
@@ -89,9 +91,16 @@ class Oracle:
             by_mail[mail.item].append(Copy.of_mail(mail))
         for request in requests:
             by_hook[json.loads(request.body)["subject"]].append(Copy.of_webhook(request))
+        unasked = {copy.receiver for copy in by_mail.pop("", [])} - self.askers
+        assert not unasked, f"{len(unasked)} got a mail of no item {sorted(unasked)[:5]}"
+        unaccepted = {*by_mail, *by_hook} - set(self.mails)
+        assert not unaccepted, f"{len(unaccepted)} items went out that nobody accepted {sorted(unaccepted)[:5]}"
         totals = Counter(items=len(self.mails), expected=0, repeats=0, ambiguous=0)
         self._settle(totals, "repeated_mails", self.mails, by_mail, WINDOW_OF_DOUBT * self.kills)
-        self._settle(totals, "repeated_hooks", self.hooks, by_hook, WEBHOOKS_IN_FLIGHT * self.kills)
+        for hook in frozenset().union(*self.hooks.values(), (copy.receiver for of in by_hook.values() for copy in of)):
+            own = {item: [copy for copy in copies if copy.receiver == hook] for item, copies in by_hook.items()}
+            expected = {item: hooks & {hook} for item, hooks in self.hooks.items()}
+            self._settle(totals, "repeated_hooks", expected, own, WEBHOOKS_IN_FLIGHT * self.kills)
         return totals
 
     @staticmethod

@@ -58,6 +58,7 @@ async def answers(scene: Scene) -> float:
         began = time.monotonic()
         problem = await scene.desk.api.post(f"{CONTENT}/items", json={"kind": "news", "title": "Nytt", "audiences": []})
         assert (problem.status_code, problem.json()["code"]) == (503, "database_unavailable")
+        assert int(problem.headers["retry-after"]) > 0
         return time.monotonic() - began
 
     return max(await asyncio.gather(draft(), *map(told, CALLS)))

@@ -60,15 +60,21 @@ async def test_f24_poison_is_parked_at_once_and_holds_up_no_neighbour(scene: Sce
     poisoned = {queue.service for queue in queues}
     async with await aio_pika.connect(distributed.amqp_url) as connection:
         channel = await connection.channel()
+        sent_at: dict[str, float] = {}
         for queue in queues:
             for body in POISON.values():
-                message = aio_pika.Message(body, message_id=str(uuid4()))
+                key = str(uuid4())
+                message = aio_pika.Message(body, message_id=key)
+                sent_at[key] = time.time()
                 await channel.default_exchange.publish(message, f"{distributed.namespace}.{queue.name}")
-        began = time.monotonic()
         await scene.publish_to_few()
         await eventually(lambda: parked(distributed) == len(queues) * len(POISON), within=10)
-        assert time.monotonic() - began < 5 * PARKED_WITHIN_S  # a busy machine
-        print(f"measured: parked within {time.monotonic() - began:.2f} s")
+        told = "SELECT message_id, extract(epoch FROM dead_at) FROM dead_letters"
+        rows = [row for service in poisoned for row in distributed.ask(service, told)]
+        took = sorted(float(parked_at) - sent_at[key] for key, parked_at in rows)
+        print(f"measured: parked within {took[0]:.2f} to {took[-1]:.2f} s")
+        assert took[0] < PARKED_WITHIN_S  # the best: others' work on the machine is in most of them
+        assert took[-1] < 5 * PARKED_WITHIN_S
     (item,) = scene.oracle.mails
     await scene.desk.reached(item)
     tried = {row[0] for service in poisoned for row in distributed.ask(service, "SELECT attempts FROM dead_letters")}

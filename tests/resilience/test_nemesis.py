@@ -11,19 +11,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import httpx2
 import pytest
 from tests.deployments import SERVICES, Deployment, Distributed, Standalone
-from tests.desk import CONTENT, Json
 from tests.resilience.acts import Act, broker, database
-from tests.resilience.scene import FEW, HOOK, NEWSROOMS, Scene
+from tests.resilience.scene import FIVE_HUNDRED, HOOKS, Scene
 from tests.servers.proxy import TcpProxy
 
 LASTS_S = float(os.environ.get("BUDKAVLE_NEMESIS_S", "600"))
 PAUSES_S = (3.0, 10.0)
 LONGEST_FAULT_S = 6.0
-GIVES_UP_S = 120.0
-"""An editor's program asks again for so long: a service that was killed takes a while to start."""
 
 Fault = Callable[["Nemesis"], Awaitable[None]]
 
@@ -73,6 +69,17 @@ async def a_service_dies(nemesis: Nemesis) -> None:
     service = nemesis.service()
     await nemesis.scene.kill(service)
     await nemesis.scene.start(service)
+
+
+def dies(service: str) -> Fault:
+    """That one, and comes back."""
+
+    async def strike(nemesis: Nemesis) -> None:
+        nemesis.doubts += service == "distributor"
+        await nemesis.scene.kill(service)
+        await nemesis.scene.start(service)
+
+    return strike
 
 
 async def a_service_restarts(nemesis: Nemesis) -> None:
@@ -139,6 +146,7 @@ async def everything_dies(nemesis: Nemesis) -> None:
         await scene.start(service)
 
 
+ALONE: dict[str, Fault] = {f"{service}_dies": dies(service) for service in SERVICES}
 ANYWHERE: dict[str, Fault] = {
     "a_service_dies": a_service_dies,
     "a_service_restarts": a_service_restarts,
@@ -174,28 +182,32 @@ async def test_nemesis_faults_drawn_by_a_seed_lose_nothing(scene: Scene) -> None
 
 
 async def _publish_until(scene: Scene, ends_at: float) -> int:
-    """As an editor's program does: with an Idempotency-Key, asking again until it is done. Gives how often it asked again."""
+    """Gives how often the editor's program had to ask again."""
     asked_again = 0
     while time.monotonic() < ends_at:
-        draft, again = await _done(scene, f"{CONTENT}/items", FEW)
-        _, once_more = await _done(scene, f"{CONTENT}/items/{draft['id']}/publish", {})
-        scene.oracle.accepted(draft["id"], frozenset(NEWSROOMS), frozenset({HOOK}))
-        asked_again += again + once_more
+        _, again = await scene.publish_at_last()
+        asked_again += again
         await asyncio.sleep(1)
     return asked_again
 
 
-async def _done(scene: Scene, path: str, body: Json) -> tuple[Json, int]:
-    key, gives_up_at, tries = secrets.token_hex(8), time.monotonic() + GIVES_UP_S, 0
-    while True:
-        try:
-            answer = await scene.desk.api.post(path, json=body, headers={"Idempotency-Key": key}, timeout=15)
-            if answer.is_success:
-                return answer.json(), tries
-            # 409: the first request is still under way.
-            assert answer.status_code in (409, 502, 503), (answer.status_code, answer.text)
-        except httpx2.TransportError:
-            pass  # the process, or the line to it, is gone
-        assert time.monotonic() < gives_up_at, path
-        tries += 1
-        await asyncio.sleep(0.5)
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Distributed.kind, name) for name in (*ALONE, *ANYWHERE, *DISTRIBUTED)]
+    + [(Standalone.kind, name) for name in ANYWHERE],
+)
+async def test_f1_to_f28_twenty_news_to_five_hundred_people_and_five_intranets(scene: Scene, name: str) -> None:
+    """Each of these faults once, at the catalogue's size: news are still published, and the first are under way."""
+    nemesis = Nemesis(scene, random.Random(name))
+    publishing = asyncio.create_task(_publish_twenty(scene))
+    await scene.until_received(500, within=60)
+    await (ALONE | ANYWHERE | DISTRIBUTED)[name](nemesis)
+    asked_again = await publishing
+    totals = await scene.check_sound(kills=nemesis.doubts, within=240)
+    print(f"measured: {dict(totals)}, {nemesis.doubts} times in doubt, {asked_again} calls asked again")
+    assert (totals["items"], totals["expected"]) == (20, 20 * (500 + len(HOOKS)))
+
+
+async def _publish_twenty(scene: Scene) -> int:
+    return sum([(await scene.publish_at_last(FIVE_HUNDRED))[1] for _ in range(20)])

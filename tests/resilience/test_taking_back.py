@@ -13,6 +13,7 @@ from tests.resilience.scene import (
     BODY_MARK,
     EVERYBODY,
     FIELDS,
+    HOOK,
     NEWSROOMS,
     Scene,
     check_nobody_after,
@@ -160,6 +161,6 @@ def _by_revision(mails: list[Mail], revision: int) -> dict[str, Mail]:
 
 async def _check_told(scene: Scene, item: str, kind: str) -> None:
     """The intranet, which had the first revision at once, was told as well."""
-    bodies = [request.body.decode() for request in scene.intranet.requests if item in request.body.decode()]
+    bodies = [one.body.decode() for one in scene.told if one.path == HOOK and item in one.body.decode()]
     assert len(bodies) == 2
     assert kind in bodies[1]

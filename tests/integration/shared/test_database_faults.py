@@ -35,6 +35,7 @@ from shared.messaging.topology import DISTRIBUTOR_RECIPIENTS
 
 CLOCK = SystemClock()
 ANSWERED_WITHIN_S = 5.0
+TRIED_AGAIN = 3
 counters = Table("counters", MetaData(), Column("id", Integer, primary_key=True), Column("value", Integer))
 concurrently = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -112,7 +113,28 @@ async def test_f30_two_messages_that_get_in_each_other_s_way_are_both_handled_at
     answers = await asyncio.gather(consumer.receive(incoming("one")), consumer.receive(incoming("two")))
     assert answers == [Ack(), Ack()]
     assert await values(counted) == [2, 2]
-    assert 3 <= len(tries) <= 2 * (1 + consuming.DEADLOCKS_BORNE)
+    assert 3 <= len(tries) <= 2 * (1 + TRIED_AGAIN)
+
+
+@concurrently
+async def test_f30_who_loses_each_time_is_tried_four_times_and_then_waits_without_counting(
+    counted: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole transaction each time: nothing of those that lost is kept."""
+    monkeypatch.setattr(consuming, "PAUSE_S", 0)
+    tries = []
+
+    async def handler(session: AsyncSession, received: Received[RecipientErased]) -> None:
+        tries.append(received)
+        await raise_counter(session, 1)
+        await session.execute(text("DO $$ BEGIN RAISE 'lost' USING ERRCODE = 'deadlock_detected'; END $$"))
+
+    consumer = Consumer(DISTRIBUTOR_RECIPIENTS, counted, CLOCK, {RecipientErased: handler})
+    outcome = await consumer.receive(incoming())
+    assert isinstance(outcome, Retry)
+    assert not outcome.counts
+    assert len(tries) == 1 + TRIED_AGAIN
+    assert await values(counted) == [0, 0]
 
 
 @concurrently

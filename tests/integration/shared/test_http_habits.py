@@ -197,7 +197,9 @@ async def test_b11_a_key_belongs_to_one_request_one_caller_and_one_day(site: Sit
     document = the_problem(await post("b"), 422, "idempotency_mismatch")
     assert [error["pointer"] for error in document["errors"]] == ["?idempotency-key"]
     assert "idempotent-replayed" not in (await post("b", authorization="Bearer other")).headers
-    site.clock.advance(timedelta(hours=24, seconds=1))
+    site.clock.advance(timedelta(hours=24, seconds=-1))
+    assert (await post("a")).headers["idempotent-replayed"] == "true"  # F2: kept for a day, to the end of it
+    site.clock.advance(timedelta(seconds=2))
     assert "idempotent-replayed" not in (await post("b")).headers
     assert await site.count() == 3
 
