@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from prometheus_client import REGISTRY
+from sqlalchemy import func, select, update
 from tests.eventually import eventually
 
 from shared import correlation
@@ -255,6 +256,14 @@ async def test_events_that_no_queue_takes_do_not_keep_the_others_waiting(
         await one.carry()
     assert free[0] in bus.ids
     assert await unpublished(database) == 20, "they stay, and are offered again from time to time"
+    unroutable = ("budkavle_outbox_unroutable", {"service": "tests"})
+    assert REGISTRY.get_sample_value(*unroutable) == 1, "though others got away meanwhile"
+    bus.answer = lambda _: None
+    async with database.transaction() as session:
+        await session.execute(update(outbox.outbox).values(leased_until=None))
+    while await one.carry():
+        pass
+    assert REGISTRY.get_sample_value(*unroutable) == 0
 
 
 async def test_what_was_published_is_kept_for_a_while_and_then_goes(database: Database) -> None:

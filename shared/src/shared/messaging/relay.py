@@ -14,7 +14,7 @@ from shared import idempotency
 from shared.clock import Clock
 from shared.database import Database
 from shared.messaging import outbox
-from shared.messaging.bus import Bus, BusUnavailable, Message
+from shared.messaging.bus import Bus, BusUnavailable, Message, Unroutable
 from shared.tasks import pause
 
 log = structlog.get_logger()
@@ -34,6 +34,7 @@ many as are published in that time, so that it gets done."""
 published_total = Counter("budkavle_outbox_published_total", "Events that the broker confirmed", ["service"])
 failed_total = Counter("budkavle_outbox_failed_total", "Publications that failed and will be repeated", ["service"])
 waiting_seconds = Gauge("budkavle_outbox_waiting_seconds", "Age of the oldest event that waits", ["service"])
+unroutable = Gauge("budkavle_outbox_unroutable", "1 while the broker has no queue for an event that waits", ["service"])
 blocked = Gauge("budkavle_broker_blocked", "1 while the broker takes no events", ["service"])
 
 
@@ -51,6 +52,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failing = False
+        self._unroutable: set[str] = set()
         database.on_commit(self._wake.set)
 
     def stop(self) -> None:
@@ -93,6 +95,7 @@ class Relay:
         waiting_seconds.labels(self._service).set(age)
         if pending.oldest_at is None:  # another relay may have carried what we could not
             blocked.labels(self._service).set(0)
+            self._note_unroutable(set())
             self._failing = False
 
     async def _settle(self, messages: list[Message], results: list[Exception | None]) -> None:
@@ -102,7 +105,15 @@ class Relay:
         async with self._database.transaction() as session:
             await outbox.settle(session, self._database, settlement, at=self._clock.now())
         published_total.labels(self._service).inc(len(settlement.published))
+        tried = {message.message_id: failure for message, failure in zip(messages, results, strict=True)}
+        refused = {key for key, failure in tried.items() if isinstance(failure, Unroutable)}
+        self._note_unroutable(self._unroutable - tried.keys() | refused)
         self._tell([failure for failure in results if failure])
+
+    def _note_unroutable(self, events: set[str]) -> None:
+        """They are offered again from time to time, and meanwhile others get away."""
+        self._unroutable = events
+        unroutable.labels(self._service).set(bool(events))
 
     def _tell(self, failures: list[Exception]) -> None:
         failed_total.labels(self._service).inc(len(failures))
