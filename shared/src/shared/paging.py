@@ -14,7 +14,8 @@ T = TypeVar("T")
 MAX_LIMIT = 100
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-CURSOR = r"[A-Za-z0-9_-]{22}"
+CURSOR = r"[A-Za-z0-9_-]{21}[AQgw]"
+"""16 bytes; the last character has bits to spare, which are nought: one spelling for one cursor."""
 Cursor = Annotated[
     str | None,
     Query(description="`next_cursor` of the page before", json_schema_extra={"pattern": f"^{CURSOR}$"}),

@@ -1,10 +1,17 @@
 """Every notation and embedding of an address that must not be dialled, and those that may."""
 
+import asyncio
 import ipaddress
+import socket
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 
 from distributor.webhooks.addresses import AddressPolicy, Reach, WrongNetwork, parse_networks
+from distributor.webhooks.dialling import AddressDenied, Dialler, LookUpFailed, Origin
 
 STRICT = AddressPolicy()
 WIDE = AddressPolicy(allow_loopback=True, allowed_networks=parse_networks("10.20.0.0/16, fd12::/16, 100.64.0.0/10"))
@@ -122,6 +129,39 @@ def test_b32_never_dialled_whatever_the_settings(address: str) -> None:
     assert STRICT.denial(address) is NEVER[address]
     assert WIDE.denial(address) is NEVER[address]
     assert WIDE.denial(address, encrypted=False) is not None
+
+
+class Answering:
+    """A name server that answers with these."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self._addresses = addresses
+
+    async def look_up(self, host: str, port: int) -> list[Any]:
+        return [
+            (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port))
+            for one in self._addresses
+        ]
+
+    def close(self) -> None: ...
+
+
+KNOWN = st.sampled_from([*NEVER, *PUBLIC, "127.0.0.1", "::1", "10.20.0.1", "fd12::1"])
+
+
+@trials(max_examples=150, deadline=None)
+@given(st.lists(KNOWN | st.ip_addresses().map(str), max_size=4))
+def test_b31_whatever_a_name_server_answers_only_what_is_public_is_dialled(answer: list[str]) -> None:
+    """Judged once more by the standard library, which knows what IANA calls globally reachable."""
+    dialler = Dialler(STRICT, Answering(answer), "")
+    try:
+        found = asyncio.run(dialler.addresses(Origin("name.example", 443, encrypted=True)))
+    except (AddressDenied, LookUpFailed):
+        assert not answer or any(STRICT.denial(one) is not None for one in answer)
+        return
+    assert [info[4][0] for info in found] == answer
+    assert all(ipaddress.ip_address(one).is_global for one in answer)
+    assert not set(answer) & set(NEVER), "one that is denied denies them all"
 
 
 @pytest.mark.parametrize("address", LOOPBACK)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from uuid import uuid4
 
 import pytest
@@ -103,6 +104,13 @@ def test_retry_after(text: str | None, expected: timedelta | None) -> None:
 def test_retry_after_never_raises_and_never_leaves_its_bounds(text: str) -> None:
     wait = retry_after(text, NOW)
     assert wait is None or timedelta(0) <= wait <= DAY
+
+
+@given(st.integers(0, 10**30), st.datetimes(datetime(1990, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC)))
+def test_f49_retry_after_is_what_was_asked_for_at_most_a_day(seconds: int, until: datetime) -> None:
+    assert retry_after(str(seconds), NOW) == timedelta(seconds=min(seconds, 86_400))
+    asked = until.replace(microsecond=0) - NOW
+    assert retry_after(format_datetime(until, usegmt=True), NOW) == min(max(asked, timedelta(0)), DAY)
 
 
 @given(st.binary(max_size=9000))
