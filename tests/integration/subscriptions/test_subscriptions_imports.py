@@ -164,6 +164,20 @@ async def test_b13_an_upload_that_is_none_is_told_what_could_not_be_read(office:
     assert "20000000 bytes" in answer.json()["detail"]
 
 
+async def test_b28_a_second_file_or_a_field_too_many_is_refused_not_left_aside(office: AsyncClient) -> None:
+    one, other = ("file", ("a.csv", b"email\na@b.se\n")), ("file", ("b.csv", b"email\nc@d.se\n"))
+    misspelt, text = ("dryrun", (None, b"true")), ("file", (None, b"email\na@b.se\n"))
+    for path, rest in (("imports", [("audience", (None, b"public"))]), ("rolls?dry_run=true", [])):
+        for parts, fault in (
+            ([one, other], ("/file", "duplicate_field")),
+            ([one, misspelt], ("/dryrun", "unknown_field")),
+            ([text], ("/file", "no_file")),
+        ):
+            answer = await office.post(f"{V1}/{path}", files=[*parts, *rest])
+            errors = answer.json()["errors"]
+            assert (answer.status_code, [(error["pointer"], error["code"]) for error in errors]) == (422, [fault])
+
+
 class Killed(BaseException):
     """Nothing of ours catches it: what a dead process would leave is left, its lease among it."""
 

@@ -20,7 +20,7 @@ from shared.keys import Principal, Writer
 from shared.plain_text import EMPTY, SEEN_LINE, TRIMMED, said
 from shared.problems import FieldError, Problem, documented, field_error
 from shared.routes import Router
-from shared.uploads import bounded
+from shared.uploads import alone, bounded
 
 
 def _nothing_or_visible(text: str) -> str:
@@ -59,11 +59,7 @@ class Description(BaseModel):
         return [field_error({"loc": ("body", name), "type": "missing"}) for name in needed if not getattr(self, name)]
 
 
-FIELDS = {"file", *Description.model_fields}
-
-
 async def _described(
-    request: Request,
     title: Annotated[
         Words,
         Form(description="what it is called where it is shown; an image's caption", examples=["Verksamhetsplan 2027"]),
@@ -78,15 +74,15 @@ async def _described(
     byline: Annotated[Words, Form(description="who made it; an image needs it", examples=["Åsa Öst"])] = "",
     rights: Annotated[Words, Form(description="what it may be used for", examples=["Fri att använda"])] = "",
 ) -> Description:
-    names = [name for name, _ in (await request.form()).multi_items()]
-    faults = [field_error({"loc": ("body", name), "type": "extra_forbidden"}) for name in sorted(set(names) - FIELDS)]
-    faults += [_twice(name) for name in sorted(FIELDS) if names.count(name) > 1]
-    if faults:
-        raise Problem(422, errors=faults)
     return Description(title=title, alt=alt, byline=byline, rights=rights)
 
 
-@router.post("", status_code=201, responses=documented(400, 413))
+@router.post(
+    "",
+    status_code=201,
+    responses=documented(400, 413),
+    dependencies=[alone("file", *Description.model_fields)],
+)
 async def attach_file(
     request: Request,
     response: Response,
@@ -136,12 +132,3 @@ async def detach_file(
 
 def _act(request: Request, caller: Principal, expected: frozenset[int] | None) -> Act:
     return Act(caller.key_id, request.app.state.clock.now(), request.app.state.settings.public_url, expected)
-
-
-def _twice(name: str) -> FieldError:
-    return FieldError(
-        pointer=f"/{name}",
-        code="duplicate_field",
-        message="The field stands twice.",
-        message_sv="Fältet finns två gånger.",
-    )

@@ -15,7 +15,7 @@ from shared.http import Reading
 from shared.keys import Reader, Writer
 from shared.problems import Problem, documented
 from shared.routes import Router
-from shared.uploads import bounded
+from shared.uploads import alone, bounded
 from subscriptions import importing
 from subscriptions.csv_reading import Reading as FileReading
 from subscriptions.csv_text import MAX_BYTES, Unreadable
@@ -49,6 +49,7 @@ class ImportOut(BaseModel):
 @router.post(
     "/imports",
     response_model=ImportReport,
+    dependencies=[alone("file", "audience")],
     responses={
         202: {"model": ImportOut, "description": "Accepted; `Location` tells how far it is"},
         **documented(400, 413),

@@ -9,7 +9,7 @@ from shared import correlation, problems
 from shared.keys import Writer
 from shared.problems import Problem, documented
 from shared.routes import Router
-from shared.uploads import bounded
+from shared.uploads import alone, bounded
 from subscriptions.csv_text import MAX_BYTES
 from subscriptions.rolls import importing
 from subscriptions.rolls.importing import RollChanged
@@ -19,7 +19,9 @@ from subscriptions.schemas import ImportProblem
 router = Router(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), responses=documented(401, 403, 422))
 
 
-@router.post("/rolls", response_model=RollReport, responses=documented(400, 412, 413, 428))
+@router.post(
+    "/rolls", response_model=RollReport, dependencies=[alone("file")], responses=documented(400, 412, 413, 428)
+)
 async def import_roll(
     request: Request,
     response: Response,
