@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import schemathesis
-from tests.api_properties import CONFIG, calls_hold, chains_hold
+from tests.api_properties import CONFIG, calls_hold, chains_hold, edges_hold
 from tests.deployments import ADMIN_KEY, SERVICES, Deployment, Distributed, Standalone
 from tests.servers.rabbitmq import shared_amqp_url
 
@@ -31,6 +31,7 @@ def test_running_services_answer_as_promised(running: Deployment, service: str) 
     url = f"http://127.0.0.1:{port}/api/{service}/openapi.json"
     document = schemathesis.openapi.from_url(url, config=CONFIG)
     for found in document.get_all_operations():
+        edges_hold(found.ok(), KEY)
         for mode in schemathesis.GenerationMode:
             calls_hold(found.ok(), mode, KEY, 20)
     chains_hold(document, KEY, 20)

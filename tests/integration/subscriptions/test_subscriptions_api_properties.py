@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from tests.api_properties import CONFIG, calls_hold, chains_hold
+from tests.api_properties import CONFIG, calls_hold, chains_hold, edges_hold
 from tests.servers.migrated import migrated_sqlite
 
 from subscriptions.app import build
@@ -31,7 +31,12 @@ def test_every_answer_is_promised(document: Any, mode: schemathesis.GenerationMo
     operations = [found.ok() for found in document.get_all_operations()]
     assert len(operations) == 29
     for operation in operations:
-        calls_hold(operation, mode, KEY, 8)
+        calls_hold(operation, mode, KEY, 4)
+
+
+def test_every_edge_of_the_document_holds(document: Any) -> None:
+    for found in document.get_all_operations():
+        edges_hold(found.ok(), KEY)
 
 
 @pytest.mark.parametrize("usual", [5, pytest.param(200, marks=pytest.mark.soak)])

@@ -26,6 +26,7 @@ from shared.keys import Reader
 from shared.problems import documented
 from shared.routes import Router
 from shared.web.dates import STOCKHOLM
+from shared.written import Day
 from subscriptions.models import Departure, Group, Organisation, OrganisationKind, Role, Subscriber, rank_of
 from subscriptions.rolls.models import Council
 from subscriptions.schemas import Municipality
@@ -95,7 +96,7 @@ async def show_coverage(
     session: Reading,
     _: Reader,
     municipality: Annotated[list[Municipality] | None, Query(description="only these; all of the county")] = None,
-    on: Annotated[date | None, Query(description="the day asked about; today")] = None,
+    on: Annotated[Day | None, Query(description="the day asked about; today")] = None,
 ) -> CoverageOut:
     """Which newsrooms, councils and groups are reached in each municipality, and what is missing."""
     day = on or request.app.state.clock.now().astimezone(STOCKHOLM).date()

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from shared.complaints import BLANK, CONTROL_CHARACTER, UNKNOWN_MUNICIPALITY, UNKNOWN_TOPIC, refusal
 from shared.contracts.mail import ExclusionReason
@@ -13,6 +13,7 @@ from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.plain_text import LINE, MAIL_ADDRESS, SEEN_LINE, TRIMMED, is_line, is_seen, said
 from shared.problems import FieldError
+from shared.written import Day, Instant
 from subscriptions.addresses import MAX_LENGTH
 from subscriptions.consent import Basis
 from subscriptions.frequencies import EVERYTHING_NAMED, Frequency
@@ -91,7 +92,7 @@ Often = Annotated[
     ),
 ]
 Pause = Annotated[
-    AwareDatetime,
+    Instant,
     AfterValidator(_within_reason),
     Field(description="the first instant of mail again"),
     said("^2[01][0-9]{2}-"),
@@ -138,8 +139,8 @@ class RoleIn(RequestModel):
     organisation_id: UUID | None = None
     group_id: UUID | None = None
     municipalities: Municipalities = Field(default_factory=list)
-    mandate_from: date | None = Field(default=None, description="first day, for politicians")
-    mandate_until: date | None = Field(default=None, description="last day, for politicians")
+    mandate_from: Day | None = Field(default=None, description="first day, for politicians")
+    mandate_until: Day | None = Field(default=None, description="last day, for politicians")
 
 
 class SubscriberIn(RequestModel):

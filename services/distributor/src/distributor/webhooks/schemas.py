@@ -18,6 +18,7 @@ from shared.contracts.news import Audience
 from shared.contracts.vocabulary import MUNICIPALITIES, TOPICS
 from shared.http import RequestModel
 from shared.plain_text import MAIL_ADDRESS, SEEN_LINE, TRIMMED, is_line, is_seen, said, whole
+from shared.written import Instant, WholeNumber
 
 MAX_OVERLAP_H = 168
 """A week is enough for any receiver to take up a new secret."""
@@ -108,18 +109,25 @@ Headers = Annotated[
     ),
 ]
 Sorted = PlainSerializer(sorted, return_type=list[str])
-Audiences = Annotated[frozenset[Audience], Field(min_length=1, max_length=5), Sorted]
+
+
+def _once_each(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))
+
+
+Audiences = Annotated[tuple[Audience, ...], Field(min_length=1, max_length=5), AfterValidator(_once_each)]
 Municipalities = Annotated[
-    frozenset[
-        Annotated[str, AfterValidator(_known_municipality), Field(json_schema_extra={"enum": list(MUNICIPALITIES)})]
+    tuple[
+        Annotated[str, AfterValidator(_known_municipality), Field(json_schema_extra={"enum": list(MUNICIPALITIES)})],
+        ...,
     ],
     Field(max_length=50, description="SCB codes; none means all"),
-    Sorted,
+    AfterValidator(_once_each),
 ]
 Topics = Annotated[
-    frozenset[Annotated[str, AfterValidator(_known_topic), Field(json_schema_extra={"enum": list(TOPICS)})]],
+    tuple[Annotated[str, AfterValidator(_known_topic), Field(json_schema_extra={"enum": list(TOPICS)})], ...],
     Field(max_length=50, description="topic ids; none means all"),
-    Sorted,
+    AfterValidator(_once_each),
 ]
 
 
@@ -130,9 +138,9 @@ class EndpointIn(RequestModel):
     organisation: Name = Field(description="the agency whose intranet it is")
     url: UrlText
     contact_email: EmailText = Field(description="the person there who can mend it")
-    audiences: Audiences = frozenset({Audience.AGENCY_OFFICIAL})
-    municipalities: Municipalities = frozenset()
-    topics: Topics = frozenset()
+    audiences: Audiences = (Audience.AGENCY_OFFICIAL,)
+    municipalities: Municipalities = ()
+    topics: Topics = ()
     headers: Headers = Field(default_factory=dict)
     secret: SecretText = Field(default="", json_schema_extra=_secret)
 
@@ -146,9 +154,9 @@ class EndpointChange(RequestModel):
     organisation: Name = ""
     url: UrlText = ""
     contact_email: EmailText = ""
-    audiences: Audiences = frozenset()
-    municipalities: Municipalities = frozenset()
-    topics: Topics = frozenset()
+    audiences: Audiences = ()
+    municipalities: Municipalities = ()
+    topics: Topics = ()
     headers: Headers = Field(default_factory=dict)
     state: EndpointState = EndpointState.ENABLED
 
@@ -169,7 +177,7 @@ class SecretIn(RequestModel):
         default=Algorithm.HMAC, description="`ed25519` signs beside the HMAC secret; its key is always ours"
     )
     secret: SecretText = Field(default="", json_schema_extra=_secret)
-    overlap_h: int = Field(default=24, ge=0, le=MAX_OVERLAP_H)
+    overlap_h: WholeNumber = Field(default=24, ge=0, le=MAX_OVERLAP_H)
 
 
 class SecretView(BaseModel):
@@ -265,7 +273,7 @@ class EndpointAttempt(AttemptView):
 class RecoverIn(RequestModel):
     """Since when."""
 
-    since: AwareDatetime = Field(description="what failed, was put off, or was published in vain after it")
+    since: Instant = Field(description="what failed, was put off, or was published in vain after it")
 
 
 class Recovered(BaseModel):
