@@ -11,7 +11,7 @@ It runs in a thread of its own; every method may be called from any thread.
 import asyncio
 import ssl
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,6 +77,8 @@ class HttpReceiver(ThreadedServer):
         self._tls = tls_context
         self._lock = threading.Lock()
         self._requests: list[ReceivedRequest] = []
+        self._under_way: Counter[str] = Counter()
+        self._most_under_way: Counter[str] = Counter()
         self._scripts: dict[str, list[Answer]] = defaultdict(list)
         self._standing: dict[str, Answer] = {}
         self._default = Answer()
@@ -94,6 +96,11 @@ class HttpReceiver(ThreadedServer):
     def requests_to(self, path: str) -> list[ReceivedRequest]:
         return [request for request in self.requests if request.path == path]
 
+    def most_under_way(self, path: str) -> int:
+        """How many requests to it were there at one time at most."""
+        with self._lock:
+            return self._most_under_way[path]
+
     def script(self, path: str, *answers: int | Answer) -> None:
         """One answer a request, in this order; then what `always` or `by_default` says."""
         with self._lock:
@@ -108,7 +115,9 @@ class HttpReceiver(ThreadedServer):
             self._default = _answer(answer)
 
     async def _open(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._receive), handle_signals=False, shutdown_timeout=0.1)
+        self._runner = web.ServerRunner(
+            web.Server(self._counted, handler_cancellation=True), handle_signals=False, shutdown_timeout=0.1
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls, backlog=512)
         await site.start()
@@ -117,6 +126,16 @@ class HttpReceiver(ThreadedServer):
     async def _close(self) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        with self._lock:
+            self._under_way[request.path] += 1
+            self._most_under_way |= self._under_way
+        try:
+            return await self._receive(request)
+        finally:
+            with self._lock:
+                self._under_way[request.path] -= 1
 
     async def _receive(self, request: web.BaseRequest) -> web.StreamResponse:
         request._client_max_size = BODY_LIMIT

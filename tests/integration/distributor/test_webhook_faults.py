@@ -28,21 +28,29 @@ from tests.integration.distributor.conftest import Measured, snapshot
 from tests.integration.distributor.webhook_room import CLOCK, URL, HookRoom, found, opened, settings_for
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.process import ServerProcess
-from tests.servers.receiver import CUT, HANG, HttpReceiver, redirect
+from tests.servers.receiver import CUT, HANG, Answer, HttpReceiver, redirect
 
 from distributor.channels import Content, Dispatch, Outcome
-from distributor.retry_policy import SCHEDULES, decide, jittered
+from distributor.retry_policy import JITTER, SCHEDULES, jittered
 from distributor.webhooks import exchange
 from distributor.webhooks.addresses import AddressPolicy
 from distributor.webhooks.client import Answer as Said
 from distributor.webhooks.client import Silence, WebhookClient, Why
-from distributor.webhooks.sending import SLOTS_PER_ENDPOINT, WebhookSender, classified
+from distributor.webhooks.sending import SLOTS_PER_ENDPOINT, WebhookSender
 from distributor.webhooks.urls import UrlNotAllowed, checked_url
 from shared.contracts.delivery import Channel, DeliveryState
 from shared.contracts.mail import Form, Lane, SubjectKind
 from shared.contracts.news import ItemState, NewsCorrected, NewsPublished, NewsWithdrawn
 
 HOSTILE_MB = 5.0
+PLACES = 4
+"""Of one endpoint: so many of its webhooks are under way at a time."""
+
+
+A_DAY_S = 86_400
+on_sqlite_first = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)], indirect=True
+)
 
 
 @pytest.fixture
@@ -161,33 +169,55 @@ async def test_f49_gone_is_gone_after_one_attempt_and_the_contact_hears_of_it(
     assert "410" in words
 
 
-@pytest.mark.parametrize(
-    ("said", "least", "most"),
-    [
-        ("90", 90, 90),
-        ("0", 5, 5),
-        ("-1", 5, 5),
-        ("1000000000", 86_400, 86_400),
-        ("9" * 400, 86_400, 86_400),
-        ("1.5", 5, 5),
-        ("soon", 5, 5),
-        ("", 5, 5),
-        ("²", 5, 5),
-        ("date +2h", 7_190, 7_200),
-        ("date -2h", 5, 5),
-        ("date +40d", 86_400, 86_400),
-        ("Mon, 99 Foo 2026 99:99:99 GMT", 5, 5),
-    ],
-)
-@pytest.mark.parametrize("status", [429, 503])
-def test_f49_retry_after_is_clamped(status: int, said: str, least: int, most: int) -> None:
-    now = datetime.now(UTC)
-    shift = {"date +2h": 2, "date -2h": -2, "date +40d": 960}.get(said)
-    header = format_datetime(now + timedelta(hours=shift), usegmt=True) if shift else said
-    outcome = classified(Said(status, b"", header, timedelta(0)), now)
-    verdict = decide(Channel.WEBHOOK, outcome, attempts=1, repeats=0, repeat_doubtful=True)
-    assert verdict.wait is not None
-    assert least <= verdict.wait.total_seconds() <= most
+ASKED_TO_WAIT = {
+    "90": 90,
+    "0": 5,
+    "-1": 5,
+    "86400": A_DAY_S,
+    "1000000000": A_DAY_S,
+    "9" * 400: A_DAY_S,
+    "1.5": 5,
+    "soon": 5,
+    "": 5,
+    "²": 5,
+    "date +2h": 7_200,
+    "date -2h": 5,
+    "date +40d": A_DAY_S,
+    "Mon, 99 Foo 2026 99:99:99 GMT": 5,
+}
+"""The seconds from one try to the next, before their jitter."""
+
+
+def written(wait: str) -> str:
+    """As a header says it."""
+    shift = {"date +2h": 2, "date -2h": -2, "date +40d": 960}.get(wait)
+    return format_datetime(datetime.now(UTC) + timedelta(hours=shift), usegmt=True) if shift else wait
+
+
+@on_sqlite_first
+async def test_f49_retry_after_is_clamped(database_url: str, http_receiver: HttpReceiver) -> None:
+    """From the receiver's words to the time in the ledger: between the schedule's first wait and a day, jitter included."""
+    wanted = {}
+    async with opened(database_url, retry_scale=1) as hooks:
+        for number, (wait, seconds) in enumerate(ASKED_TO_WAIT.items()):
+            for status in (429, 503):
+                path = f"/{number}/{status}"
+                http_receiver.always(path, Answer(status, {"Retry-After": written(wait)}))
+                wanted[await hooks.endpoint(http_receiver.url(path))] = seconds
+        await hooks.publish()
+        async with hooks.sending():
+            put_off = await eventually(lambda: all_put_off(hooks, len(wanted)), within=30)
+    waits = {row.recipient_id: (row.next_attempt_at - row.changed_at).total_seconds() for row in put_off}
+    assert waits.keys() == wanted.keys()
+    for endpoint, seconds in wanted.items():
+        # The header's date is in whole seconds, and was written some seconds before it was read.
+        least = seconds - (60 if seconds == ASKED_TO_WAIT["date +2h"] else 0)
+        assert least <= waits[endpoint] <= min(seconds * (1 + JITTER), A_DAY_S), (seconds, waits[endpoint])
+
+
+async def all_put_off(hooks: HookRoom, count: int) -> list[Any] | None:
+    rows = await hooks.room.rows(state="deferred")
+    return rows if len(rows) == count else None
 
 
 @pytest.fixture
@@ -282,6 +312,7 @@ async def test_f50_a_tar_pit_holds_no_more_than_its_own_places(hooks: HookRoom, 
         await eventually(all_told, within=20)
         assert (await hooks.shown(others[0]))["health"]["works"] is True
         assert http_receiver.requests_to("/pit")
+    assert http_receiver.most_under_way("/pit") == PLACES
     assert (await hooks.shown(pit))["health"]["works"] is not True
 
 
@@ -423,11 +454,16 @@ async def test_f51_nothing_is_there_or_cannot_be_found(dialled: list[Any]) -> No
     assert dialled == []
 
 
-async def test_f51_no_notation_of_a_denied_address_can_be_registered(tmp_path: Path) -> None:
+async def test_f51_no_notation_of_a_denied_address_can_be_registered_or_dialled(
+    dialled: list[Any], tmp_path: Path
+) -> None:
     settings = settings_for(f"sqlite:///{tmp_path}/x", webhook_allow_loopback=False)
     for text in NOTATIONS:
         with pytest.raises(UrlNotAllowed):
             checked_url(text, settings.address_policy, own_url=settings.public_url)
+        async with WebhookClient(settings.address_policy, timeout_s=2) as client:
+            assert isinstance(await client.post(text, {}, b"{}"), Silence)
+    assert dialled == []
 
 
 async def test_one_items_events_arrive_in_order_and_one_at_a_time(hooks: HookRoom) -> None:

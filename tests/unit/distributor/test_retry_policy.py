@@ -81,6 +81,10 @@ def test_jitter_is_only_ever_added() -> None:
     assert jittered(10 * S, 1.0, draw=1.0) == 12 * S
 
 
+def test_nobody_waits_longer_than_a_day_by_jitter() -> None:
+    assert jittered(20 * HOURS, 1.0, draw=1.0) == jittered(24 * HOURS, 1.0, draw=1.0) == 24 * HOURS
+
+
 def test_every_state_has_its_line_and_what_is_sent_can_only_bounce() -> None:
     assert set(TRANSITIONS) == set(DeliveryState)
     assert TRANSITIONS[SENT] == {BOUNCED}

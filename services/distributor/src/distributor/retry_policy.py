@@ -51,6 +51,7 @@ SILENT_AFTER_DOT = 10 * MINUTE
 """A server that fell silent after the final dot may still be delivering: look again when it has given up or is done."""
 
 LONGEST_WAIT = 24 * HOUR
+"""Jitter included: whoever waits a whole day has been spread by the waits before it."""
 
 RETRIES_EXHAUSTED = "retries_exhausted"
 """Why a delivery was given up that its receiver only ever put off."""
@@ -82,9 +83,9 @@ def decide(channel: Channel, outcome: Outcome, *, attempts: int, repeats: int, r
 
 
 def jittered(wait: timedelta, scale: float, draw: float | None = None) -> timedelta:
-    """`wait` and up to a fifth more, times `scale` (1 in production)."""
+    """`wait` and up to a fifth more, but no longer than a day, times `scale` (1 in production)."""
     share = random.random() if draw is None else draw  # noqa: S311 - spreading load, guarding nothing
-    return wait * (1 + JITTER * share) * scale
+    return min(wait * (1 + JITTER * share), LONGEST_WAIT) * scale
 
 
 def _doubtful(repeats: int, repeat_doubtful: bool) -> Verdict:
