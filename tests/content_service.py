@@ -14,6 +14,7 @@ from content.app import build
 from content.settings import ContentSettings
 from shared import keys
 from shared.clock import FixedClock
+from shared.database import instant
 from shared.keys import Scope
 from shared.service import Service
 
@@ -35,6 +36,11 @@ class Content:
         async with self.service.database.transaction() as session:
             key = await keys.create(session, name="test", scopes=scopes, at=START)
         return {"Authorization": f"Bearer {key}"}
+
+    async def present(self) -> datetime:
+        """By the clock that decides what is due, and dates what becomes public."""
+        async with self.service.database.reading() as session:
+            return await instant(session, self.clock)
 
     async def outbox(self) -> list[dict[str, Any]]:
         """Every event so far, as bare JSON, by revision (the outbox promises no order)."""

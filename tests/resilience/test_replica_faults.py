@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -17,11 +18,13 @@ from tests.resilience.faketime import WRONG_CLOCK, faketime_library
 from tests.resilience.house import Home, own_home
 from tests.resilience.rotation import NEW, OLD, Keys, check_webhooks, new_webhook_secret, opened
 from tests.resilience.scene import SETTINGS, Scene, asked
+from tests.resilience.test_schedule_faults import scheduled
 from tests.servers.postgres import PrivatePostgres, plain
 from tests.servers.rabbitmq import PrivateRabbitMQ
 
 pytestmark = pytest.mark.soak
 MODES = ("run", "run")
+SCHEDULED_WITHIN_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +71,39 @@ async def test_f56_one_replica_of_each_service_has_a_wrong_clock(
     said_before = len(_log(skewed[2]))
     try:
         await asyncio.gather(*(asyncio.to_thread(replica.again, **wrong) for replica in skewed))
+        due = [await scheduled(scene, after=timedelta(seconds=10)) for _ in range(2)]
         for _ in range(4):
             await scene.publish_to_few()
         await scene.publish()
         totals = await scene.check_sound(within=120)
         assert totals["repeats"] == 0
+        for item, publish_at in due:
+            _check_in_time(scene, item, publish_at)
+        _check_no_time_is_negative(scene)
         await eventually(lambda: '"clock_wrong"' in _log(skewed[2])[said_before:], within=30)
         assert "deliveries_taken_over" not in _log(skewed[2])[said_before:]
     finally:
         await asyncio.gather(*(asyncio.to_thread(replica.again, LD_PRELOAD="") for replica in skewed))
+
+
+def _check_in_time(scene: Scene, item: str, publish_at: datetime) -> None:
+    """Published at its time by the database's clock, which is this machine's, and gone out after that."""
+    asked = f"SELECT published_at FROM items WHERE id = '{item}'"
+    ((published_at,),) = scene.deployment.ask("content", asked)
+    late_s = (published_at - publish_at).total_seconds()
+    print(f"measured: published {late_s:.2f} s after its time")
+    assert 0 <= late_s <= SCHEDULED_WITHIN_S
+    assert min(mail.dot_at for mail in scene.inboxes.of(item)) >= publish_at.timestamp()
+
+
+def _check_no_time_is_negative(scene: Scene) -> None:
+    """An item is published, then planned, then sent, whichever clocks had a hand in it."""
+    told = scene.deployment.ask("content", "SELECT id, published_at FROM items WHERE published_at IS NOT NULL")
+    published = {str(item): at for item, at in told}
+    rows = scene.deployment.ask("distributor", "SELECT subject_id, planned_at, created_at, changed_at FROM deliveries")
+    backwards = [row for row in rows if str(row[0]) in published and list(row[1:]) != sorted(row[1:])]
+    backwards += [row for row in rows if str(row[0]) in published and row[1] < published[str(row[0])]]
+    assert not backwards, f"{len(backwards)} of {len(rows)} took less than no time, such as {backwards[0]}"
 
 
 async def test_f58_every_key_and_password_is_rotated_under_load(
@@ -94,6 +121,7 @@ async def test_f58_every_key_and_password_is_rotated_under_load(
         await _rolled(distributed, lambda _: {"BUDKAVLE_SECRET_KEYS": keys.known["SECRET_KEYS"]})
         await _rolled(distributed, lambda service: keys.new(service, **_logins(distributed, service)))
         await asyncio.to_thread(scene.broker.control, "delete_user", "guest")
+        await asyncio.to_thread(_no_first_logins, scene.database)
     after = await scene.publish_to_few()
     totals = await scene.check_sound(within=120)
     assert totals["repeats"] == 0
@@ -126,6 +154,15 @@ def _second_logins(broker: PrivateRabbitMQ, database: PrivatePostgres) -> None:
     broker.control("set_permissions", "andra", ".*", ".*", ".*")
     with psycopg.connect(plain(database.url), autocommit=True) as connection:
         connection.execute("CREATE ROLE andra LOGIN PASSWORD 'hemligt' IN ROLE content, subscriptions, distributor")
+
+
+def _no_first_logins(database: PrivatePostgres) -> None:
+    """Whoever still used one would be thrown out, and kept out."""
+    with psycopg.connect(plain(database.url), autocommit=True) as connection:
+        for service in SERVICES:
+            connection.execute(f"ALTER ROLE {service} NOLOGIN".encode())
+        first = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = ANY(%s)"
+        assert connection.execute(first, [list(SERVICES)]).fetchone() == (0,)
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ SOON = timedelta(seconds=1.5)
 soak = pytest.mark.soak
 
 
-async def scheduled(scene: Scene) -> tuple[str, datetime]:
+async def scheduled(scene: Scene, after: timedelta = SOON) -> tuple[str, datetime]:
     """For a moment that is to come."""
-    item, publish_at = await scene.desk.draft(FEW), datetime.now(UTC) + SOON
+    item, publish_at = await scene.desk.draft(FEW), datetime.now(UTC) + after
     body = {"publish_at": publish_at.isoformat()}
     await scene.desk.call("POST", f"{CONTENT}/items/{item}/publish", json=body)
     scene.oracle.accepted(item, frozenset(NEWSROOMS), frozenset({HOOK}))

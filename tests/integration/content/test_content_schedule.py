@@ -18,7 +18,6 @@ from tests.content_service import Content, running_content
 from content.models import Item
 from content.schedule import LATE, ScheduleWorker
 from content.swedish_time import swedish_time
-from shared.database import instant
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -41,12 +40,6 @@ def worker_of(content: Content) -> ScheduleWorker:
     return worker
 
 
-async def now(content: Content) -> datetime:
-    """By the clock that decides what is due."""
-    async with content.service.database.reading() as session:
-        return await instant(session, content.clock)
-
-
 async def passes(content: Content, time: timedelta) -> None:
     """So much time, as far as what is scheduled can tell."""
     async with content.service.database.transaction() as session:
@@ -62,7 +55,7 @@ async def ask(content: Content, item, at, **headers):
 
 async def scheduled(content: Content, after: timedelta = HOUR, **fields):
     """A draft that is to be published after so long."""
-    answer = await ask(content, await content.draft(**fields), await now(content) + after)
+    answer = await ask(content, await content.draft(**fields), await content.present() + after)
     assert answer.status_code == 202, answer.text
     return answer.json()
 
@@ -79,7 +72,7 @@ def told(answer):
 
 
 async def test_a_draft_is_published_at_its_time_in_the_name_and_under_the_id_of_who_asked(content, worker):
-    draft, at = await content.draft(title="I morgon"), (await now(content)) + 2 * HOUR
+    draft, at = await content.draft(title="I morgon"), (await content.present()) + 2 * HOUR
     trail = {"X-Correlation-Id": "kalle-17", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
     key = await content.key("publish")
     answer = await ask(content, draft, swedish_time(at), **trail, **key)
@@ -111,10 +104,10 @@ async def test_it_can_be_given_another_time_and_be_published_at_once(content, wo
     item = await scheduled(content)
     path = f"/items/{item['id']}"
     stale = (await content.api.get(path)).headers["etag"]
-    later = await ask(content, item, await now(content) + 3 * HOUR, **{"If-Match": stale})
+    later = await ask(content, item, await content.present() + 3 * HOUR, **{"If-Match": stale})
     assert later.status_code == 202
     assert later.headers["etag"] == (await content.api.get(path)).headers["etag"] != stale
-    assert (await ask(content, item, await now(content) + HOUR, **{"If-Match": stale})).status_code == 412
+    assert (await ask(content, item, await content.present() + HOUR, **{"If-Match": stale})).status_code == 412
     await passes(content, 2 * HOUR)
     assert await worker.advance()
     assert await content.outbox() == []
@@ -122,7 +115,7 @@ async def test_it_can_be_given_another_time_and_be_published_at_once(content, wo
     await passes(content, 2 * HOUR)
     assert await worker.advance()
     assert len(await content.outbox()) == 1
-    again = await ask(content, item, await now(content) + HOUR)
+    again = await ask(content, item, await content.present() + HOUR)
     assert (again.status_code, told(again)) == (409, {"/state": "published"})
 
 
@@ -133,13 +126,13 @@ async def test_unscheduling_is_said_as_often_as_one_likes_and_is_told_when_it_is
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["publish_at"] for answer in answers} == {None}
     assert len({answer.headers["etag"] for answer in answers}) == 1
-    await ask(content, item, await now(content) + HOUR)
+    await ask(content, item, await content.present() + HOUR)
     at_once = await asyncio.gather(*(content.api.post(unschedule) for _ in range(5)))
     assert {answer.status_code for answer in at_once} == {200}
     await passes(content, 2 * HOUR)
     assert await worker.advance()
     assert await content.outbox() == []
-    await ask(content, item, await now(content) + HOUR)
+    await ask(content, item, await content.present() + HOUR)
     await passes(content, HOUR)
     assert await worker.advance()
     late = await content.api.post(unschedule)
@@ -155,7 +148,7 @@ async def test_what_goes_out_is_what_was_seen(content, worker):
         assert (edit.status_code, edit.json()["code"], told(edit)) == (409, "scheduled", {"/publish_at": "scheduled"})
         assert swedish_time(datetime.fromisoformat(item["publish_at"])) in edit.json()["detail"]
     assert (await content.api.post(f"{path}/unschedule", headers=writer)).status_code == 403
-    assert (await ask(content, item, await now(content) + MINUTE, **writer)).status_code == 403
+    assert (await ask(content, item, await content.present() + MINUTE, **writer)).status_code == 403
     assert await look(content, item) == item
     await content.api.post(f"{path}/unschedule")
     assert (await content.edited(item["id"], body="Ändrat"))["body"] == "Ändrat"
@@ -163,16 +156,16 @@ async def test_what_goes_out_is_what_was_seen(content, worker):
 
 async def test_what_publication_needs_is_asked_for_when_it_is_scheduled(content):
     draft = await content.draft(kind="press_release")
-    answer = await ask(content, draft, await now(content) + HOUR)
+    answer = await ask(content, draft, await content.present() + HOUR)
     assert (answer.status_code, told(answer)) == (422, {"/contacts": "needed_to_publish"})
     assert await look(content, draft) == draft
     nowhere = {"id": "01890c5e-8a2b-7c3d-9e4f-5a6b7c8d9e0f"}
-    assert (await ask(content, nowhere, await now(content) + HOUR)).status_code == 404
+    assert (await ask(content, nowhere, await content.present() + HOUR)).status_code == 404
     assert (await content.api.post(f"/items/{nowhere['id']}/unschedule")).status_code == 404
 
 
 async def test_b11_a_retry_under_the_same_key_is_the_same_act(content, worker):
-    draft, at, key = await content.draft(), await now(content) + HOUR, {"Idempotency-Key": "i-morgon"}
+    draft, at, key = await content.draft(), await content.present() + HOUR, {"Idempotency-Key": "i-morgon"}
     answers = await asyncio.gather(*(ask(content, draft, at, **key) for _ in range(5)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.headers["etag"] for answer in answers}) == 1
@@ -216,7 +209,7 @@ async def test_b10_a_time_that_is_none_is_refused_with_one_that_is(content):
 
 async def test_b10_the_first_and_the_last_time_that_may_be(content):
     """What a refusal names is taken."""
-    draft, present = await content.draft(), await now(content)
+    draft, present = await content.draft(), await content.present()
     for refused in (present - MINUTE, present + timedelta(days=367)):
         answer = await ask(content, draft, refused)
         assert answer.status_code == 422
@@ -260,7 +253,7 @@ async def test_f35_what_is_over_an_hour_late_is_missed_and_its_editor_told(conte
     ]
     assert [row["id"] for row in (await content.api.get("/items?schedule=missed")).json()["data"]] == [too_late["id"]]
     assert len(await content.outbox()) == 1
-    anew = await ask(content, too_late, await now(content) + HOUR)
+    anew = await ask(content, too_late, await content.present() + HOUR)
     assert (anew.status_code, anew.json()["missed_at"]) == (202, None)
     await passes(content, HOUR)
     assert await worker.advance()
@@ -310,7 +303,7 @@ async def test_f55_two_workers_publish_each_scheduled_item_once(content, replica
 async def test_an_editor_and_a_worker_at_once_agree_on_what_became_of_it(content, replica, act):
     items = [await scheduled(content, title=f"Nummer {number}") for number in range(5)]
     await passes(content, HOUR)
-    later = (await now(content) + HOUR).isoformat()
+    later = (await content.present() + HOUR).isoformat()
 
     async def editor(item):
         if act == "schedule":
@@ -381,6 +374,6 @@ async def replica_outbox(replica: Content):
 
 
 async def test_times_are_kept_in_utc(content):
-    draft, at = await content.draft(), (await now(content) + HOUR).replace(microsecond=0)
+    draft, at = await content.draft(), (await content.present() + HOUR).replace(microsecond=0)
     answer = await ask(content, draft, swedish_time(at))
     assert answer.json()["publish_at"] == at.astimezone(UTC).isoformat().replace("+00:00", "Z")

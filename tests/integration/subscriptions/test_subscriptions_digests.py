@@ -1,16 +1,19 @@
 """Digests: one mail per person at their rhythm, of what still holds, however the workers fare."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import event, insert
-from tests.integration.subscriptions.conftest import Register, confirm_all, emitted, make_item, run_dry
+from tests.integration.subscriptions.conftest import NOON, Register, confirm_all, emitted, make_item, run_dry
+from tests.servers.postgres import plain
 
-from shared.clock import FixedClock
+from shared.clock import Clock, FixedClock
 from shared.contracts.mail import ExclusionReason, Form, Lane, MailRequested, SubjectKind
 from shared.contracts.news import Audience, ItemSnapshot, ItemState, Locale
 from shared.database import Database
@@ -31,6 +34,53 @@ TUESDAY = datetime(2026, 5, 12, 10, 0, tzinfo=UTC)
 WEDNESDAYS_SLOT = datetime(2026, 5, 13, 6, 30, tzinfo=UTC)
 BEFORE_ASCENSION = WEDNESDAYS_SLOT  # Thursday 14 May is Ascension Day; Friday the 15th is a working day
 FRIDAYS_SLOT = datetime(2026, 5, 15, 6, 30, tzinfo=UTC)
+
+
+FOLLOWING = """
+CREATE SCHEMA told;
+CREATE TABLE told.clock (at timestamptz NOT NULL);
+INSERT INTO told.clock VALUES (now());
+CREATE FUNCTION told.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT at FROM told.clock';
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = told, pg_catalog, public', current_database()); END $$
+"""
+"""PostgreSQL tells the time itself; a function of the same name, found first, says what the test says."""
+
+
+class FollowedClock(FixedClock):
+    """One that the database server goes by as well."""
+
+    def __init__(self, database_url: str, instant: datetime) -> None:
+        super().__init__(instant)
+        self._server = psycopg.connect(plain(database_url), autocommit=True)
+        self._server.execute(FOLLOWING)
+        self.advance(timedelta(0))
+
+    def advance(self, by: timedelta) -> None:
+        super().advance(by)
+        self._server.execute("UPDATE told.clock SET at = %s", [self.now()])
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Off:
+    """A machine's clock that is wrong."""
+
+    def __init__(self, clock: Clock, by: timedelta) -> None:
+        self._clock, self._by = clock, by
+
+    def now(self) -> datetime:
+        return self._clock.now() + self._by
+
+
+@pytest.fixture
+def clock(database_url: str) -> Iterator[FixedClock]:
+    if database_url.startswith("sqlite"):
+        yield FixedClock(NOON)
+        return
+    followed = FollowedClock(database_url, NOON)
+    yield followed
+    followed.close()
 
 
 class Hand:
@@ -57,10 +107,10 @@ class Hand:
         async with self._database.transaction() as session:
             await fanouts.keep_newest(session, newer)
 
-    def worker(self, batch_size: int = 2) -> DigestWorker:
+    def worker(self, batch_size: int = 2, *, off: timedelta = timedelta(0)) -> DigestWorker:
         timetable = self._service.settings.timetable  # type: ignore[attr-defined]
         links = self._service.app.state.links
-        return DigestWorker(self._database, self.clock, links, timetable, batch_size=batch_size)
+        return DigestWorker(self._database, Off(self.clock, off), links, timetable, batch_size=batch_size)
 
     async def at(self, instant: datetime, worker: DigestWorker | None = None) -> None:
         self.clock.advance(instant - self.clock.now())
@@ -248,6 +298,20 @@ async def test_a_worker_that_was_away_runs_late_and_once(hand: Hand) -> None:
     assert sorted(await hand.mails()) == [("daglig", {"Ett"}), ("vecka", {"Ett"})]
     await hand.at(monday + timedelta(days=1))
     assert (await hand.mails())[2:] == [("daglig", {"För sent"})]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_f56_a_machine_s_wrong_clock_makes_no_digest_early_or_late(hand: Hand, minutes: int) -> None:
+    await hand.person("daglig", DAILY)
+    await hand.at(TUESDAY)
+    await hand.publish(title="Ett")
+    wrong = hand.worker(off=timedelta(minutes=minutes))
+    await hand.at(WEDNESDAYS_SLOT - timedelta(seconds=1), wrong)
+    assert await hand.mails() == []
+    await hand.at(WEDNESDAYS_SLOT, wrong)
+    assert await hand.mails() == [("daglig", {"Ett"})]
+    assert {batch.planned_at for batch in await hand.batches()} == {WEDNESDAYS_SLOT}
 
 
 async def test_two_items_in_the_second_of_the_slot_are_each_in_one_run(hand: Hand) -> None:

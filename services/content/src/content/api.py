@@ -113,12 +113,10 @@ async def publish_item(
     """Make a draft public and send it to everybody it is for: at once, or at the time that is given. Until then it can
     be given another time, be unscheduled, or be published at once.
     """
-    act = _act(request, caller, expected)
+    act = await _dated_act(request, session, caller, expected)
     publish_at = publication.publish_at if publication else None
     if publish_at is None:
         return await _acted(request, session, key, lambda: publishing.publish(session, item_id, act))
-    now = await instant(session, request.app.state.clock)  # by which it will be due
-    act = replace(act, at=now)
     return await _acted(request, session, key, lambda: publishing.schedule(session, item_id, publish_at, act))
 
 
@@ -142,7 +140,7 @@ async def correct_item(
     session: Writing,
 ) -> Response:
     """Make the working copy the next revision and tell everybody who got an older one."""
-    act = _act(request, caller, expected)
+    act = await _dated_act(request, session, caller, expected)
     return await _acted(request, session, key, lambda: publishing.correct(session, item_id, correction.note, act))
 
 
@@ -157,7 +155,7 @@ async def withdraw_item(
     session: Writing,
 ) -> Response:
     """Take the item back and tell everybody who got it."""
-    act = _act(request, caller, expected)
+    act = await _dated_act(request, session, caller, expected)
     return await _acted(request, session, key, lambda: publishing.withdraw(session, item_id, withdrawal.reason, act))
 
 
@@ -188,6 +186,11 @@ async def _acted(
 
 def _act(request: Request, caller: Principal, expected: frozenset[int] | None = None) -> Act:
     return Act(caller.key_id, request.app.state.clock.now(), _site(request), expected)
+
+
+async def _dated_act(request: Request, session: Writing, caller: Principal, expected: frozenset[int] | None) -> Act:
+    """What readers see the time of, or wait for: the database tells it, since machines' clocks differ."""
+    return replace(_act(request, caller, expected), at=await instant(session, request.app.state.clock))
 
 
 def _answer(request: Request, item: Item, status: int, headers: dict[str, str]) -> Answer:

@@ -1,9 +1,8 @@
 """The API of digest runs: how far each has come, and one on demand."""
 
-from datetime import datetime
-
 from fastapi import Request, Response
 
+from shared.database import instant
 from shared.http import Reading, Writing
 from shared.idempotency import Answer, OptionalKey, once
 from shared.ids import new_id
@@ -29,7 +28,7 @@ async def begin_digest_run(
     request: Request, wanted: DigestRunIn, session: Writing, key: OptionalKey, _: Publisher
 ) -> Response:
     """Send now what waits for digests. What it takes, the next regular run does not find again."""
-    now: datetime = request.app.state.clock.now()
+    now = await instant(session, request.app.state.clock)
 
     async def work() -> Answer:
         run_id = new_id()

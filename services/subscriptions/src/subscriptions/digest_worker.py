@@ -33,7 +33,7 @@ from shared.contracts.mail import (
 )
 from shared.contracts.news import Audience, ItemSnapshot, Locale
 from shared.correlation import Correlation, correlated
-from shared.database import Database, is_transient
+from shared.database import Database, instant, is_transient
 from shared.ids import derived_id
 from shared.messaging.outbox import emit
 from shared.tasks import pause
@@ -80,17 +80,16 @@ class DigestWorker:
                 await pause(stop, POLL_S)
 
     async def begin_due(self) -> None:
-        """Begin the run of the last slot, unless it has been."""
-        slot = self._timetable.last(self._clock.now())
-        if slot.day == self._begun:
-            return
+        """Begin the run of the last slot, unless it has been. Which is the last one, is the database's to say."""
         async with self._database.reading() as session:
-            patient = self._clock.now() < slot.at + PATIENCE
-            if patient and await rows.anything_on_its_way(session, slot.at):
+            now = await instant(session, self._clock)
+            slot = self._timetable.last(now)
+            if slot.day == self._begun:
+                return
+            if now < slot.at + PATIENCE and await rows.anything_on_its_way(session, slot.at):
                 return
             weekly = await self._is_weekly(session, slot)
         async with self._database.transaction() as session:
-            now = self._clock.now()
             begun = await rows.begin(session, derived_id("digest", slot.day), slot.at, now, weekly=weekly)
         self._begun = slot.day
         if begun:

@@ -9,7 +9,7 @@ from shared.clock import Clock
 from shared.contracts.delivery import BounceKind, DeliveryBounced, DeliveryComplained
 from shared.contracts.envelope import Event
 from shared.contracts.news import NewsCorrected, NewsPublished, NewsWithdrawn
-from shared.database import Database
+from shared.database import Database, instant
 from shared.messaging.consumer import Consumer, Handler, Received
 from shared.messaging.topology import SUBSCRIPTIONS_NEWS, SUBSCRIPTIONS_OUTCOMES
 from subscriptions import fanout, fanouts
@@ -46,7 +46,7 @@ class Handlers:
         ]
 
     async def on_news_published(self, session: AsyncSession, received: Received[NewsPublished]) -> None:
-        await fanout.record(session, received.event.item, self._clock.now())
+        await fanout.record(session, received.event.item, await instant(session, self._clock))
 
     async def on_news_changed(
         self, session: AsyncSession, received: Received[NewsCorrected] | Received[NewsWithdrawn]
