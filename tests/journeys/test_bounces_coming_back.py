@@ -23,12 +23,15 @@ from tests.servers.rabbitmq import shared_amqp_url
 from tests.servers.run import claim_port
 from tests.servers.smtp import SmtpServer
 
+from distributor.bounces.mailbox import POLL_EVERY_S
+
 EXAMPLES = Path(__file__).parents[1] / "unit/distributor/bounce_examples"
 BOUNCE_ADDRESS = "studs@forbundet.example"
 HARD, AWAY, COMPLAINT = "hard-dsn-sendmail-user-unknown", "out_of_office-reply-swedish", "complaint-arf-abuse"
 READERS = tuple(
     f"{name}@folk.example" for name in ("lmtp", "pipe", "post", "spam", "spampost", "borta", "smidd", "stor")
 )
+STOPPED_WITHIN_S = 1.0
 MAILBOX = {Distributed.kind: ("imap", "imap"), Standalone.kind: ("pop", "pop3")}
 
 
@@ -145,12 +148,25 @@ async def test_f47_a_hard_bounce_suppresses_by_each_way_in(world: World) -> None
     assert not again & set(ways)
 
 
-async def test_f47_a_complaint_unsubscribes_within_a_minute(world: World) -> None:
+async def test_f47_f53_a_complaint_unsubscribes_within_a_minute_and_stops_what_is_planned(world: World) -> None:
     spam, spampost = "spam@folk.example", "spampost@folk.example"
-    assert await world.by_lmtp(world.report(COMPLAINT, spam), BOUNCE_ADDRESS) == 250
-    assert await world.until(spam, "unsubscribed") < 60
+    world.relay.on("RCPT", "451 4.3.2 Please come back later")
+    async with world.deployment.client() as api:
+        desk = Desk(api)
+        item = await desk.publish_new(_fields())
+        await eventually(lambda: desk.deliveries(item), within=30)
+        assert await world.by_lmtp(world.report(COMPLAINT, spam), BOUNCE_ADDRESS) == 250
+        assert await world.until(spam, "unsubscribed") < 60
+        await eventually(lambda: desk.deliveries(item, state="cancelled"), within=STOPPED_WITHIN_S)
+        world.relay.behave()
+        reach = await desk.reached(item)
+    got = {mail.recipients[0] for mail in world.relay.accepted if item.encode() in mail.content}
+    assert spam not in got
+    assert spampost in got
+    assert reach["total"]["cancelled"] == 1
     async with world.mailbox_with(world.report(COMPLAINT, spampost)):
-        assert await world.until(spampost, "unsubscribed") < 60
+        # Here the mailbox is looked into as much more often as RETRY_SCALE says.
+        assert POLL_EVERY_S + await world.until(spampost, "unsubscribed") < 60
 
 
 async def test_f47_out_of_office_and_forgeries_change_nothing(world: World) -> None:

@@ -231,19 +231,31 @@ def check_once_each(mails: Sequence[Mail], expected: frozenset[str], *, kills: i
 
 
 def check_ledger(scene: Scene, item: str) -> None:
-    """The ledger says of each delivery what its receiver saw: who has it, in which revision, and nobody else."""
+    """The ledger says of each delivery what its receiver saw: who has it, in which revision, and nobody else; and of what came
+    twice that it may have."""
     mails = scene.inboxes.of(item)
-    seen = {(mail.to, mail.revision) for mail in mails}
+    seen = Counter((mail.to, mail.revision) for mail in mails)
     # A row is sent only when the server said so: every one of them has its 250.
     answered = {(mail.to, mail.revision) for mail in mails if mail.answered_at is not None}
     rows = f"FROM deliveries WHERE state = 'sent' AND subject_id = '{scene.key(item)}'"
-    sent = scene.deployment.ask("distributor", f"SELECT address, revision {rows} AND channel = 'mail'")
-    assert Counter(map(tuple, sent)) == Counter(seen) == Counter(answered)
+    sent = scene.deployment.ask("distributor", f"SELECT address, revision, repeats {rows} AND channel = 'mail'")
+    assert Counter((address, revision) for address, revision, _ in sent) == Counter(set(seen)) == Counter(answered)
+    _check_flagged(seen, {(address, revision): repeats for address, revision, repeats in sent})
     urls = dict(scene.deployment.ask("distributor", "SELECT id, url FROM endpoints"))
-    hooks = scene.deployment.ask("distributor", f"SELECT recipient_id, revision {rows} AND channel = 'webhook'")
+    again = "repeats + tries - 1"  # an endpoint that did not answer well is asked again, which is no doubt
+    hooks = scene.deployment.ask(
+        "distributor", f"SELECT recipient_id, revision, {again} {rows} AND channel = 'webhook'"
+    )
     told = [(request.path, json.loads(request.body)) for request in scene.told if (request.status or 0) // 100 == 2]
-    had = {(path, body["data"]["revision"]) for path, body in told if body["subject"] == item}
-    assert Counter((urlsplit(urls[key]).path, revision) for key, revision in hooks) == Counter(had)
+    had = Counter((path, body["data"]["revision"]) for path, body in told if body["subject"] == item)
+    assert Counter((urlsplit(urls[key]).path, revision) for key, revision, _ in hooks) == Counter(set(had))
+    _check_flagged(had, {(urlsplit(urls[key]).path, revision): tries for key, revision, tries in hooks})
+
+
+def _check_flagged(came: Counter[tuple[str, int]], repeats: dict[tuple[str, int], int]) -> None:
+    """Nothing came again but where the ledger says that it may have."""
+    unflagged = [one for one, copies in came.items() if copies - 1 > repeats[one]]
+    assert not unflagged, f"{len(unflagged)} came again, and the ledger knows of no doubt: {unflagged[:5]}"
 
 
 async def check_settled(scene: Scene) -> None:

@@ -16,6 +16,7 @@ from tests.resilience.scene import (
     HOOK,
     NEWSROOMS,
     Scene,
+    check_ledger,
     check_nobody_after,
     check_once_each,
     check_settled,
@@ -37,16 +38,18 @@ async def test_f54_corrected_in_the_middle_of_a_drain(scene: Scene, new_inboxes:
     await scene.until_received(150)
     await scene.desk.correct(item, CHANGES, "Siffran var fel.")
     took_effect_at = now()
-    await _all_told(scene, item)
+    reach = await all_told(scene, item)
     mails = scene.inboxes.of(item)
     check_nobody_after(mails, 1, took_effect_at)
-    faulty, right = _by_revision(mails, 1), _by_revision(mails, 2)
+    faulty, right = by_revision(mails, 1), by_revision(mails, 2)
     assert 150 <= len(faulty) < len(EVERYBODY)
     check_once_each([mail for mail in mails if mail.revision == 2], EVERYBODY)
     for mailbox, mail in right.items():
         _check_corrected(mail, faulty.get(mailbox))
+    check_reach(reach, sent=len(EVERYBODY), cancelled=0, followed_up=len(faulty))
     await _check_told(scene, item, "se.budkavle.news.corrected.v1")
     await check_settled(scene)
+    check_ledger(scene, item)
 
 
 @STANDALONE
@@ -56,17 +59,18 @@ async def test_f54_withdrawn_in_the_middle_of_a_drain(scene: Scene, new_inboxes:
     await scene.until_received(150)
     await scene.desk.withdraw(item, "Fel underlag.")
     took_effect_at = now()
-    reach = await _all_told(scene, item)
+    reach = await all_told(scene, item)
     mails = scene.inboxes.of(item)
     check_nobody_after(mails, 1, took_effect_at)
-    faulty, taken_back = _by_revision(mails, 1), _by_revision(mails, 2)
+    faulty, taken_back = by_revision(mails, 1), by_revision(mails, 2)
     assert 150 <= len(faulty) < len(EVERYBODY)
     assert set(taken_back) == set(faulty)  # those who got it are told, and nobody else hears of it
     assert len(mails) == 2 * len(faulty)
     assert all(taken_back[box].header("In-Reply-To") == mail.message_id for box, mail in faulty.items())
-    assert reach["total"]["cancelled"] == reach["total"]["planned"] - reach["total"]["sent"]
+    check_reach(reach, sent=len(faulty), cancelled=len(EVERYBODY) - len(faulty), followed_up=len(faulty))
     await _check_told(scene, item, "se.budkavle.news.withdrawn.v1")
     await check_settled(scene)
+    check_ledger(scene, item)
 
 
 @STANDALONE
@@ -82,6 +86,7 @@ async def test_f54_corrected_before_anybody_was_found(scene: Scene) -> None:
     for mail in mails:
         _check_corrected(mail, None)
     await check_settled(scene)
+    check_ledger(scene, item)
 
 
 @DISTRIBUTED
@@ -94,6 +99,7 @@ async def test_f54_withdrawn_before_anybody_was_found(scene: Scene) -> None:
     assert reach["fanout"]["cut_short"]
     assert scene.inboxes.of(item) == []
     await check_settled(scene)
+    check_ledger(scene, item)
 
 
 async def test_f54_withdrawn_in_the_middle_of_a_fan_out(scene: Scene, new_inboxes: Callable[..., Inboxes]) -> None:
@@ -103,12 +109,15 @@ async def test_f54_withdrawn_in_the_middle_of_a_fan_out(scene: Scene, new_inboxe
     await scene.until_received(1)
     await scene.desk.withdraw(item, "Fel underlag.")
     took_effect_at = now()
-    await _all_told(scene, item)
+    reach = await all_told(scene, item)
     mails = scene.inboxes.of(item)
     check_nobody_after(mails, 1, took_effect_at)
-    assert set(_by_revision(mails, 2)) == set(_by_revision(mails, 1))
-    assert len(mails) == 2 * len(_by_revision(mails, 1))
+    faulty = by_revision(mails, 1)
+    assert set(by_revision(mails, 2)) == set(faulty)
+    assert len(mails) == 2 * len(faulty)
+    check_reach(reach, sent=len(faulty), cancelled=reach["total"]["cancelled"], followed_up=len(faulty))
     await check_settled(scene)
+    check_ledger(scene, item)
 
 
 @asynccontextmanager
@@ -123,22 +132,29 @@ async def _subscriptions_stopped(scene: Scene) -> AsyncIterator[None]:
     await scene.start("subscriptions")
 
 
-async def _all_told(scene: Scene, item: str) -> Json:
+async def all_told(scene: Scene, item: str, *, within: float = 60.0) -> Json:
     """`reach`, once everybody who has the faulty revision has been told.
 
     What was on its way out when it was taken back arrives first, and is followed up within a second: in between, nobody
     waits for anything, and `reach` looks settled.
     """
-    await scene.desk.reached(item)
+    await scene.desk.reached(item, within=within)
 
     def told() -> bool:
         mails = scene.inboxes.of(item)
-        untold = set(_by_revision(mails, 1)) - set(_by_revision(mails, 2))
+        untold = set(by_revision(mails, 1)) - set(by_revision(mails, 2))
         assert not untold, untold
         return True
 
-    await eventually(told, within=30)
-    return await scene.desk.reached(item)
+    await eventually(told, within=within)
+    return await scene.desk.reached(item, within=within)
+
+
+def check_reach(reach: Json, **mails: int) -> None:
+    """The editor's page counts what the mail server saw: who has it, who was spared it, who was told of the change."""
+    first, then = ([row for row in reach[what] if row["channel"] == "mail"] for what in ("audiences", "follow_ups"))
+    counted = {state: sum(row[state] for row in first) for state in ("sent", "cancelled")}
+    assert {**counted, "followed_up": sum(row["sent"] for row in then)} == mails
 
 
 def _check_corrected(mail: Mail, original: Mail | None) -> None:
@@ -155,7 +171,7 @@ def _check_corrected(mail: Mail, original: Mail | None) -> None:
         assert "Siffran var fel." in text
 
 
-def _by_revision(mails: list[Mail], revision: int) -> dict[str, Mail]:
+def by_revision(mails: list[Mail], revision: int) -> dict[str, Mail]:
     return {mail.to: mail for mail in mails if mail.revision == revision}
 
 

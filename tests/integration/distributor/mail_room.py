@@ -147,10 +147,12 @@ class MailRoom:
         return [DeliveryProgress.model_validate(json.loads(row.body)["data"]) for row in rows]
 
     async def told_bounces(self) -> int:
-        """How many addresses the others were told to suppress."""
+        """How many addresses the others were told to suppress, each once."""
         async with self.room.database.reading() as session:
-            bounced = outbox.select().where(outbox.c.routing_key == "delivery.bounced")
-            return len((await session.execute(bounced)).all())
+            rows = (await session.execute(outbox.select().where(outbox.c.routing_key == "delivery.bounced"))).all()
+        bounces = [json.loads(row.body)["data"] for row in rows]
+        assert all(bounce["kind"] == "hard" for bounce in bounces)
+        return len({bounce["recipient_id"] for bounce in bounces})
 
 
 def settings_for(database_url: str, **changes: Any) -> Any:

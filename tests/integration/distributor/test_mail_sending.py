@@ -194,6 +194,20 @@ async def test_each_phase_can_end_a_dialogue(
     assert dots == (1 if phase == "dot" else 0)
 
 
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "one at a time"])
+async def test_f43_the_final_dot_has_a_time_of_its_own(pipelining: bool) -> None:
+    """Ten minutes, beside the one that any other answer may take: whoever is late for that alone is in no doubt."""
+
+    async def late(at: Any) -> None:
+        await asyncio.sleep(0.8)
+
+    with SmtpServer(pipelining=pipelining) as server:
+        server.on("dot", late)
+        async with sending(server.url, smtp_timeout_s=0.3, smtp_dot_timeout_s=20) as sender:
+            assert (await sender.send(to())).state == SENT
+    assert len(server.mails) == 1
+
+
 async def test_a_kept_connection_survives_a_refused_recipient(smtp_server: SmtpServer) -> None:
     smtp_server.on("RCPT", "550 5.1.1 No such user", address="borta@kommun.example")
     async with sending(smtp_server.url, smtp_connections=1) as sender:
