@@ -50,8 +50,8 @@ BEYOND_SCHEMA = {
     "change_subscriber": {"unknown_place", "mandate_ends_before_it_begins", "duplicate_role"},
     "name_desk": {"unknown_subscriber"},
     "name_contact": {"unknown_subscriber"},
-    # What stands in a file, and what is needed beside a file of that kind; a form's schema cannot be closed.
-    "attach_file": {*COMPLAINTS, "missing_field", "unknown_field"},
+    # What stands in a file, and what is needed beside a file of that kind.
+    "attach_file": {*COMPLAINTS, "missing_field"},
     "import_file": {"import_refused"},
     "import_roll": {"import_refused"},
 }

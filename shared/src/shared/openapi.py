@@ -28,9 +28,11 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document; made once."""
         if self.openapi_schema is None:
-            for path in super().openapi().get("paths", {}).values():
+            document = super().openapi()
+            for path in document.get("paths", {}).values():
                 for operation in path.values():
                     _add(operation)
+                    _close_form(document, operation)
         return super().openapi()
 
 
@@ -39,3 +41,11 @@ def _add(operation: dict[str, Any]) -> None:
     for status, described in documented(*statuses).items():
         operation["responses"].setdefault(str(status), described)
     operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _close_form(document: dict[str, Any], operation: dict[str, Any]) -> None:
+    """The form that brings a file has no other fields than those it names (`shared.uploads.alone`)."""
+    form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data")
+    if form:
+        name = form["schema"]["$ref"].rpartition("/")[2]
+        document["components"]["schemas"][name]["additionalProperties"] = False
