@@ -91,8 +91,7 @@ async def hold(database: Database, clock: Clock, file: ErasedFile) -> int:
 async def note(database: Database, file: ErasedFile) -> None:
     """Add to the list what is not in it. Whoever dies before the table says so adds it twice, which is no harm."""
     if not file.exists():
-        async with database.transaction(quiet=True) as session:
-            await session.execute(update(erasures).where(erasures.c.noted_at.is_not(None)).values(noted_at=None))
+        await _begin_anew(database)
     while True:
         async with database.reading() as session:
             waiting = select(erasures.c.recipient_id, erasures.c.at).where(erasures.c.noted_at.is_(None))
@@ -104,6 +103,16 @@ async def note(database: Database, file: ErasedFile) -> None:
         async with database.transaction(quiet=True) as session:
             added = among(session, erasures.c.recipient_id, [row.recipient_id for row in rows])
             await session.execute(update(erasures).where(added).values(noted_at=database.now()))
+
+
+async def _begin_anew(database: Database) -> None:
+    """The list is lost, or was never begun: then this is looked at each time, and must not write."""
+    listed = erasures.c.noted_at.is_not(None)
+    async with database.reading() as session:
+        if not await session.scalar(select(exists().where(listed))):
+            return
+    async with database.transaction(quiet=True) as session:
+        await session.execute(update(erasures).where(listed).values(noted_at=None))
 
 
 async def known(database: Database, file: ErasedFile | None) -> AsyncIterator[list[UUID]]:
