@@ -3,7 +3,8 @@
 `serve` answers HTTP, `work` consumes, sends and sweeps, `run` does both. The relay runs in every mode, so that an
 event leaves right after the commit of the request that caused it. A worker that raises is started again after a
 second: one that has died must not stop the rest, and its work lies safe in the database. On SIGTERM it is not ready any
-more, for `leave_s` it goes on as before, then nothing new is begun and what is in hand is finished, within `DRAIN_S`.
+more, for `leave_s` it goes on as before, then nothing new is begun and what is in hand is finished, within `DRAIN_S`;
+whatever hangs, it ends within `STOP_S`.
 """
 
 import asyncio
@@ -34,6 +35,9 @@ from shared.tasks import end
 log = structlog.get_logger()
 
 DRAIN_S = 10.0
+"""For each step of the end: requests, messages, workers, relay."""
+STOP_S = 25.0
+"""For all of them together. What is cut off then is safe in the database, like after a death."""
 RESTART_AFTER_S = 1.0
 SLOW_CLIENT_S = 10.0
 """How long a client may leave a head, a body or an answer lying (`http_connection`)."""
@@ -80,18 +84,20 @@ class Service:
         for worker in self.workers:
             self._tasks.append(asyncio.create_task(self._supervise(worker), name=f"{self.name} {worker.name}"))
 
-    async def stop(self) -> None:
-        """End in order: workers first, then the relay, the database last. The bus is its owner's to close."""
+    async def stop(self, ends_at: float) -> None:
+        """End in order: workers first, then the relay, the database last. The bus is its owner's to close. What has not
+        ended at `ends_at`, on the loop's clock, is cancelled.
+        """
         self._stop.set()
         relay, workers = self._tasks[:1], self._tasks[1:]
         if workers:
-            _, late = await asyncio.wait(workers, timeout=DRAIN_S)
+            _, late = await asyncio.wait(workers, timeout=_room(ends_at))
             for task in late:
                 log.warning("worker_cancelled", worker=task.get_name())
             await end(late)
         if self._relay:
             self._relay.stop()
-            _, late = await asyncio.wait(relay, timeout=DRAIN_S)
+            _, late = await asyncio.wait(relay, timeout=_room(ends_at))
             await end(late)
         await self.database.dispose()
 
@@ -180,17 +186,23 @@ async def run(
     for service in services:
         service.leaving = True
     await asyncio.sleep(settings.leave_s)
+    ends_at = loop.time() + STOP_S
     server.should_exit = True
     await asyncio.gather(serving, return_exceptions=True)
-    await _drain(bus)
+    await _drain(bus, ends_at)
     for service in services:
-        await service.stop()
+        await service.stop(ends_at)
     await bus.close()
     log.info("service_stopped")
 
 
-async def _drain(bus: Bus) -> None:
+def _room(ends_at: float) -> float:
+    """Seconds that a step of the end may take."""
+    return max(min(DRAIN_S, ends_at - asyncio.get_running_loop().time()), 0.0)
+
+
+async def _drain(bus: Bus, ends_at: float) -> None:
     try:
-        await asyncio.wait_for(bus.drain(), DRAIN_S)
+        await asyncio.wait_for(bus.drain(), _room(ends_at))
     except TimeoutError:
         log.warning("bus_drain_timed_out")

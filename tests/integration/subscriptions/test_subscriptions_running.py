@@ -1,5 +1,6 @@
 """The service at work on a bus: from one event in to the last event out, with nothing stood in for."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ async def test_one_event_in_and_everybody_out(
     body = envelope.model_dump_json().encode()
     assert await bus.publish([Message(str(envelope.id), NEWS, "news.published", body)]) == [None]
     await eventually(lambda: done.heard, within=20)
-    await service.stop()
+    await service.stop(asyncio.get_running_loop().time() + 10)
 
     def reached(listener: Listener) -> list[str]:
         return sorted(row["recipient_id"] for event in listener.heard for row in event.data["recipients"])
