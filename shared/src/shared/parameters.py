@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from shared.problems import Problem, field_error
+from shared.problems import FAULTS_NAMED, Problem, field_error
 
 
 async def known_alone(request: Request) -> None:
@@ -20,9 +20,8 @@ async def known_alone(request: Request) -> None:
         return
     unknown = sorted(set(request.query_params).difference(_names(route.dependant)))
     if unknown:
-        raise Problem(
-            422, errors=[field_error({"loc": ("query", name), "type": "extra_forbidden"}) for name in unknown]
-        )
+        named = unknown[:FAULTS_NAMED]
+        raise Problem(422, errors=[field_error({"loc": ("query", name), "type": "extra_forbidden"}) for name in named])
 
 
 def _names(dependant: Dependant) -> Iterator[str]:

@@ -107,6 +107,32 @@ async def test_b14_a_name_of_other_letters_is_kept_in_ascii(content):
     """A homograph shows as what it is: `xn--…`, never as the letters that it imitates."""
     item = await content.draft(links=[{"label": "x", "url": "https://kаlmar.example/å"}])
     assert item["links"][0]["url"].startswith("https://xn--klmar-4ve.example/")
+    assert [(told["pointer"], told["code"]) for told in item["warnings"]] == [("/links/0/url", "foreign_letters")]
+    assert "xn--klmar-4ve.example" in item["warnings"][0]["message_sv"]
+
+
+async def test_b14_an_open_line_and_foreign_letters_are_pointed_out_wherever_they_stand(content):
+    links = [
+        "https://kalmar.example/",
+        "http://kalmar.example/",
+        "https://gränna.example/",
+        "https://xn--pple-43d.example/",
+    ]
+    image = {"url": "http://kalmar.example/a.jpg", "alt": "En bild", "credit": "Å"}
+    item = await content.draft(
+        links=[{"label": "x", "url": url} for url in links],
+        images=[image],
+        body="Se [här](http://kаlmar.example/) och http://b.example. Och https://[::1]:x/ http://[",
+    )
+    assert [(told["pointer"], told["code"]) for told in item["warnings"]] == [
+        ("/links/1/url", "unencrypted_link"),
+        ("/links/3/url", "foreign_letters"),
+        ("/images/0/url", "unencrypted_link"),
+        ("/body", "unencrypted_link"),
+        ("/body", "foreign_letters"),
+    ]
+    assert (await content.api.get(f"/items/{item['id']}")).json()["warnings"] == item["warnings"]
+    assert (await content.draft(body="Se https://kalmar.example."))["warnings"] == []
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,11 @@ async def test_b3_a_length_that_is_announced_is_answered_with_the_limit_and_the_
     assert f"{MAX_BODY_BYTES} bytes" in document["detail"]
 
 
+async def test_b16_of_parameters_without_number_the_first_hundred_are_named(site: Site) -> None:
+    answer = await site.client.get("/api/formats?" + "&".join(f"p{number:05}" for number in range(8000)))
+    assert len(the_problem(answer, 422, "invalid_request")["errors"]) == 100
+
+
 async def test_b5_of_faults_without_number_the_first_hundred_are_named(site: Site) -> None:
     body = {"text": "x", **{f"no{number}": 1 for number in range(9000)}}
     document = the_problem(await site.client.post("/notes", json=body), 422, "invalid_request")

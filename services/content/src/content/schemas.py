@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, TypeAdapter
 
 from content.fields import ItemFields, without_defaults
+from content.link_warnings import link_warnings
 from content.models import FanoutTotals, Item, ItemRevision, ReachSnapshot
 from content.reach import Fanout, Reach, adds_up, audiences_reached, digests, follow_ups, whole
 from content.snapshots import public_url
@@ -16,6 +17,7 @@ from shared.contracts.delivery import DeliveryCount, ExclusionCount
 from shared.contracts.mail import AudienceTotal
 from shared.contracts.news import ItemState
 from shared.http import RequestModel
+from shared.problems import FieldError
 
 _counts = TypeAdapter(list[DeliveryCount])
 _exclusions = TypeAdapter(list[ExclusionCount])
@@ -59,13 +61,16 @@ class ItemView(ItemFields):
     missed_at: datetime | None = Field(
         description="it was scheduled for then, and an hour later it was not public: publish or schedule it anew"
     )
+    warnings: list[FieldError] = Field(description="links that are taken, and better looked at once more")
 
     @classmethod
     def of(cls, item: Item, site: str) -> Self:
         """The view of one row."""
+        fields = ItemFields.model_validate(item.working_copy)
         return cls.model_validate(
             {
-                **ItemFields.model_validate(item.working_copy).model_dump(),
+                **fields.model_dump(),
+                "warnings": link_warnings(fields),
                 "id": item.id,
                 "state": item.state,
                 "revision": item.revision,
