@@ -193,6 +193,9 @@ async def test_f18_a_handler_that_hangs_is_stopped_and_the_database_is_free_agai
         pytest.param(b" " * 20_000_000, "too_large", "", id="20 MB"),
         (body(type="se.budkavle.recipient.erased.v2"), "unknown_type", "se.budkavle.recipient.erased.v2"),
         (body(type="se.budkavle.weather.changed.v1"), "unknown_type", "se.budkavle.weather.changed.v1"),
+        (body(type="se.budkavle.\ud800"), "undecodable", ""),
+        pytest.param(body(type="se.budkavle.\0x"), "unknown_type", "se.budkavle.x", id="NUL"),
+        pytest.param(body(type="x" * 9_000), "unknown_type", "x" * 100, id="long"),
         (body(data={"version": 0}), "invalid_data", "se.budkavle.recipient.erased.v1"),
     ],
 )

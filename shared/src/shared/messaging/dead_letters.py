@@ -56,10 +56,10 @@ async def park(
     row = {
         "id": key,
         "queue": queue,
-        "message_id": incoming.message_id[:64],
-        "event_type": event_type[:100],
+        "message_id": _storable(incoming.message_id)[:64],
+        "event_type": _storable(event_type)[:100],
         "reason": verdict.reason,
-        "detail": without_addresses(verdict.detail)[:4000],
+        "detail": without_addresses(_storable(verdict.detail))[:4000],
         "attempts": incoming.attempt,
         "body": incoming.body,
         "body_sha256": digest,
@@ -67,6 +67,11 @@ async def park(
     }
     await session.execute(insert_ignoring(session, dead_letters).values(row))
     return key
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, and what cannot be parked comes again for ever. The body keeps what was sent."""
+    return text.replace("\0", "")
 
 
 async def listing(session: AsyncSession, *, limit: int = 100) -> list[RowMapping]:
