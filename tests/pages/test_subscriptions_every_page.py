@@ -162,6 +162,11 @@ async def addresses(town: Town) -> dict[str, list[str]]:
         "/kansli/stopp": ["/kansli/stopp"],
         "/kansli/tackning": ["/kansli/tackning"],
         "/kansli/dataskydd": ["/kansli/dataskydd"],
+        "/kansli/inloggningar": ["/kansli/inloggningar"],
+        "/kansli/inloggningar/{which}/avsluta": [
+            "/kansli/inloggningar/alla-andra/avsluta",
+            "/kansli/inloggningar/none/avsluta",
+        ],
         "/kansli/importer": ["/kansli/importer"],
         "/kansli/importer/ny": ["/kansli/importer/ny"],
         "/kansli/importer/{import_id}": [f"/kansli/importer/{ids['import']}"],

@@ -1,6 +1,7 @@
 """Somebody at the office keeps the register, in a real browser: by keyboard alone, wide and narrow."""
 
 import pytest
+from httpx2 import AsyncClient
 from pydantic import SecretStr
 from tests.pages.test_subscriptions_desk_page import NOON, service
 from tests.pages.visitor import Visitor, tab_into
@@ -88,3 +89,30 @@ async def test_the_office_works_by_keyboard(service: Service, register: None, vi
     await visitor.look("office-signed-out", "Du är utloggad.")
     assert visitor.asked == {site}
     assert [one for one in visitor.complaints if "403" not in one and "422" not in one] == []
+
+
+async def test_sign_ins_are_ended_by_keyboard(service: Service, register: None, visitor: Visitor) -> None:
+    page, site = visitor.page, service.settings.public_url
+    for _ in range(2):
+        async with AsyncClient(base_url=site) as elsewhere:
+            await elsewhere.post("/kansli/logga-in", data={"nyckel": KEY}, headers={"Origin": site})
+    await page.goto(f"{site}/kansli")
+    await tab_into(page, "nyckel")
+    await page.keyboard.type(KEY)
+    await visitor.press("Logga in")
+    await visitor.press("Inloggningar")
+    await visitor.look("office-sessions", "Inloggningar", "Den här", "Senast använd", "Känner du inte igen")
+    await visitor.press(await page.locator("main .entries a").first.inner_text())
+    await visitor.look("office-session-end", "Avsluta inloggningen?")
+    await visitor.press("Avsluta")
+    await visitor.look("office-session-end-faulty", "Skriv eller klistra in nyckeln.")
+    await tab_into(page, "nyckel")
+    await page.keyboard.type(KEY)
+    await visitor.press("Avsluta")
+    await visitor.look("office-session-ended", "Inloggningen är avslutad.", "Avsluta alla andra")
+    await visitor.press("Avsluta alla andra")
+    await tab_into(page, "nyckel")
+    await page.keyboard.type(KEY)
+    await visitor.press("Avsluta")
+    await visitor.look("office-sessions-ended", "Alla andra inloggningar är avslutade.", "Ingen annan är inloggad")
+    assert [one for one in visitor.complaints if "422" not in one] == []

@@ -49,6 +49,7 @@ from subscriptions.web.office import importing as office_imports
 from subscriptions.web.office import keeping as office_keeping
 from subscriptions.web.office import organisations as office_organisations
 from subscriptions.web.office import people as office_people
+from subscriptions.web.office import sessions as office_sessions
 from subscriptions.web.office import stops as office_stops
 from subscriptions.web.office import tasks as office_tasks
 from subscriptions.weeding import Weeder
@@ -73,7 +74,7 @@ def build(settings: SubscriptionsSettings, clock: Clock | None = None) -> Servic
     door.install_door(app)
     office = (api, digest_api, register_api, suppression_api, imports, rolls, coverage, desks, tasks, groups)
     pages = (desk, group, group_answers, signing_up, notice, new_link, preferences, undoing, own_data, moving)
-    places = (office_organisations, office_groups, office_coverage)
+    places = (office_organisations, office_groups, office_coverage, office_sessions)
     rooms = (door, overview, data_protection, office_keeping, office_people, office_imports, office_tasks, office_stops)
     for part in (*office, *pages, unsubscribing, *rooms, *places):
         app.serve(part.router)

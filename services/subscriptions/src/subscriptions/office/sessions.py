@@ -1,9 +1,9 @@
 """Signed in to the office's pages: a key is exchanged for a session, so that no browser keeps the key.
 
-A session ends after a while without a visit, at the latest some hours after it was opened, at sign-out, and at once
-when its key is revoked, expires or loses the scope. Each sign-in makes a new one and ends the browser's former one, so
-that nobody can be signed in by a cookie that somebody else has put there. The token has 256 random bits: its plain
-SHA-256 is enough at rest.
+A session ends after a while without a visit, at the latest some hours after it was opened, at sign-out, when somebody
+with the same key ends it from elsewhere, and at once when its key is revoked, expires or loses the scope. Each sign-in
+makes a new one and ends the browser's former one, so that nobody can be signed in by a cookie that somebody else has
+put there. The token has 256 random bits: its plain SHA-256 is enough at rest.
 """
 
 import hmac
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import ColumnElement, delete, or_, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import keys
 from shared.keys import FROM_SETTINGS, Principal, Scope
-from subscriptions.office.models import OfficeSession
+from subscriptions.office.models import HANDLE_LENGTH, OfficeSession
 
 SCOPE = Scope.ADMIN
 """The pages show addresses and histories, and erase: what the API asks `admin` for."""
@@ -85,6 +85,21 @@ async def end(session: AsyncSession, token: str) -> None:
     await session.execute(delete(OfficeSession).where(OfficeSession.token_sha256 == _digest(token)))
 
 
+async def standing(session: AsyncSession, mine: OfficeSession, lasting: Lasting, at: datetime) -> list[OfficeSession]:
+    """Whoever is signed in with the same key, the newest first; few, since tries to sign in are limited."""
+    same = select(OfficeSession).where(*_same_key(mine), ~over(lasting, at))
+    return list(await session.scalars(same.order_by(OfficeSession.opened_at.desc(), OfficeSession.token_sha256)))
+
+
+async def end_others(session: AsyncSession, mine: OfficeSession, only: str | None = None) -> int:
+    """End what was opened with the same key elsewhere: all of it, or the one with this handle. Returns how many."""
+    hashes = OfficeSession.token_sha256
+    others = delete(OfficeSession).where(*_same_key(mine), hashes != mine.token_sha256)
+    if only is not None:
+        others = others.where(func.substr(hashes, 1, HANDLE_LENGTH) == only)
+    return len((await session.scalars(others.returning(hashes))).all())
+
+
 async def weed(session: AsyncSession, lasting: Lasting, at: datetime) -> None:
     """Remove the sessions that have ended by themselves."""
     await session.execute(delete(OfficeSession).where(over(lasting, at)))
@@ -93,6 +108,11 @@ async def weed(session: AsyncSession, lasting: Lasting, at: datetime) -> None:
 def over(lasting: Lasting, at: datetime) -> ColumnElement[bool]:
     """Whether a session has ended by itself."""
     return or_(OfficeSession.seen_at <= at - lasting.idle, OfficeSession.opened_at <= at - lasting.longest)
+
+
+def _same_key(mine: OfficeSession) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """The mark too: another key in the settings is somebody else's."""
+    return OfficeSession.key_id == mine.key_id, OfficeSession.key_mark == mine.key_mark
 
 
 async def _key_stands(session: AsyncSession, found: OfficeSession, own: SettingsKey, at: datetime) -> bool:

@@ -16,6 +16,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from shared import keys
+from shared.keys import Principal
 from shared.problems import Problem
 from shared.routes import Router
 from shared.web.origins import origin_of
@@ -23,6 +24,7 @@ from shared.web.pages import FormError, NavigationLink, href, reader_language
 from shared.web.visits import LOOPBACK
 from subscriptions.limits import TooOften, count, network_of
 from subscriptions.office import sessions
+from subscriptions.office.models import OfficeSession
 from subscriptions.office.sessions import SettingsKey
 from subscriptions.web.limiting import refusal
 from subscriptions.web.posting import read_form, text
@@ -76,6 +78,8 @@ DONE = {
     "medlem-borta": _("Medlemmen är borttagen och har fått veta det med mejl."),
     "inbjuden": _("Inbjudan är skickad."),
     "inbjudan-borta": _("Inbjudan är tillbakatagen."),
+    "avslutad": _("Inloggningen är avslutad."),
+    "avslutade": _("Alla andra inloggningar är avslutade."),
 }
 """What a page says after a POST; its address carries the word."""
 
@@ -88,7 +92,11 @@ class NotSignedIn(Exception):
 class Office:
     """Somebody who is signed in."""
 
-    key_id: str
+    session: OfficeSession
+
+    @property
+    def key_id(self) -> str:
+        return self.session.key_id
 
 
 def own_key(request: Request) -> SettingsKey:
@@ -115,7 +123,7 @@ async def signed_in(request: Request) -> Office:
     if sessions.is_to_be_noted(found, at):
         async with state.database.transaction(quiet=True) as session:
             await sessions.note(session, token, at)
-    return Office(found.key_id)
+    return Office(found)
 
 
 SignedIn = Annotated[Office, Depends(signed_in)]
@@ -141,20 +149,28 @@ async def sign_in(request: Request) -> Response:
     if not key:
         return _form(request, onward, NO_KEY, status=422)
     try:
-        async with state.database.transaction(quiet=True) as session:
-            network = network_of(request.client.host if request.client else None)
-            await count(session, state.counting_key, state.settings.sign_in_limit, network, now(request))
+        principal = await whose(request, key)
     except TooOften as error:
         return _too_often(request, onward, error)
-    principal = await keys.authenticate(request, key[:KEY_LENGTH])
-    if principal is None or not principal.may(sessions.SCOPE):
-        log.warning("office_sign_in_refused")
+    if principal is None:
         return _form(request, onward, NOT_A_KEY, status=403)
     async with state.database.transaction(quiet=True) as session:
         former = request.cookies.get(cookie_name(request), "")
         token = await sessions.begin(session, principal, own_key(request), now(request), former=former)
     log.info("office_signed_in", key_id=principal.key_id)
     return _with_cookie(request, RedirectResponse(within(onward), 303, headers=PRIVATE), token)
+
+
+async def whose(request: Request, key: str) -> Principal | None:
+    """Who shows this key, where it may come in. Each try counts; `TooOften` when the network has made too many."""
+    state, network = request.app.state, network_of(request.client.host if request.client else None)
+    async with state.database.transaction(quiet=True) as session:
+        await count(session, state.counting_key, state.settings.sign_in_limit, network, now(request))
+    principal = await keys.authenticate(request, key[:KEY_LENGTH])
+    if principal is None or not principal.may(sessions.SCOPE):
+        log.warning("office_sign_in_refused")
+        return None
+    return principal
 
 
 @router.post(f"{HOME}/logga-ut")
@@ -236,7 +252,11 @@ def _with_cookie(request: Request, answer: Response, token: str) -> Response:
 
 
 def _too_often(request: Request, onward: str, error: TooOften) -> Response:
-    answer = _rendered(request, onward, [refusal(request, error, "nyckel")], 429)
+    return pausing(request, error, _rendered(request, onward, [refusal(request, error, "nyckel")], 429))
+
+
+def pausing(request: Request, error: TooOften, answer: Response) -> Response:
+    """Says to programs too when the next try is heard."""
     answer.headers["Retry-After"] = str(round((error.until - now(request)).total_seconds()))
     return answer
 
