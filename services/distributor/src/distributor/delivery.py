@@ -96,7 +96,6 @@ class DeliveryWorker:
         mail = sender.channel is Channel.MAIL
         self._company_of = max(sender.slots // (2 if mail or database.is_sqlite else 4), 1)
         self._per_domain = settings.smtp_per_domain if mail else 0
-        self._claimed: AtHand
         self._at_hand: AtHand
         refused = Pauses(REFUSED_FIRST_S * settings.retry_scale, REFUSED_LONGEST_S * settings.retry_scale)
         self._breaker = Breaker(Pauses(PAUSE_FIRST_S, PAUSE_LONGEST_S), refused if mail else None)
@@ -137,18 +136,22 @@ class DeliveryWorker:
 
     async def _exchanged(self, finished: Sequence[Finished], wanted: int) -> list[Claimed]:
         """What begins now that `finished` is recorded. With a limit per domain more is claimed than begins: of that, a
-        domain's surplus stands aside.
+        domain's surplus stands aside, and what has a place begins with the next group.
         """
         if not self._per_domain:
             return await self._journal.write(finished, wanted)
         ahead = max(self._sender.slots * CHUNKS_AHEAD - self._at_hand.qsize(), 0) if wanted else 0
-        for row in await self._journal.write(finished, ahead, ahead=True):
-            self._at_hand.put_nowait(row)
         taken = [self._at_hand.get_nowait() for _ in range(min(wanted, self._at_hand.qsize()))]
-        begun = await self._journal.begin(taken)
+        rows = await self._journal.write(finished, ahead, ahead=True, starting=taken)
+        begun = [row for row in rows if row.begun_at is not None]
+        going = {row.id for row in begun}
         for row in taken:
-            if row not in begun:
+            if row.id not in going:
                 self._at_hand.leave(row)
+        for row in rows:
+            if row.begun_at is None:
+                self._at_hand.put_nowait(row)
+        self._look = self._look or (bool(rows) and not self._at_hand.empty())
         return begun
 
     async def _something_to_do(self, stop: asyncio.Event) -> None:

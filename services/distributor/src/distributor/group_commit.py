@@ -12,12 +12,14 @@ single visit to a thread (`group_commit_sqlite`). Both do the same, in words of 
   lane is to try again tomorrow. Whose lease has run out gets nothing, whether or not it has noticed. A stop, a
   correction or a withdrawal has its last word here: what one covers is leased and not begun, and is then set aside
   (`leases.set_aside`).
+- with a limit per domain, a group claims ahead, and what it begins was claimed by an earlier one (`at_hand`).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Dialect, literal_column, or_, update
 
@@ -32,7 +34,8 @@ from shared.contracts.delivery import Channel
 class Group:
     """What is to be written together. `bounces` are rows of the outbox.
 
-    `wanted` deliveries of `channel` are claimed; they begin at once, unless they are claimed `ahead`.
+    `wanted` deliveries of `channel` are claimed; they begin at once, unless they are claimed `ahead`. Then those begin
+    that are `starting`: they were claimed ahead before.
     """
 
     ended: Sequence[Ended]
@@ -42,13 +45,14 @@ class Group:
     owner: str
     wanted: int
     ahead: bool = False
+    starting: Sequence[UUID] = ()
 
 
 class GroupCommit(Protocol):
     """Writes groups, one at a time."""
 
     async def write(self, group: Group) -> list[Claimed]:
-        """Commit `group`; what it claimed, in the order in which it is to go out."""
+        """Commit `group`; what it claimed and began, in the order in which it is to go out."""
 
     async def close(self) -> None:
         """Let go of the database."""

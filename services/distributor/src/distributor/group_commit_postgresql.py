@@ -108,21 +108,34 @@ due AS MATERIALIZED (
     WHERE EXISTS (SELECT 1 FROM sender_leases, moment WHERE owner = %(owner)s AND held_until > at)
     LIMIT %(wanted)s
 )
+"""
+AT_ONCE = """
 UPDATE deliveries
 SET leased_from = state, state = 'leased', lease_owner = %(owner)s, next_attempt_at = NULL,
-    begun_at = CASE WHEN %(ahead)s OR {barred}
+    begun_at = CASE WHEN {barred}
         THEN NULL ELSE (SELECT at FROM moment) END
 FROM due WHERE id = due_id
+RETURNING {columns}
+"""
+AHEAD = """
+, going AS (
+    SELECT due_id AS going_id, false AS starts FROM due UNION ALL SELECT unnest(%(starting)s::uuid[]), true
+)
+UPDATE deliveries
+SET leased_from = CASE WHEN starts THEN leased_from ELSE state END, state = 'leased', lease_owner = %(owner)s,
+    next_attempt_at = NULL, begun_at = CASE WHEN NOT starts OR {barred}
+        THEN NULL ELSE (SELECT at FROM moment) END
+FROM going WHERE id = going_id AND (NOT starts OR lease_owner = %(owner)s AND state = 'leased')
 RETURNING {columns}
 """
 
 
 @lru_cache
-def statement(*, mail: bool, ended: bool, bounces: bool, fared: bool) -> bytes:
+def statement(*, mail: bool, ended: bool, bounces: bool, fared: bool, ahead: bool = False) -> bytes:
     """All of a group in one statement, without the parts that it has nothing for. psycopg keeps it taken apart, as it
     does with texts of up to 4 kB; to do so anew for each takes half a millisecond.
     """
-    beginnings = BEGINNINGS.format(
+    beginnings = (BEGINNINGS + (AHEAD if ahead else AT_ONCE)).format(
         last=len(LANE_OF_RANK) - 1,
         barred=must_not_begin("(SELECT at FROM moment)", DIALECT, mail=mail),
         columns=", ".join(Claimed._fields),
@@ -160,6 +173,7 @@ class PostgresGroupCommit:
                 ended=bool(group.ended),
                 bounces=bool(group.bounces),
                 fared=bool(group.fared),
+                ahead=group.ahead,
             )
             cursor = self._driver.cursor(row_factory=_claimed)
             await cursor.execute(said, _parameters(group), prepare=True)
@@ -194,7 +208,9 @@ def _claimed(_: object) -> Callable[[Sequence[Any]], Claimed]:
 
 def _parameters(group: Group) -> dict[str, Any]:
     told: dict[str, Any] = {"channel": group.channel.value, "owner": group.owner}
-    told |= {"wanted": group.wanted, "ahead": group.ahead}
+    told["wanted"] = group.wanted
+    if group.ahead:
+        told["starting"] = bare(group.starting)
     if group.ended:
         told |= _of_outcomes(group)
     if group.bounces:

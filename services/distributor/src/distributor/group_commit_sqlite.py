@@ -1,5 +1,6 @@
 """A group commit on SQLite: a handful of statements in one visit to a thread, instead of one visit each."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -63,6 +64,11 @@ SET leased_from = state, state = 'leased', lease_owner = :owner, next_attempt_at
 WHERE id IN ({" UNION ALL ".join(OF_LANE.format(lane=rank) for rank in range(len(LANE_OF_RANK)))} LIMIT :wanted)
 RETURNING {", ".join(Claimed._fields)}
 """  # noqa: S608 - nothing in it comes from outside
+BEGIN = f"""
+UPDATE deliveries SET begun_at = CASE WHEN {must_not_begin(":at", sqlite.dialect())} THEN NULL ELSE :at END
+WHERE id IN (SELECT value FROM json_each(:starting)) AND lease_owner = :owner AND state = 'leased'
+RETURNING {", ".join(Claimed._fields)}
+"""  # noqa: S608 - the same
 
 
 class SqliteGroupCommit:
@@ -90,16 +96,16 @@ def _write(connection: sqlite3.Connection, group: Group, now: datetime) -> list[
     connection.executemany(FARED, [_fared(one, now) for one in group.fared])
     bounces = [(row["id"].hex, row["exchange"], row["routing_key"], row["body"], at) for row in group.bounces]
     connection.executemany(TOLD, bounces)
-    if not group.wanted:
-        return []
-    wanted = {
-        "owner": group.owner,
-        "channel": group.channel.value,
-        "wanted": group.wanted,
-        "ahead": group.ahead,
-        "at": at,
-    }
-    return [_claimed(row) for row in connection.execute(CLAIM, wanted).fetchall()]
+    told = {"owner": group.owner, "at": at}
+    starting = {"starting": json.dumps([key.hex for key in group.starting])}
+    rows = connection.execute(BEGIN, told | starting).fetchall() if group.starting else []
+    if group.wanted:
+        rows += connection.execute(CLAIM, told | _wanted(group)).fetchall()
+    return [_claimed(row) for row in rows]
+
+
+def _wanted(group: Group) -> dict[str, Any]:
+    return {"channel": group.channel.value, "wanted": group.wanted, "ahead": group.ahead}
 
 
 def _record(one: Ended, now: datetime, at: int) -> tuple[Any, ...]:

@@ -60,9 +60,12 @@ class Journal:
         self.exhausted = True
         self.owner = ""
 
-    async def write(self, finished: Sequence[Finished], wanted: int, *, ahead: bool = False) -> list[Claimed]:
+    async def write(
+        self, finished: Sequence[Finished], wanted: int, *, ahead: bool = False, starting: Sequence[Claimed] = ()
+    ) -> list[Claimed]:
         """Record `finished` and begin up to `wanted` others; returns those when all is on disk. What is claimed `ahead`
-        has not begun, and needs leave to (`begin`).
+        has not begun, and does with the group that it is `starting` in. Of these, those that may not go are ours no
+        more.
 
         An outcome must not be lost to a database that is away for a while: it comes again until it is there. Without
         outcomes in hand it does not wait, and begins nothing.
@@ -73,33 +76,20 @@ class Journal:
         refusals = 0
         while refusals <= REFUSALS_BORNE:
             try:
-                return await self._written(ended, bounces, wanted, ahead=ahead)
+                return await self._written(ended, bounces, wanted, ahead=ahead, starting=starting)
             except Exception as error:  # noqa: BLE001 - see above
                 self._unsure = True
                 if not ended:
                     log.warning("claim_failed", channel=str(self._channel), error=type(error).__name__)
+                    self._aside += starting
                     return []
                 log.warning("outcomes_wait_for_database", outcomes=len(ended), error=type(error).__name__)
                 refusals += not is_transient(error)
                 await asyncio.sleep(REPEAT_AFTER_S)
         for one in ended:
             await self._write_alone(one)
+        self._aside += starting
         return []
-
-    async def begin(self, rows: Sequence[Claimed]) -> list[Claimed]:
-        """Begin rows that were claimed ahead; returns those that may go. Those that may not are ours no more."""
-        ids = [row.id for row in rows]
-        if not ids:
-            return []
-        try:
-            async with self._database.transaction(quiet=True) as session:
-                begun = await leases.begin(session, self._database, self.owner, ids)
-        except Exception as error:  # noqa: BLE001 - the database may be away; they are claimed again later
-            log.warning("claim_failed", channel=str(self._channel), error=type(error).__name__)
-            self._aside += rows
-            return []
-        self._out.difference_update(set(ids) - begun)
-        return [row for row in rows if row.id in begun]
 
     async def give_back(self, rows: Sequence[Claimed]) -> None:
         """These were claimed, and nothing of them was sent. What cannot be written now comes with a later group."""
@@ -123,7 +113,13 @@ class Journal:
         await self._commit.close()
 
     async def _written(
-        self, ended: Sequence[Ended], bounces: Sequence[dict[str, Any]], wanted: int = 0, *, ahead: bool = False
+        self,
+        ended: Sequence[Ended],
+        bounces: Sequence[dict[str, Any]],
+        wanted: int = 0,
+        *,
+        ahead: bool = False,
+        starting: Sequence[Claimed] = (),
     ) -> list[Claimed]:
         lost = await self._never_heard_of() if self._unsure else []
         group = Group(
@@ -134,20 +130,23 @@ class Journal:
             owner=self.owner,
             wanted=max(wanted - len(lost), 0),
             ahead=ahead,
+            starting=[row.id for row in starting],
         )
-        claimed = [*lost, *await self._commit.write(group)]
+        rows = [*lost, *await self._commit.write(group)]
         self._unsure = False
-        self.exhausted = len(claimed) < wanted
+        started = set(group.starting)
+        self.exhausted = sum(row.id not in started for row in rows) < wanted
         self._out.difference_update(one.row.id for one in ended)
-        self._out.update(row.id for row in claimed)
+        self._out.difference_update(started)
+        self._out.update(row.id for row in rows)
         if bounces:
             # Only a bounce leaves something for others to do at once (its event); what is due later is polled for.
             # Waking everybody after every handful of mails would cost more than the mails.
             self._database.wake()
-        barred = [row for row in claimed if row.begun_at is None and not ahead]
+        barred = {row.id: row for row in rows if row.begun_at is None and (not ahead or row.id in started)}
         if barred or self._aside:
-            await self.give_back(barred)
-        return [row for row in claimed if row.begun_at is not None or ahead]
+            await self.give_back(list(barred.values()))
+        return [row for row in rows if row.id not in barred]
 
     async def _never_heard_of(self) -> list[Claimed]:
         """What a commit claimed for us whose answer was lost with the connection."""

@@ -129,18 +129,6 @@ async def let_go(session: AsyncSession, owner: str) -> None:
     await session.execute(delete(sender_leases).where(sender_leases.c.owner == owner))
 
 
-async def begin(session: AsyncSession, database: Database, owner: str, ids: Sequence[UUID]) -> set[UUID]:
-    """Mark what was claimed ahead as on its way out; returns what may go, and sets the rest aside."""
-    mine = and_(deliveries.c.id.in_(ids), deliveries.c.lease_owner == owner, deliveries.c.state == LEASED)
-    may = (mine, ~is_old(), ~barred(database.now()))
-    going = update(deliveries).where(*may).values(begun_at=database.now())
-    begun = set(await session.scalars(going.returning(deliveries.c.id)))
-    left = [key for key in ids if key not in begun]
-    if left:
-        await set_aside(session, database, owner, left)
-    return begun
-
-
 async def set_aside(session: AsyncSession, database: Database, owner: str, ids: Sequence[UUID]) -> None:
     """Give back rows of ours that nothing was sent of: called off where a stop covers them, else where they came from.
 
