@@ -15,6 +15,9 @@ from tests.servers.process import ServerProcess
 from tests.servers.run import claim_port
 from tests.unit.deploy.composed import ROOT, SERVICES
 
+PLAIN = "plain.example"
+"""What the tests call by plain http; the port alone leads to no other block."""
+
 
 def caddy() -> str:
     """The proxy's program; installed where that is possible."""
@@ -66,6 +69,7 @@ class Proxy:
             "XDG_DATA_HOME": str(directory),
             "XDG_CONFIG_HOME": str(directory),
             "SITE_ADDRESS": f"http://127.0.0.1:{self.port}",
+            "PLAIN_ADDRESS": f"http://{PLAIN}:{self.port}",
             **{f"{name.upper()}_UPSTREAM": upstream.address for name, upstream in self.upstreams.items()},
         }
         command = [caddy(), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy/docker/proxy/Caddyfile")]

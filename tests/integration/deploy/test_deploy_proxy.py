@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.deploy.proxy import Proxy
+from tests.integration.deploy.proxy import PLAIN, Proxy
 
 import content.app
 import distributor.app
@@ -24,7 +24,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 
 def get(proxy: Proxy, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
-    connection.putrequest("GET", path, skip_accept_encoding=True)
+    connection.putrequest("GET", path, skip_host="Host" in headers, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name.replace("_", "-"), value)
     connection.endheaders()
@@ -66,6 +66,21 @@ def test_the_services_own_security_headers_pass_and_the_site_asks_for_https(prox
     assert headers["content-security-policy"] == "default-src 'none'"
     assert headers["strict-transport-security"] == "max-age=31536000"
     assert "server" not in {name for name, value in headers.items() if "caddy" in value.lower()}
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/content/v1/items", "/%61pi/subscriptions/v1/tasks", "//api/x", "/./api/x"]
+)
+def test_by_plain_http_the_api_is_refused_and_leads_nowhere(proxy: Proxy, path: str) -> None:
+    status, body, headers = get(proxy, path, Host=f"{PLAIN}:{proxy.port}", Authorization="Bearer bk_a_b")
+    assert (status, headers["content-type"]) == (403, "application/problem+json")
+    assert (json.loads(body)["status"], json.loads(body)["code"]) == (403, "https_required")
+    assert "location" not in headers
+
+
+def test_by_plain_http_a_page_leads_to_the_sites_own_name(proxy: Proxy) -> None:
+    status, _, headers = get(proxy, "/nyheter/a%C3%A5?q=1", Host=f"{PLAIN}:{proxy.port}")
+    assert (status, headers["location"]) == (308, f"http://127.0.0.1:{proxy.port}/nyheter/a%C3%A5?q=1")
 
 
 def test_a_service_that_is_away_takes_nobody_with_it_and_no_token_is_logged(tmp_path: Path) -> None:

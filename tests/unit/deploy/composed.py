@@ -12,7 +12,7 @@ SERVICES = ("content", "subscriptions", "distributor")
 GIVEN = {"BUDKAVLE_PUBLIC_URL": "https://nyheter.forbundet.example", "BUDKAVLE_SENDER": "nyheter@forbundet.example"}
 
 # Innermost first, so that a default may itself hold a variable.
-VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<how>:-|:\?)?(?P<rest>[^${}]*)\}")
+VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<how>:-|:\?|:\+)?(?P<rest>[^${}]*)\}")
 
 
 class Refused(Exception):
@@ -24,14 +24,14 @@ def text() -> str:
 
 
 def interpolated(given: Mapping[str, str]) -> str:
-    """The file's text with `${NAME}`, `${NAME:-default}` and `${NAME:?complaint}` filled in."""
+    """The file's text with `${NAME}`, `${NAME:-default}`, `${NAME:+instead}` and `${NAME:?complaint}` filled in."""
 
     def value(match: re.Match[str]) -> str:
         if given.get(match["name"]):
-            return given[match["name"]]
+            return match["rest"] if match["how"] == ":+" else given[match["name"]]
         if match["how"] == ":?":
             raise Refused(match["name"])
-        return match["rest"] if match["how"] else ""
+        return match["rest"] if match["how"] == ":-" else ""
 
     result = re.sub(r"(?m)^\s*#.*$", "", text())
     while VARIABLE.search(result):

@@ -191,3 +191,13 @@ def test_the_operator_can_import_a_file_of_the_host() -> None:
     assert "./deploy/docker/import:/import:ro" in operator["volumes"]
     assert operator["environment"]["BUDKAVLE_PUBLIC_URL"] == "http://subscriptions-serve:8080"
     assert "operator import /import/" in (ROOT / "deploy/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "site", "plain"),
+    [({}, GIVEN["BUDKAVLE_PUBLIC_URL"], "http://"), ({"SITE_ADDRESS": ":80"}, ":80", "http://plain.invalid")],
+)
+def test_the_proxy_knows_plain_http_as_such_where_it_ends_tls(given: dict[str, str], site: str, plain: str) -> None:
+    """Where another server does, all that comes to port 80 is the site's."""
+    environment = composed(GIVEN | given)["services"]["proxy"]["environment"]
+    assert (environment["SITE_ADDRESS"], environment["PLAIN_ADDRESS"]) == (site, plain)
