@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from fastapi.params import Depends as Needed
 from fastapi.routing import APIRoute
 
+from shared.forms import in_utf8
 from shared.keys import Scope, authorised, bearer
 from shared.problems import FAULTS_NAMED, FieldError, Problem, field_error, pointer_to
 from shared.strict_json import announced, limited
@@ -39,7 +40,7 @@ def bounded(max_file_bytes: int) -> type[APIRoute]:
                 if announced(request.scope) > max_bytes:
                     raise too_large(max_file_bytes)
                 async with request.app.state.uploads:
-                    return await handle(Request(request.scope, limited(request.receive, max_bytes)))
+                    return await handle(Request(in_utf8(request.scope), limited(request.receive, max_bytes)))
 
             return read_within_bounds
 

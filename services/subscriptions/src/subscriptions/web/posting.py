@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
+from shared.forms import in_utf8
 from shared.problems import Problem
 
 MAX_BYTES = 64_000
@@ -34,7 +35,7 @@ async def read_form(request: Request) -> FormData:
         return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     try:
-        return await Request(request.scope, replay).form(max_files=0, max_fields=MAX_FIELDS)
+        return await Request(in_utf8(request.scope), replay).form(max_files=0, max_fields=MAX_FIELDS)
     except HTTPException:
         return FormData()
 
@@ -62,7 +63,7 @@ async def uploaded(request: Request, limit: int) -> AsyncIterator[FormData]:
         raise MultiPartException("too large")  # the parser closes its files on this one alone
 
     try:
-        form = await Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS)
+        form = await Request(in_utf8(request.scope), receive).form(max_files=1, max_fields=MAX_FIELDS)
     except HTTPException as error:
         if size > limit:
             raise TooLarge from error

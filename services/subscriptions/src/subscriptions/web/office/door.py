@@ -228,7 +228,10 @@ def cookie_name(request: Request) -> str:
 
 def within(path: str) -> str:
     """A page of the office; whatever else was asked for becomes the first one."""
-    parts = urlsplit(path)
+    try:
+        parts = urlsplit(path)
+    except ValueError:  # half an IPv6 address, or letters that become other ones
+        return HOME
     own = not parts.scheme and not parts.netloc and path.isprintable() and "\\" not in path
     return path if own and (parts.path + "/").startswith(f"{HOME}/") else HOME
 
