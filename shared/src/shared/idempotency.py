@@ -12,7 +12,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -22,6 +21,7 @@ from sqlalchemy import Column, Integer, LargeBinary, String, Table, Text, delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Instant, insert_ignoring, plumbing
+from shared.keys import bearer, id_named
 from shared.problems import Problem, about_header
 
 KEPT = timedelta(hours=24)
@@ -48,7 +48,9 @@ idempotency_keys = Table(
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """The header, and a fingerprint of the request that it belongs to, under each of our keys, the newest first."""
+    """The header, whose it is, and a fingerprint of the request that it belongs to, under each of our keys, the newest
+    first. The caller is known by the id of their API key: nothing is kept that the key itself could be guessed from.
+    """
 
     value: str
     caller: str
@@ -65,7 +67,8 @@ async def _read(
         return None
     if not re.fullmatch(KEY, idempotency_key):
         raise _about_key(400, "invalid_idempotency_key", *WRONG_KEY)
-    caller = sha256(request.headers.get("authorization", "").encode()).hexdigest()
+    credentials = await bearer(request)
+    caller = id_named(credentials.credentials) if credentials else ""
     whole = b"\0".join((request.method.encode(), request.url.path.encode(), await request.body()))
     return IdempotencyKey(idempotency_key, caller, tuple(_fingerprints(request, whole)))
 

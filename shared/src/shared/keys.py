@@ -6,6 +6,7 @@ random bits, so a plain SHA-256 is enough; there is nothing to guess.
 
 import hmac
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -44,6 +45,9 @@ FROM_SETTINGS = "admin"
 """The id of the key that stands in the settings; it has no row."""
 
 
+_NAMED = re.compile(r"bk_([0-9a-f]{12})_")
+
+
 class Scope(StrEnum):
     """What a key may do. `admin` may do everything."""
 
@@ -76,6 +80,12 @@ async def create(session: AsyncSession, *, name: str, scopes: Iterable[Scope], a
     }
     await session.execute(api_keys.insert().values(row))
     return f"bk_{key_id}_{secret}"
+
+
+def id_named(key: str) -> str:
+    """The id that `key` gives as its own; what names none can only be the one of the settings."""
+    named = _NAMED.match(key)
+    return named[1] if named else FROM_SETTINGS
 
 
 async def listing(session: AsyncSession) -> list[RowMapping]:

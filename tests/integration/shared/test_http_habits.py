@@ -205,10 +205,16 @@ async def test_b11_a_key_belongs_to_one_request_one_caller_and_one_day(site: Sit
 
 
 async def test_b11_what_is_kept_of_a_body_cannot_be_guessed_and_survives_a_new_secret_key(site: Site) -> None:
-    body, headers = b'{"text":"hemligt"}', {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    body, named = b'{"text":"hemligt"}', "bk_0123456789ab_weak"
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json", "Authorization": f"Bearer {named}"}
     first = await site.client.post("/notes", content=body, headers=headers)
     async with site.database.reading() as session:
-        kept = await session.scalar(select(idempotency.idempotency_keys.c.fingerprint))
+        kept, caller = (
+            await session.execute(
+                select(idempotency.idempotency_keys.c.fingerprint, idempotency.idempotency_keys.c.caller)
+            )
+        ).one()
+    assert caller == "0123456789ab"
     assert kept not in {sha256(part).hexdigest() for part in (body, b"POST\0/notes\0" + body)}
     settings = site.app.state.settings
     newer = (SecretStr("n" * 40), *settings.secret_keys)
