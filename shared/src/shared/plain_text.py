@@ -5,7 +5,8 @@ that is stored (Unicode Technical Report 36, section 2.4). Both are refused. Spa
 patterns forgive it, and it is cut off (`TRIMMED`) before anything else is decided. Lengths are those of what was sent,
 as JSON Schema counts them: space at the ends is within the limit like everything else.
 
-What shows nothing: white space, and Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt).
+What shows nothing: white space, Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and a few that are
+symbols or marks by name and empty by shape.
 """
 
 import re
@@ -26,7 +27,9 @@ IGNORABLE = (
     r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
     r"\ufff0-\ufff8" + "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-NOTHING_TO_SEE = SPACE + CONTROLS + BIDI_OVERRIDES + IGNORABLE
+EMPTY_SHAPES = r"\u2800\ufff9-\ufffb" + "\U00013430-\U0001343f\U00013441\U00013442\U00016fe4\U0001d159"
+"""Braille without dots, annotation marks, hieroglyphs' joiners and blanks, Khitan's filler, a note without a head."""
+NOTHING_TO_SEE = SPACE + CONTROLS + BIDI_OVERRIDES + IGNORABLE + EMPTY_SHAPES
 
 UNWANTED = re.compile(rf"[{NOT_IN_TEXT}\r]")
 """In text whose line breaks are plain."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from hypothesis import example, given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from pydantic import ValidationError, create_model
@@ -19,7 +20,7 @@ from shared.plain_text import MAIL_ADDRESS, is_line, is_seen
 from subscriptions.schemas import GroupIn, OrganisationIn, PreviewIn, SubscriberIn, SubscriberPatch, SuppressionIn
 from subscriptions.tasks.api import TaskClosing
 
-ODD = "\t\n\r\x0b\x0c\x1c\x1f\x85\xa0\xad\u200b\u200d\u2028\u202e\u2066\u3000\ufeff\ufffe\x00\x7f ab,\U000e0020\u0301😀"
+ODD = "\u2800\U00013441\t\n\r\x0b\x0c\x1c\x1f\x85\xa0\xad\u200b\u200d\u2028\u202e\u2066\u3000\ufeff\ufffe\x00\x7f ab,\U000e0020\u0301😀"
 TEXTS = st.text(st.sampled_from(ODD), max_size=8) | st.text(max_size=8)
 
 FIELDS: list[tuple[type[RequestModel], str]] = [
@@ -64,6 +65,7 @@ def test_pattern_and_code_decide_alike(model: type[RequestModel], name: str) -> 
     assert "pattern" in schema["properties"]["text"]
     valid = Draft202012Validator(schema)
 
+    @trials(deadline=None)
     @given(TEXTS)
     @example("")
     @example(" \n ")
@@ -128,6 +130,14 @@ def test_a_word_of_a_list_is_taken_as_it_is_written(model: type[RequestModel], f
 def test_names_of_special_use_are_all_said() -> None:
     (names,) = re.findall(r"\((.*)\)", MAIL_ADDRESS["not"]["pattern"])
     assert sorted(names.split("|")) == sorted(SPECIAL_USE_DOMAIN_NAMES)
+
+
+@pytest.mark.parametrize(
+    "blank", "\u2800\u3164\u115f\uffa0\u200b\u00ad\ufe0f\ufffa\U000e0041\U00013441\U00016fe4\U0001d159"
+)
+def test_b6_what_has_an_empty_shape_is_nothing_to_see(blank: str) -> None:
+    assert not is_seen(f"{blank} {blank}")
+    assert is_seen(f"{blank}a")
 
 
 @pytest.mark.parametrize("text", ["👨‍👩‍👧", "a\u200db", "نام\u200cه", "Åsa"])

@@ -9,6 +9,7 @@ A scheduled item is a draft that nobody edits: what goes out is what was there w
 write but not publish cannot slip anything in. Unscheduling opens it again.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,7 +94,7 @@ async def publish(session: AsyncSession, item_id: UUID, act: Act) -> Item:
     item = await _expected(session, item_id, act)
     if item.state != ItemState.DRAFT:
         raise _invalid_transition(item, "published")
-    fields = _ready(item)
+    fields = await _ready(item)
     slug = await _take_slug(session, item, fields.title, act)
     made = await _make_revision(session, item, fields, ItemState.PUBLISHED, "", slug, act)
     await _tell(session, NewsPublished(item=made), act)
@@ -105,7 +106,7 @@ async def schedule(session: AsyncSession, item_id: UUID, publish_at: datetime, a
     item = await _expected(session, item_id, act)
     if item.state != ItemState.DRAFT:
         raise _invalid_transition(item, "scheduled")
-    _ready(item)
+    await _ready(item)
     if faults := unfit_time(publish_at, act.at):
         raise Problem(422, errors=faults)
     trail = correlation.current()
@@ -135,7 +136,7 @@ async def correct(session: AsyncSession, item_id: UUID, note: str, act: Act) -> 
     item = await _expected(session, item_id, act)
     if item.state not in PUBLIC:
         raise _invalid_transition(item, "corrected")
-    fields = _ready(item)
+    fields = await _ready(item)
     if fields == ItemFields.model_validate((await _newest(session, item)).fields):
         raise Problem(409, "nothing_to_correct", "Edit the item first: its text is the one that is public.")
     made = await _make_revision(session, item, fields, ItemState.CORRECTED, note, str(item.slug), act)
@@ -172,9 +173,9 @@ async def _newest(session: AsyncSession, item: Item) -> ItemRevision:
     return (await repository.revisions(session, item.id))[-1]
 
 
-def _ready(item: Item) -> ItemFields:
+async def _ready(item: Item) -> ItemFields:
     fields = ItemFields.model_validate(item.working_copy)
-    if faults := missing_for_publication(fields):
+    if faults := await asyncio.to_thread(missing_for_publication, fields):
         raise Problem(422, errors=faults)
     return fields
 
@@ -190,7 +191,8 @@ async def _make_revision(
     session: AsyncSession, item: Item, fields: ItemFields, state: ItemState, note: str, slug: str, act: Act
 ) -> ItemSnapshot:
     """Move the item on and keep the revision; whoever came second is told where the item is now."""
-    made = next_revision(item, fields, state=state, slug=slug, site=act.site, at=act.at)
+    # The worst Markdown takes seconds, in which others are served.
+    made = await asyncio.to_thread(next_revision, item, fields, state=state, slug=slug, site=act.site, at=act.at)
     moved = {"state": state, "revision": made.revision, "published_at": made.published_at, "revised_at": act.at}
     if not await repository.change(session, item, changed_by=act.by, changed_at=act.at, **moved, **UNSCHEDULED):
         raise _invalid_transition(await _found(session, item.id), state)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from content.fields import FROZEN, ItemFields
+from content.rendering import MOST_LINKED, swells
 from content.swedish_time import swedish_time
 from shared.contracts.news import Kind
 from shared.problems import FieldError
@@ -15,7 +16,7 @@ AHEAD = timedelta(days=366)
 
 def missing_for_publication(fields: ItemFields) -> list[FieldError]:
     """Why `fields` cannot be made public; empty when they can."""
-    return [*_audience(fields), *_contacts(fields), *_report(fields)]
+    return [*_audience(fields), *_contacts(fields), *_report(fields), *_swelling(fields)]
 
 
 def unfit_time(publish_at: datetime, now: datetime) -> list[FieldError]:
@@ -92,3 +93,14 @@ def _report(fields: ItemFields) -> Iterator[FieldError]:
 
 def _needed(pointer: str, message: str, message_sv: str) -> FieldError:
     return FieldError(pointer=pointer, code="needed_to_publish", message=message, message_sv=message_sv)
+
+
+def _swelling(fields: ItemFields) -> Iterator[FieldError]:
+    for name in ("body", "popular_version"):
+        if swells(getattr(fields, name)):
+            yield FieldError(
+                pointer=f"/{name}",
+                code="links_too_long",
+                message=f"Written out, its links have more than {MOST_LINKED:,} characters. Use fewer or shorter.",
+                message_sv="Länkarna blir för långa när de skrivs ut. Använd färre eller kortare.",
+            )

@@ -33,6 +33,10 @@ MAX_BODY = 50_000
 NOT_IN_ADDRESS = re.compile(rf"[{SPACE}{CONTROLS}{BIDI_OVERRIDES}\\]|:///")
 """What a parser of addresses would quietly drop or read as something else."""
 
+MOST_MARKS = 30
+"""Accents on one letter: no language writes more (Unicode's Stream-Safe Text Format, UAX 15), and to put thousands into
+order takes seconds."""
+
 _web_address = TypeAdapter(HttpUrl)
 
 
@@ -82,7 +86,23 @@ def _checked(text: str, unwanted: re.Pattern[str]) -> str:
             f"Character {place} is a control character or a direction override.",
             f"Tecken {place} syns inte och får inte användas. Ta bort det.",
         )
+    if overloaded := _overloaded(text):
+        raise refusal(
+            "invalid_text",
+            f"The letter before character {overloaded} has more than {MOST_MARKS} accents.",
+            f"Bokstaven före tecken {overloaded} har fler än {MOST_MARKS} accenter. Ta bort några.",
+        )
     return unicodedata.normalize("NFC", text)
+
+
+def _overloaded(text: str) -> int:
+    """Where a mark too many stands, counted from one; 0 where none does."""
+    marks = 0
+    for place, character in enumerate(() if text.isascii() else text, 1):
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            return place
+    return 0
 
 
 _LETTER = r"A-Za-z0-9\u00e0-\u00f6\u00f8-\u00ff"
