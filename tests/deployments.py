@@ -37,6 +37,7 @@ from tests.servers.run import claim_port, run_directory
 
 SERVICES = ("content", "subscriptions", "distributor")
 ADMIN_KEY = "tests-admin-key"
+SECRET_KEY = "0123456789abcdef0123456789abcdef"
 SENDER = "nyheter@forbundet.example"
 SMTP_CONNECTIONS = 4
 SMTP_PIPELINE = 2
@@ -245,7 +246,7 @@ class Deployment:
     def _environment(self, **settings: str) -> dict[str, str]:
         common = {
             "PUBLIC_URL": self.url,
-            "SECRET_KEYS": "0123456789abcdef0123456789abcdef",
+            "SECRET_KEYS": SECRET_KEY,
             "ADMIN_KEY": ADMIN_KEY,
             "HOST": "127.0.0.1",
             "LOG_FORMAT": "json",

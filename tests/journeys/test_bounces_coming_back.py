@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.deployments import Deployment, Distributed, Standalone
-from tests.desk import SUBSCRIPTIONS, Desk
+from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk
 from tests.eventually import eventually
 from tests.servers.post import Post
 from tests.servers.rabbitmq import shared_amqp_url
@@ -24,6 +24,8 @@ from tests.servers.run import claim_port
 from tests.servers.smtp import SmtpServer
 
 from distributor.bounces.mailbox import POLL_EVERY_S
+from distributor.webhooks.urls import CANARY_PATH
+from shared.contracts.news import Audience
 
 EXAMPLES = Path(__file__).parents[1] / "unit/distributor/bounce_examples"
 BOUNCE_ADDRESS = "studs@forbundet.example"
@@ -50,13 +52,13 @@ class World:
         raw = (EXAMPLES / f"{example}.eml").read_bytes()
         return raw.replace(BOUNCE_ADDRESS.encode(), self.return_paths.get(to, to).encode())
 
-    async def by_lmtp(self, raw: bytes, to: str) -> int:
+    async def by_lmtp(self, raw: bytes, to: str, *, sender: str = "") -> int:
         """The relay's way; gives the server's last word."""
 
         def hand_on() -> int:
             with smtplib.LMTP("127.0.0.1", self.listen, timeout=60) as client:
                 try:
-                    client.sendmail("", [self.return_paths.get(to, to)], raw.replace(b"\n", b"\r\n"))
+                    client.sendmail(sender, [self.return_paths.get(to, to)], raw.replace(b"\n", b"\r\n"))
                 except smtplib.SMTPRecipientsRefused as refused:
                     return next(iter(refused.recipients.values()))[0]
                 return 250
@@ -201,6 +203,33 @@ async def test_f47_ten_megabytes_cost_little(world: World) -> None:
     assert time.monotonic() - began < 20
     await world.until(reader, "suppressed")
     assert _peak(world.deployment) - before < 16 * 2**20
+
+
+async def test_what_goes_out_is_seen_to_arrive_at_the_canary(world: World) -> None:
+    """An operator makes a subscriber and an endpoint of their own and names them; nobody helps the webhook on its way."""
+    async with world.deployment.client() as api:
+        desk = Desk(api)
+        await desk.import_file("public", f"email\n{BOUNCE_ADDRESS}".encode())
+        people = await desk.all_pages(f"{SUBSCRIPTIONS}/subscribers")
+        endpoint = {"name": "Kanariefågeln", "organisation": "Vi", "contact_email": "webb@forbundet.example"}
+        endpoint |= {"url": f"{world.deployment.url}{CANARY_PATH}", "audiences": [*Audience]}
+        made = await desk.call("POST", f"{DISTRIBUTOR}/endpoints", json=endpoint)
+        named = {
+            "BUDKAVLE_CANARY_SUBSCRIBER": next(one["id"] for one in people if one["address"] == BOUNCE_ADDRESS),
+            "BUDKAVLE_CANARY_ENDPOINT": made["id"],
+        }
+        for replica in world.deployment.replicas["distributor"]:
+            await asyncio.to_thread(replica.again, **named)
+        item = await desk.publish_new(_fields())
+        await desk.reached(item)
+        (mail,) = world.relay.to(BOUNCE_ADDRESS)
+        arriving = mail.content.replace(b"\r\n", b"\n")
+        assert await world.by_lmtp(arriving, BOUNCE_ADDRESS, sender=mail.sender) == 250
+        arrived = "SELECT channel FROM arrivals JOIN deliveries ON id = delivery_id ORDER BY channel"
+        ask = world.deployment.ask
+        await eventually(lambda: ask("distributor", arrived) == [("mail",), ("webhook",)], within=30)
+        tried = await desk.call("POST", f"{DISTRIBUTOR}/endpoints/{made['id']}/test")
+        assert (tried["outcome"], tried["status"]) == ("sent", 204)
 
 
 def _large(world: World, reader: str) -> bytes:

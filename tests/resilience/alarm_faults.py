@@ -4,26 +4,31 @@ None feeds the alarm a number: something is broken, and the services say of them
 """
 
 import asyncio
+import sys
 from dataclasses import dataclass
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aio_pika
+import httpx2
 import psycopg
 from sqlalchemy import make_url
-from tests.deployments import SERVICES, Distributed
+from tests.deployments import SECRET_KEY, SERVICES, Distributed
 from tests.desk import CONTENT
 from tests.eventually import eventually
 from tests.resilience.acts import Act, broker, database, off_the_loop
 from tests.resilience.faketime import WRONG_CLOCK, faketime_library
-from tests.resilience.scene import HOOK, Scene
+from tests.resilience.scene import HOOK, NEWSROOMS, Scene
 from tests.servers.postgres import plain
 
+from distributor.bounces.return_path import ReturnPaths
+from distributor.webhooks.urls import CANARY_PATH
 from shared.messaging.topology import DISTRIBUTOR_NEWS, NEWS, QUEUES
 
 NOTICED_WITHIN_S = 150.0
 """The rules wait a minute; what they are told of is noticed before that, within half a minute at most."""
 BOMBS = 400
 """For one address: five an hour are within its limit."""
+BOUNCES = "studs@forbundet.example"
 
 
 async def _nothing(_: Scene) -> None:
@@ -177,6 +182,71 @@ async def _say_that_it_was_only_moved(scene: Scene) -> None:
     await asyncio.to_thread(_distributed(scene).budkavle, "restored", "--send")
 
 
+class _LostMail:
+    """One newsroom is the canary, and its mail server takes mails and keeps them from us."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    async def begin(self, scene: Scene) -> None:
+        found = f"SELECT id FROM subscribers WHERE address = '{NEWSROOMS[0]}'"
+        self._told = {
+            "BUDKAVLE_BOUNCE_ADDRESS": BOUNCES,
+            "BUDKAVLE_CANARY_SUBSCRIBER": await _id(scene, "subscriptions", found),
+        }
+        await _as_if_days_ago(scene)  # what went out before has no return path of its own
+        await _distributor_again(scene, **self._told)
+
+    async def end(self, scene: Scene) -> None:
+        """They are found, and brought in as by a mail server's pipe."""
+        sent = f"SELECT subject_id, id FROM deliveries WHERE channel = 'mail' AND address = '{NEWSROOMS[0]}'"
+        deliveries = dict(await asyncio.to_thread(scene.deployment.ask, "distributor", sent))
+        for mail in [mail for mail in scene.inboxes.mails if mail.to == NEWSROOMS[0]]:
+            return_path = ReturnPaths(BOUNCES, [SECRET_KEY]).of(deliveries[UUID(mail.item)])
+            await self._pipe(scene, f"Return-Path: <{return_path}>\r\n".encode() + mail.content)
+        await _seen(scene)
+        await _distributor_again(scene, **dict.fromkeys(self._told, ""))
+
+    async def _pipe(self, scene: Scene, mail: bytes) -> None:
+        environment = scene.deployment.environment("distributor") | self._told
+        command = (sys.executable, "-m", "distributor.bounces")
+        pipe = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.PIPE)
+        await pipe.communicate(mail)
+        assert pipe.returncode == 0
+
+
+class _LostWebhooks:
+    """One intranet is the canary, and what it takes does not come to us."""
+
+    async def begin(self, scene: Scene) -> None:
+        canary = await _id(scene, "distributor", f"SELECT id FROM endpoints WHERE url LIKE '%{HOOK}'")
+        await _as_if_days_ago(scene)
+        await _distributor_again(scene, BUDKAVLE_CANARY_ENDPOINT=canary)
+
+    async def end(self, scene: Scene) -> None:
+        """They are handed on as they came."""
+        async with httpx2.AsyncClient(base_url=scene.deployment.url) as stranger:
+            for told in [told for told in scene.told if told.path == HOOK]:
+                headers = {name: value for name, value in told.header_map.items() if name.startswith("webhook-")}
+                answer = await stranger.post(CANARY_PATH, content=told.body, headers=headers)
+                assert answer.status_code == 204, answer.text
+        await _seen(scene)
+        await _distributor_again(scene, BUDKAVLE_CANARY_ENDPOINT="")
+
+
+async def _id(scene: Scene, service: str, question: str) -> str:
+    return str((await asyncio.to_thread(scene.deployment.ask, service, question))[0][0])
+
+
+async def _as_if_days_ago(scene: Scene) -> None:
+    await _as_owner("distributor", "UPDATE deliveries SET changed_at = changed_at - interval '2 days'")(scene)
+
+
+async def _seen(scene: Scene) -> None:
+    await eventually(lambda: scene.deployment.metric("distributor", "budkavle_canary_missing") == 0, within=60, every=1)
+
+
+_lost_mail, _lost_webhooks = _LostMail(), _LostWebhooks()
 _forgotten = _ForgottenTransaction()
 FAULTS = {
     "a_service_is_gone": Fault(
@@ -193,6 +263,9 @@ FAULTS = {
         "BudkavleDatabaseAway", database("pause"), database("resume"), is_published_under=False
     ),
     "the_relay_is_gone": Fault("BudkavleChannelPaused", _relay_away, _relay_back),
+    # Ten minutes after they were sent, which these services take for one, and one minute more.
+    "a_relay_loses_mail": Fault("BudkavleCanaryMissing", _lost_mail.begin, _lost_mail.end, sounds_within_s=240),
+    "webhooks_are_lost": Fault("BudkavleCanaryMissing", _lost_webhooks.begin, _lost_webhooks.end, sounds_within_s=240),
     "a_clock_is_wrong": Fault("BudkavleClockWrong", _clock_wrong, _clock_right),
     # It counts the last quarter of an hour.
     "a_message_is_given_up": Fault("BudkavleMessagesGivenUp", _poison, _poison_put_aside, falls_silent=False),

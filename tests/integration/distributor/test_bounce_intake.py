@@ -277,7 +277,7 @@ class Shelf:
     def __init__(self) -> None:
         self.mails: list[bytes] = []
 
-    async def take(self, raw: bytes, _recipients: Any) -> Result:
+    async def take(self, raw: bytes, _envelope: Any) -> Result:
         self.mails.append(raw)
         return Result.APPLIED
 

@@ -81,6 +81,10 @@ class HookRoom:
         self.secrets[key] = answer.json()["secret"]
         return key
 
+    def stranger(self) -> httpx2.AsyncClient:
+        """Somebody without a key."""
+        return httpx2.AsyncClient(transport=self.api._transport, base_url=self.settings.public_url)
+
     async def shown(self, key: UUID) -> dict[str, Any]:
         answer = await self.api.get(f"{URL}/{key}")
         assert answer.status_code == 200

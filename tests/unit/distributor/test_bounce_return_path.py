@@ -73,6 +73,8 @@ def test_only_the_bounce_address_is_taken() -> None:
         ({"bounce_address": "en-mycket-lang-studsadress@x.example"}, "no room"),
         ({"bounce_listen": "127.0.0.1:24"}, "BUDKAVLE_BOUNCE_ADDRESS"),
         ({"bounce_mailbox_url": "imaps://u:p@h"}, "BUDKAVLE_BOUNCE_ADDRESS"),
+        ({"canary_subscriber": "0198c9c6-7a0b-7d5e-9a53-6f1f4b8f7a10"}, "BUDKAVLE_BOUNCE_ADDRESS"),
+        ({"canary_endpoint": "kanarie"}, "canary_endpoint"),
         ({"bounce_address": "s@x.example", "bounce_mailbox_url": "https://u:p@h"}, "imaps://"),
         ({"bounce_address": "s@x.example", "bounce_listen": "24"}, "bounce_listen"),
     ],

@@ -50,6 +50,7 @@ def test_what_may_be_and_how_it_is_kept(written: str, kept: str) -> None:
         "https://kalmar..example", "https://" + "a" * 64 + ".example", "https://" + "a." * 130 + "example",
         "https://kalmar.example/" + "x" * 2000, "https://kalmar.example/\u202e", "https://kalmar.example/\x7f",
         "https://nyheter.forbundet.example/x", "https://NYHETER.forbundet.example:8443/",
+        "https://nyheter.forbundet.example/api/distributor/v1/canary?x", "https://nyheter.forbundet.example/api/distributor/v1/canary/",
     ],
 )  # fmt: skip
 def test_b31_what_may_not_be(url: str) -> None:
@@ -57,6 +58,11 @@ def test_b31_what_may_not_be(url: str) -> None:
         checked_url(url, STRICT, own_url=OWN)
     assert str(refused.value)
     assert refused.value.swedish
+
+
+def test_of_our_own_addresses_the_canary_s_alone() -> None:
+    url = f"{OWN}/api/distributor/v1/canary"
+    assert checked_url(url, STRICT, own_url=OWN) == url
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from distributor import api
 from distributor.bounces.intake import Intake
 from distributor.bounces.listener import BounceListener
 from distributor.bounces.mailbox import POLL_EVERY_S, MailboxWorker
+from distributor.canary import CanaryWorker
 from distributor.delivery import DeliveryWorker
 from distributor.follow_ups import FollowUpWorker
 from distributor.handlers import Handlers
@@ -16,6 +17,7 @@ from distributor.recovery import RecoveryWorker
 from distributor.retention import RetentionWorker
 from distributor.settings import DistributorSettings
 from distributor.webhooks import api as webhooks_api
+from distributor.webhooks import canary as canary_hook
 from distributor.webhooks import page as endpoint_page
 from distributor.webhooks.care import EndpointCareWorker
 from distributor.webhooks.contact_mail import ContactMail
@@ -42,7 +44,7 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
     signer = TokenSigner([key.get_secret_value() for key in settings.secret_keys])
     links = EndpointLinks(settings.public_url, signer)
     app = create_app("distributor", "Budkavle distributor", settings=settings, database=database, clock=clock)
-    app.serve(api.router, webhooks_api.router, endpoint_page.router, own_mails.router)
+    app.serve(api.router, webhooks_api.router, endpoint_page.router, own_mails.router, canary_hook.router)
     app.state.endpoint_links = links
     app.state.visits = Visits(settings.public_url, signer)
     app.state.pages = Pages(settings, HERE / "webhooks")
@@ -65,6 +67,7 @@ def build(settings: DistributorSettings, clock: Clock | None = None) -> Service:
             RecoveryWorker(database, clock, settings),
             RetentionWorker(database, clock, settings),
             EndpointCareWorker(database, clock, ContactMail(links, settings.office_address)),
+            *([CanaryWorker(database, clock, settings)] if settings.canaries else ()),
             *_bounce_workers(settings, database, clock),
         ],
     )

@@ -35,7 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distributor import restored, tallies
 from distributor.bounces.models import BounceReport
 from distributor.editions import carried_as
-from distributor.models import Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
+from distributor.models import Arrival, Attempt, Delivery, ExclusionRow, Item, RecipientStop, SubjectContent
 from distributor.planning import Planned, delivery_id, plan
 from distributor.states import CANCELLED, LANE_RANK, LEASED, PLANNED, RETRIABLE_BY_HAND, UNCERTAIN, UNSENT
 from distributor.tallies import Moved
@@ -52,6 +52,7 @@ exclusions: Table = ExclusionRow.__table__  # type: ignore[assignment]
 stops: Table = RecipientStop.__table__  # type: ignore[assignment]
 attempts: Table = Attempt.__table__  # type: ignore[assignment]
 bounce_reports: Table = BounceReport.__table__  # type: ignore[assignment]
+arrivals: Table = Arrival.__table__  # type: ignore[assignment]
 
 PERSONAL = ("address", "reason", "preferences_url", "unsubscribe_url", "one_click_url")
 

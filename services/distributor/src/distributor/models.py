@@ -186,6 +186,15 @@ class Attempt(Base):
     ended_at: Mapped[datetime]
 
 
+class Arrival(Base):
+    """A delivery that came to the canary: seen there, whatever its receiver's server had said before or says later."""
+
+    __tablename__ = "arrivals"
+
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    arrived_at: Mapped[datetime]
+
+
 class LateArrival(Base):
     """An older delivery that was on its way out when the follow-up worker passed it: to be looked at again."""
 

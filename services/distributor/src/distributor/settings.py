@@ -3,6 +3,7 @@
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -13,6 +14,7 @@ from distributor.mail.dkim import parse_keys
 from distributor.mail.relay_url import RelayUrl
 from distributor.states import LANE_OF_RANK
 from distributor.webhooks.addresses import AddressPolicy, parse_networks
+from shared.contracts.delivery import Channel
 from shared.contracts.mail import Lane
 from shared.settings import OrganisationSettings
 
@@ -41,6 +43,10 @@ class DistributorSettings(OrganisationSettings):
     bounce_mailbox_url: SecretStr = Field(
         default=SecretStr(""), description="imaps://user:pass@host/INBOX, or pop3s://user:pass@host"
     )
+    canary_subscriber: UUID | None = Field(
+        default=None, description="the id of a subscriber of our own, whose mail comes to the bounce address"
+    )
+    canary_endpoint: UUID | None = Field(default=None, description="the id of an endpoint of our own: docs/runbook.md")
     about: str = Field(default="", description="four to six lines about the organisation, below press releases")
     smtp_connections: int = Field(default=16, ge=1, le=200, description="open to the relay at once, at most")
     smtp_pipeline: int = Field(
@@ -103,7 +109,12 @@ class DistributorSettings(OrganisationSettings):
             raise ValueError("has more than 15 characters before the @: no room for a delivery's own token")
         return value
 
-    @field_validator("bounce_listen", "bounce_mailbox_url")
+    @field_validator("canary_subscriber", "canary_endpoint", mode="before")
+    @classmethod
+    def _none_when_empty(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("bounce_listen", "bounce_mailbox_url", "canary_subscriber")
     @classmethod
     def _needs_an_address(cls, value: Any, info: ValidationInfo) -> Any:
         told = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -160,6 +171,12 @@ class DistributorSettings(OrganisationSettings):
         policy, _, named = self.uncertain.partition(":")
         held = set(named.split(",")) if named else set(Lane) if policy == "hold" else set()
         return frozenset(rank for rank, lane in enumerate(LANE_OF_RANK) if lane not in held)
+
+    @property
+    def canaries(self) -> dict[Channel, UUID]:
+        """Who of our own gets everything, by channel."""
+        named = {Channel.MAIL: self.canary_subscriber, Channel.WEBHOOK: self.canary_endpoint}
+        return {channel: key for channel, key in named.items() if key is not None}
 
     @property
     def office_address(self) -> str:

@@ -2,9 +2,9 @@
 
 Two dates in a delivery's life after it has ended. When personal data is no longer kept, it is *forgotten*: address,
 reason and links go, and the words of servers, which may quote the address; state, codes and instants stay. When the
-ledger itself is no longer kept, it is *weeded*: its row, its attempts and its bounce reports are deleted, and its tally
-says that it was. A webhook's row has nothing personal and stays, so that an intranet that has an old item can still be
-told; its attempts go.
+ledger itself is no longer kept, it is *weeded*: its row, its attempts, its bounce reports and its arrival are deleted,
+and its tally says that it was. A webhook's row has nothing personal and stays, so that an intranet that has an old item
+can still be told; its attempts go.
 
 Both walk subject by subject, the oldest first, in chunks of one short transaction each; the place that a walk has come
 to is kept with the subject's content, so that a job that dies goes on where it was. A subject with something not yet
@@ -23,7 +23,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distributor import tallies
 from distributor.erasing import forget_words
-from distributor.ledger import PERSONAL, attempts, bounce_reports, contents, deliveries, exclusions, items, stops
+from distributor.ledger import (
+    PERSONAL,
+    arrivals,
+    attempts,
+    bounce_reports,
+    contents,
+    deliveries,
+    exclusions,
+    items,
+    stops,
+)
 from distributor.states import LEASED
 from shared.contracts.delivery import Channel
 from shared.contracts.mail import SubjectKind
@@ -154,8 +164,8 @@ async def _forget(session: AsyncSession, rows: Sequence[Row[Any]]) -> int:
 
 async def _weed(session: AsyncSession, rows: Sequence[Row[Any]]) -> int:
     ids = [row.id for row in rows]
-    await session.execute(delete(attempts).where(among(session, attempts.c.delivery_id, ids)))
-    await session.execute(delete(bounce_reports).where(among(session, bounce_reports.c.delivery_id, ids)))
+    for table in (attempts, bounce_reports, arrivals):
+        await session.execute(delete(table).where(among(session, table.c.delivery_id, ids)))
     gone = [row for row in rows if row.channel == Channel.MAIL]
     await session.execute(delete(deliveries).where(among(session, deliveries.c.id, (row.id for row in gone))))
     standings = (tallies.standing_of(row._asdict()) for row in gone)

@@ -1,6 +1,7 @@
 """What a report changes, in one transaction: the delivery's state, the proof, and what others are told.
 
-Only a genuine return path leads here (see `return_path`); a Message-ID or an address in a report never does. A hard
+Only a genuine return path leads here (see `return_path`); a Message-ID or an address in a report never does. What is
+the canary's own mail, by its Message-ID, is no report: it has arrived. A hard
 bounce takes a sent delivery to `bounced`. A soft one leaves it: the address may work tomorrow, and whether many of
 them mean a dead one is for subscriptions to decide. What speaks of us (policy) and automatic replies change nothing.
 
@@ -18,11 +19,12 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distributor import tallies
+from distributor import canary, tallies
 from distributor.bounces.classifying import Report
 from distributor.bounces.phrases import Kind
 from distributor.ledger import bounce_reports as reports
 from distributor.ledger import deliveries, released
+from distributor.mail.message_ids import message_ids
 from distributor.states import BOUNCED, LEASED, SENT, UNCERTAIN
 from distributor.tallies import Moved
 from shared.clock import Clock
@@ -40,6 +42,7 @@ class Result(StrEnum):
     """What became of a report."""
 
     APPLIED = "applied"
+    ARRIVED = "arrived"
     REPEATED = "repeated"
     NOT_OURS = "not_ours"
 
@@ -71,11 +74,16 @@ def digest_of(delivery_id: UUID, report: Report, raw: bytes) -> str:
     return sha256(delivery_id.bytes + str(report.kind).encode() + b"\0" + told).hexdigest()
 
 
-async def apply(session: AsyncSession, clock: Clock, delivery_id: UUID, report: Report, digest: str) -> Result:
+async def apply(
+    session: AsyncSession, clock: Clock, delivery_id: UUID, report: Report, digest: str, canary_id: UUID | None = None
+) -> Result:
     """Write `report` down and do what it asks for. Raises NotYet while the delivery is under way."""
     delivery = await _find(session, delivery_id)
     if delivery is None:
         return Result.NOT_OURS
+    if delivery.recipient_id == canary_id and _is_the_mail_itself(delivery, report):
+        new = await canary.note_arrival(session, clock, delivery_id, delivery.recipient_id)
+        return Result.ARRIVED if new else Result.REPEATED
     if delivery.state == LEASED:
         raise NotYet
     now = await instant(session, clock)
@@ -89,6 +97,12 @@ async def apply(session: AsyncSession, clock: Clock, delivery_id: UUID, report: 
         await _tell_complained(session, delivery, now)
     log.info("bounce_report_applied", delivery_id=str(delivery_id), kind=str(report.kind), status=report.status)
     return Result.APPLIED
+
+
+def _is_the_mail_itself(delivery: _Delivery, report: Report) -> bool:
+    """Not what came back of it: a report has a Message-ID of its own, and quotes ours further down."""
+    own = message_ids(delivery.subject_id, delivery.revision)(delivery.recipient_id)
+    return report.message_id.strip().startswith(f"<{own}@")
 
 
 async def _find(session: AsyncSession, delivery_id: UUID) -> _Delivery | None:

@@ -32,31 +32,33 @@ class Intake:
         if paths is None:
             raise ValueError("needs a bounce address")
         self.paths: ReturnPaths = paths
+        self._canary = settings.canary_subscriber
         self._database = database
         self._clock = clock
 
-    async def take(self, raw: bytes, recipients: Sequence[str] = ()) -> Result:
-        """Take one mail in. `recipients` are its envelope's, where they are known.
+    async def take(self, raw: bytes, envelope: Sequence[str] = ()) -> Result:
+        """Take one mail in. `envelope` has its addresses, where they are known: a bounce comes to a return path of
+        ours, the canary's mail from one.
 
         Raises NotYet when it came too early, and whatever the database raises: it is to be offered again.
         """
         raw = raw[:MOST_OCTETS]
-        report, delivery_id = await asyncio.to_thread(lambda: (classify(raw), self._whose(raw, recipients)))
+        report, delivery_id = await asyncio.to_thread(lambda: (classify(raw), self._whose(raw, envelope)))
         result = Result.NOT_OURS
         if delivery_id is not None:
             digest = digest_of(delivery_id, report, raw)
             async with self._database.transaction() as session:
-                result = await apply(session, self._clock, delivery_id, report, digest)
+                result = await apply(session, self._clock, delivery_id, report, digest, self._canary)
         reports_total.labels(kind=report.kind, result=result).inc()
         return result
 
-    def _whose(self, raw: bytes, recipients: Sequence[str]) -> UUID | None:
-        found = map(self.paths.delivery_in, _texts(raw, recipients))
+    def _whose(self, raw: bytes, envelope: Sequence[str]) -> UUID | None:
+        found = map(self.paths.delivery_in, _texts(raw, envelope))
         return next((delivery_id for delivery_id in found if delivery_id is not None), None)
 
 
-def _texts(raw: bytes, recipients: Sequence[str]) -> Iterator[str]:
+def _texts(raw: bytes, envelope: Sequence[str]) -> Iterator[str]:
     """The envelope knows best; else it stands in a header, or in the mail that came back, be that encoded."""
-    yield " ".join(recipients)
+    yield " ".join(envelope)
     yield raw[:MOST_BYTES].decode("latin-1")
     yield from (part.text for part in parts_of(raw)[1])

@@ -26,6 +26,7 @@ SILENCE_S = 60.0
 
 TAKEN = {
     Result.APPLIED: "250 2.0.0 Ok: taken in",
+    Result.ARRIVED: "250 2.0.0 Ok: arrived",
     Result.REPEATED: "250 2.0.0 Ok: known already",
     Result.NOT_OURS: "250 2.0.0 Ok: not about a delivery of ours",
 }
@@ -156,7 +157,7 @@ class _Handler:
         content = envelope.content
         raw = content if isinstance(content, bytes) else (content or "").encode()
         try:
-            return TAKEN[await self._intake.take(raw, envelope.rcpt_tos)]
+            return TAKEN[await self._intake.take(raw, [*envelope.rcpt_tos, envelope.mail_from or ""])]
         except NotYet:
             return "451 4.3.0 That delivery is still under way"
         except Exception as error:  # noqa: BLE001 - the relay keeps the report and offers it again

@@ -13,7 +13,7 @@ Lines have at most 78 octets, but for a header field that holds one long address
 import re
 from binascii import b2a_qp
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -38,11 +38,12 @@ from distributor.mail.letters import (
     Slot,
     Unsendable,
 )
+from distributor.mail.message_ids import message_ids
 from distributor.mail.smtp import Composed
 from distributor.settings import DistributorSettings
 from shared.contracts.mail import Form, SubjectKind
 from shared.contracts.news import Audience, Locale
-from shared.ids import derived_hexes, derived_id
+from shared.ids import derived_id
 from shared.translations import translations
 
 FRAMES_KEPT = 128
@@ -138,7 +139,7 @@ class Composer:
         that was a digest.
         """
         subject, revision = (earlier, 0) if isinstance(earlier, UUID) else (dispatch.content.subject_id, earlier)
-        return f"<{_message_ids(subject, revision)(dispatch.recipient_id)}@{self._domain}>"
+        return f"<{message_ids(subject, revision)(dispatch.recipient_id)}@{self._domain}>"
 
     def _personal_headers(self, dispatch: Dispatch, recipient: WireAddress, message_id: str) -> bytes:
         fields = f"To: {recipient.text}\r\nDate: {_date(dispatch.planned_at)}\r\nMessage-ID: {message_id}\r\n"
@@ -279,11 +280,6 @@ def _link(url: str) -> tuple[bytes, bytes]:
         return _in_both(url)
     folded = SOFT_BREAK.join(lines)
     return folded, folded
-
-
-@lru_cache(maxsize=256)
-def _message_ids(subject_id: UUID, revision: int) -> Callable[[object], str]:
-    return derived_hexes("message-id", subject_id, revision)
 
 
 @lru_cache(maxsize=256)
