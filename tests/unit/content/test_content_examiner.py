@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from PIL import Image, ImageCms
 from pypdf.annotations import Link
-from pypdf.generic import DictionaryObject, NameObject, TextStringObject
+from pypdf.generic import DictionaryObject, NameObject, StreamObject, TextStringObject
 from tests.files import (
     EICAR,
     archive,
@@ -166,10 +166,31 @@ def doing(**entry):
     return writer
 
 
-def opening():
+def acting(kind, **more):
+    named = {NameObject(f"/{name}"): TextStringObject(value) for name, value in more.items()}
+    return DictionaryObject({NameObject("/S"): NameObject(f"/{kind}"), **named})
+
+
+def opening(kind="Launch", key="/OpenAction", **more):
+    """A document that does so when it is opened."""
     writer = document()
-    action = {NameObject("/S"): NameObject("/Launch"), NameObject("/F"): TextStringObject("cmd.exe")}
-    writer._root_object[NameObject("/OpenAction")] = DictionaryObject(action)
+    writer._root_object[NameObject(key)] = acting(kind, **more)
+    return writer
+
+
+def linking(kind, **more):
+    """A document with a link that does so when it is followed."""
+    writer = document()
+    writer._add_object(acting(kind, **more))
+    return writer
+
+
+def elsewhere(**entry):
+    """A document with a picture that lies in another file."""
+    writer = document()
+    stream = StreamObject()
+    stream.update({NameObject(f"/{name}"): value for name, value in entry.items()})
+    writer._add_object(stream)
     return writer
 
 
@@ -178,7 +199,16 @@ def opening():
     [
         scripted(),
         with_a_file(),
-        opening(),
+        opening(F="cmd.exe"),
+        opening("URI", URI="https://a.example/"),
+        opening("Named", N="Print"),
+        opening("URI", key="/AA", URI="https://a.example/"),
+        linking("GoToR", F=r"\\evil.example\a.pdf"),
+        linking("URI", URI="javascript:app.alert(1)"),
+        linking("URI", URI=" FILE:///c:/a.exe"),
+        linking("URI", URI=r"\\evil.example\a"),
+        elsewhere(F=TextStringObject(r"\\evil.example\a")),
+        elsewhere(Subtype=NameObject("/Form"), Ref=DictionaryObject()),
         doing(S="JavaScript"),
         doing(S="SubmitForm"),
         doing(S="ImportData"),
@@ -190,6 +220,18 @@ def opening():
 )
 def test_b13_a_pdf_that_does_something_by_itself_is_refused(writer):
     assert refused(written(writer), PDF) == "active_content"
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        opening("GoTo"),
+        *(linking("URI", URI=address) for address in ("https://a.example/", "mailto:a@a.example", "#sida2", "bilaga")),
+    ],
+)
+def test_a_pdf_may_open_at_a_page_and_link_to_addresses(writer):
+    content = written(writer)
+    assert examine(content, PDF).content == content
 
 
 def test_b13_so_is_one_that_says_it_by_another_object():

@@ -14,6 +14,7 @@ and time as an honest file needs.
 """
 
 import json
+import re
 import resource
 import sys
 import zipfile
@@ -25,7 +26,7 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps
 from pypdf import PdfReader
-from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject
+from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
 
 from content.attachments.kinds import JPEG, MAX_PIXELS, PDF, PNG, Examined, Refused
 
@@ -40,12 +41,17 @@ Image.MAX_IMAGE_PIXELS = None
 
 ACTIONS = {
     *("/JavaScript", "/Launch", "/SubmitForm", "/ImportData", "/GoToE", "/Rendition", "/Movie", "/Sound"),
-    *("/RichMediaExecute", "/GoTo3DView"),
+    *("/RichMediaExecute", "/GoTo3DView", "/GoToR", "/Thread"),
 }
 ANNOTATIONS = {"/FileAttachment", "/RichMedia", "/3D", "/Movie", "/Sound", "/Screen"}
-ACTIVE = {"/JS", "/JavaScript", "/EmbeddedFiles", "/EF", "/XFA"}
-"""What does something when the document is opened or touched, and what hides another file (ISO 32000-2, 7.11.4, 12.5.6,
-12.6.4). Links to pages and addresses are no such thing."""
+ACTIVE = {"/JS", "/JavaScript", "/EmbeddedFiles", "/EF", "/XFA", "/AA"}
+"""What does something when the document is opened or touched, and what hides another file or leads to one: a path to
+somebody's server is enough to be told who reads (ISO 32000-2, 7.11.4, 12.5.6, 12.6). Links to pages and to addresses
+are no such thing."""
+ON_OPENING = ("", "/GoTo")
+"""What may happen when it is opened: it is shown from a page on."""
+LED_AWAY = re.compile(r"\s*(?!https?:|mailto:|tel:)([a-z][a-z0-9+.-]*:|[\\/]{2})", re.IGNORECASE)
+"""The address of a link that leads to a file, a script or another machine's folder."""
 
 
 def examine(content: bytes, media_type: str) -> Examined:
@@ -149,13 +155,35 @@ def _is_active(found: DictionaryObject) -> bool:
         or _name(found, "/S") in ACTIONS
         or _name(found, "/Subtype") in ANNOTATIONS
         or _name(found, "/Type") == "/EmbeddedFile"
+        or _does_on_opening(found)
+        or _is_elsewhere(found)
+        or LED_AWAY.match(_name(found, "/URI")) is not None
+    )
+
+
+def _does_on_opening(found: DictionaryObject) -> bool:
+    """An action; a destination is an array, or a name."""
+    action = _value(found, "/OpenAction")
+    return isinstance(action, DictionaryObject) and _name(action, "/S") not in ON_OPENING
+
+
+def _is_elsewhere(found: DictionaryObject) -> bool:
+    """Whether what it shows lies in another file."""
+    return (isinstance(found, StreamObject) and "/F" in found) or (
+        _name(found, "/Subtype") == "/Form" and "/Ref" in found
     )
 
 
 def _name(found: DictionaryObject, key: str) -> str:
-    value = found.get(key)
-    value = value.get_object() if isinstance(value, IndirectObject) else value  # `get` does not follow it
+    value = _value(found, key)
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
     return value if isinstance(value, str) else ""
+
+
+def _value(found: DictionaryObject, key: str) -> object:
+    value = found.get(key)
+    return value.get_object() if isinstance(value, IndirectObject) else value  # `get` does not follow it
 
 
 LOOKS: dict[str, Callable[[bytes], Examined]] = {PDF: _pdf, JPEG: _jpeg, PNG: _png}

@@ -44,8 +44,14 @@ COMPLAINTS = {
         "Det ligger något efter dokumentets slut, eller en annan fil i det. Spara det på nytt som PDF.",
     ),
     "active_content": (
-        "The PDF holds scripts, forms that send, sound, film or other files. Print it to a new PDF without them.",
-        "PDF-filen innehåller skript, formulär som skickar, ljud, film eller andra filer. Skriv ut den till en ny PDF.",
+        (
+            "The PDF holds scripts, forms that send, sound, film or other files, or leads to files. "
+            "Print it to a new PDF without them."
+        ),
+        (
+            "PDF-filen innehåller skript, formulär som skickar, ljud, film eller andra filer, eller leder till filer. "
+            "Skriv ut den till en ny PDF."
+        ),
     ),
     "encrypted_file": (
         "The PDF is locked. Save it without a password and without restrictions.",

@@ -11,8 +11,6 @@ from content.slugs import slug_of
 
 MAX_OCTETS = 200
 """File systems take 255, and the extension is still to come."""
-LONGEST_READ = 1_000
-"""What comes behind is not looked at: to bring accents into order takes time that grows with their square."""
 EXTENSIONS = {"application/pdf": ".pdf", "image/jpeg": ".jpg", "image/png": ".png"}
 UNTITLED = "fil"
 
@@ -26,7 +24,7 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGN
 
 def neutral(name: str, media_type: str) -> str:
     """The last part of `name`, visible and in NFC, with the extension of what the file was found to be."""
-    last = re.split(r"[/\\]", name)[-1][:LONGEST_READ]
+    last = re.split(r"[/\\]", name)[-1]
     visible = "".join(character for character in last if unicodedata.category(character) not in INVISIBLE)
     stem = NOT_IN_NAMES.sub("-", SAME_TYPE.sub("", unicodedata.normalize("NFC", visible)))
     stem = " ".join(stem.split()).strip("-~ ").encode()[:MAX_OCTETS].decode(errors="ignore").rstrip()
