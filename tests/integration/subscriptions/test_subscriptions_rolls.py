@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from shared.clock import FixedClock
 from shared.database import Database
 from shared.service import Service
 from subscriptions.fanout import FanoutWorker, record
+from subscriptions.rolls import importing
+from subscriptions.rolls.comparing import compare
 from subscriptions.rolls.weeding import RollWeeder
 
 V1 = "/api/subscriptions/v1"
@@ -240,3 +243,16 @@ async def test_no_statement_names_each_of_many(office: AsyncClient, database: Da
         pass
     event.remove(database.engine.sync_engine, "before_cursor_execute", note)
     assert max(most.values()) < 40, most
+
+
+async def test_b28_a_roll_is_compared_beside_the_loop(office: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[int] = []
+
+    def seen(*given: Any) -> Any:
+        where.append(get_ident())
+        return compare(*given)
+
+    monkeypatch.setattr(importing, "compare", seen)
+    await apply(office, SITTING)
+    assert len(where) == 3
+    assert get_ident() not in where

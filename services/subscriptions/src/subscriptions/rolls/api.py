@@ -1,5 +1,6 @@
 """The API of the rolls: compare, then apply what was shown."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import File, Header, Query, Request, Response, UploadFile
@@ -24,7 +25,6 @@ router = Router(prefix="/api/subscriptions/v1", route_class=bounded(MAX_BYTES), 
 )
 async def import_roll(
     request: Request,
-    response: Response,
     _: Writer,
     file: Annotated[UploadFile, File(description="CSV; the importer's columns for politicians, dates on every line")],
     dry_run: Annotated[bool, Query(description="compare only: who is new, who left, who changed")] = False,
@@ -43,9 +43,9 @@ async def import_roll(
         report = await _apply(database, file, if_match, now)
     if report.errors and not dry_run:
         return _refused(report)
-    if report.version:
-        response.headers["ETag"] = f'"{report.version}"'
-    return report
+    headers = {"ETag": f'"{report.version}"'} if report.version else {}
+    document = await asyncio.to_thread(report.model_dump_json)
+    return Response(document, headers=headers, media_type="application/json")
 
 
 async def _apply(database: Any, file: UploadFile, if_match: str, now: Any) -> RollReport:

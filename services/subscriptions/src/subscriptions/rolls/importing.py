@@ -111,10 +111,20 @@ async def _compare(session: AsyncSession, rows: Sequence[Row], at: datetime) -> 
     organisations = await _organisations(session, {row.place for row in rows})
     held = await _held(session, organisations.values())
     known = await _known(session, [row.address.key for row in rows])
+    # Of a hundred thousand lines it takes seconds, in which others are served.
+    return await asyncio.to_thread(_compared, rows, organisations, held, known, _day(at))
+
+
+def _compared(
+    rows: Sequence[Row],
+    organisations: dict[str, UUID],
+    held: dict[UUID | None, list[Seat]],
+    known: dict[str, Person],
+    day: date,
+) -> tuple[list[Comparison], str]:
     persons = {row.address.key: known.get(row.address.key) or _newcomer(row) for row in rows}
     comparisons = [
-        compare(listed, held.get(listed.organisation_id, ()), persons, _day(at))
-        for listed in _listed(rows, organisations)
+        compare(listed, held.get(listed.organisation_id, ()), persons, day) for listed in _listed(rows, organisations)
     ]
     return comparisons, _version(rows, held, known)
 
