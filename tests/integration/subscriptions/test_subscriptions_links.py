@@ -273,6 +273,28 @@ async def test_b27_bad_input_loses_nothing_typed(
     assert await shown(office, politician) == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b""),
+        ("application/x-www-form-urlencoded", b"action=spara&topics=results"),
+        ("application/x-www-form-urlencoded", b"topics[]=results"),
+        ("application/json", b'{"action": "save", "topics": ["results"]}'),
+        ("multipart/form-data", b"action=save"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nsave'),
+    ],
+)
+async def test_b27_a_form_that_is_not_whole_changes_nothing(
+    kind: str, body: bytes, page: str, politician: str, reader: AsyncClient, office: AsyncClient
+) -> None:
+    before = await shown(office, politician)
+    answer = await reader.post(page, content=body, headers={**OWN, "Content-Type": kind})
+    assert answer.status_code == 422
+    check_page(answer.text)
+    assert "så ingenting är ändrat" in answer.text
+    assert await shown(office, politician) == before
+
+
 async def test_leaving_it_all_and_beginning_again(
     page: str, politician: str, reader: AsyncClient, office: AsyncClient, database: Database
 ) -> None:

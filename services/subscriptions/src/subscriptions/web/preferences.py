@@ -48,6 +48,8 @@ def _(text: str) -> str:
 NOT_A_DATE = _("Skriv datumet så här: 2026-12-24.")
 NOT_AHEAD = _("Välj ett datum som inte har varit än.")
 TOO_FAR = _("Välj ett datum inom fem år.")
+NOT_WHOLE = _("Formuläret kom inte fram som det ska, så ingenting är ändrat. Välj igen och spara.")
+SAVE = "save"
 WAYS_BACK = {"begin_again": choosing.begin_again, "mailbox_works": choosing.mailbox_works}
 
 
@@ -79,8 +81,7 @@ async def save(request: Request, token: str) -> Response:
         return RedirectResponse(href(found.language, f"/prenumeration/{token}", sparat=done), 303, headers=PRIVATE)
     async with database.reading() as session:
         found, status = await visitor(request, session, token), 422 if done else 429
-        holds_choices = text(form, "action") not in (*WAYS_BACK, "fresh_link")
-        typed = _typed(form, found) if holds_choices else _stored(found, request)
+        typed = _typed(form, found) if text(form, "action") == SAVE else _stored(found, request)
         return await _page(request, session, found, typed, errors=errors, status=status)
 
 
@@ -99,6 +100,8 @@ async def _apply(
     if action == "fresh_link":
         await linking.mail_fresh_link(session, links, found.person.subscriber, at)
         return "mejlat", []
+    if action != SAVE:  # what a form lacks that cannot be read is no choice
+        return "val", [FormError("innehall", NOT_WHOLE)]
     typed = _typed(form, found)
     errors = _faults(typed, found, at)
     if not errors:
