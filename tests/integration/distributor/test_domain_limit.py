@@ -6,10 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.integration.distributor.conftest import CLOCK, Room, batch, people, snapshot
+from tests.integration.distributor.conftest import CLOCK, MemorySender, Room, batch, people, snapshot
 
-from distributor import leases
-from distributor.channels import Outcome
+from distributor import at_hand, leases
+from distributor.channels import Dispatch, Outcome
 from distributor.journal import Journal
 from distributor.states import SENT
 from shared.contracts.delivery import Channel
@@ -39,6 +39,39 @@ async def test_a_domain_at_its_limit_gets_its_turns_in_the_commits_that_record_t
     await room.drain()
     assert len(opened) <= BESIDE_THE_GROUPS
     assert [row.state for row in await room.rows()] == ["sent"] * MAILS
+
+
+class Counting(MemorySender):
+    """Knows how many were in its hands at most."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots=slots)
+        self.most = self._in_hand = 0
+
+    async def send(self, dispatch: Dispatch) -> Outcome:
+        self._in_hand += 1
+        self.most = max(self.most, self._in_hand)
+        try:
+            return await super().send(dispatch)
+        finally:
+            self._in_hand -= 1
+
+
+async def test_what_is_too_much_even_to_stand_aside_is_put_off_without_being_begun(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_hand, "ASIDE", 3 * at_hand.SHARE)
+    monkeypatch.setattr(at_hand, "SOME", 1)
+    room.settings = room.settings.model_copy(update={"smtp_per_domain": CAP})
+    sender = Counting(slots=16)
+    await room.hear(batch(snapshot(uuid4()), people(MAILS)))
+    await room.drain(sender=sender)
+    assert sender.most <= CAP
+    assert len(sender.dispatched) == MAILS
+    rows = await room.rows()
+    assert [(row.state, row.attempts) for row in rows] == [("sent", 1)] * MAILS
+    put_off = [tried for tried in await room.attempts() if tried.phase == "wait"]
+    assert len(put_off) == sum(row.tries for row in rows) - MAILS > 0
 
 
 async def test_what_was_claimed_ahead_and_stopped_since_does_not_begin(room: Room) -> None:

@@ -128,20 +128,6 @@ async def test_too_many_connections_is_believed() -> None:
     assert server.connections < 12, "not asked again and again"
 
 
-async def test_a_slow_domain_keeps_its_places_and_no_more() -> None:
-    with SmtpServer(pipelining=True) as server:
-        server.on("RCPT", HANG, address="slow@trog.example")
-        async with sending(server.url, smtp_connections=4, smtp_per_domain=1, smtp_timeout_s=5) as sender:
-            stuck = asyncio.create_task(sender.send(to("slow@trog.example")))
-            await eventually(lambda: server.connections == 1)
-            ended = await sender.send(to("other@trog.example"))
-            assert (ended.state, ended.counts, ended.phase) == (DEFERRED, False, "wait")
-            assert ended.retry_after is not None
-            assert [(await sender.send(to())).state for _ in range(5)] == [SENT] * 5
-            stuck.cancel()
-            await asyncio.gather(stuck, return_exceptions=True)
-
-
 async def test_so_many_a_minute_go_to_one_domain_and_the_rest_when_it_is_their_turn() -> None:
     with SmtpServer(pipelining=True) as server:
         async with sending(server.url, smtp_domain_rate_per_minute=60) as sender:

@@ -12,7 +12,7 @@ import pytest
 from distributor.breaker import EQUALS, Breaker, Flow, Heard, Pauses
 from distributor.channels import Fault, Outcome
 from distributor.mail import domains
-from distributor.mail.domains import LONGEST, PUT_OFF, Crowded, DomainLimit, DomainPace
+from distributor.mail.domains import Crowded, DomainPace
 from distributor.mail.replies import Phase, greylisted
 from distributor.mail.slow_start import PROBE_EVERY, SlowStart
 from distributor.pace import Pace
@@ -182,24 +182,6 @@ def test_so_many_a_minute() -> None:
     unlimited.take(1000)
     assert unlimited.free(0) > 1000
     assert unlimited.wait_s(0) == 0
-
-
-def test_so_many_a_domain() -> None:
-    limit = DomainLimit(2)
-    with limit.place("a@x.example"), limit.place("b@X.example"):
-        waits = []
-        for _ in range(25):
-            with pytest.raises(Crowded) as busy, limit.place("c@x.example"):
-                pass
-            waits.append(busy.value.wait)
-        with limit.place("d@y.example"):
-            pass
-    assert waits[0] == PUT_OFF < waits[-1] <= LONGEST
-    with limit.place("e@x.example"):
-        pass
-    unlimited = DomainLimit(0)
-    with unlimited.place("a@x.example"), unlimited.place("a@x.example"):
-        pass
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ PAUSE_FIRST_S, PAUSE_LONGEST_S = 1.0, 30.0
 REFUSED_FIRST_S, REFUSED_LONGEST_S = 30.0, 300.0
 """While it refuses everybody: somebody has to mend it, and each try makes a block worse."""
 CONTENTS_KEPT = 64
+CROWDED = Outcome(DEFERRED, reply="the domain is busy with earlier mails", phase="wait", counts=False)
 Key = tuple[uuid.UUID, int]
 Known = tuple[Content | None, Context | None]
 UNKNOWN: Known = (None, None)
@@ -150,9 +151,16 @@ class DeliveryWorker:
                 self._at_hand.leave(row)
         for row in rows:
             if row.begun_at is None:
-                self._at_hand.put_nowait(row)
+                self._take_in(row)
         self._look = self._look or (bool(rows) and not self._at_hand.empty())
         return begun
+
+    def _take_in(self, row: Claimed) -> None:
+        wait = self._at_hand.take_in(row, time.monotonic())
+        if wait is not None:
+            content, _ = self._known(row)
+            trail = None if content is None else content.trail
+            self._finished.append((row, replace(CROWDED, retry_after=wait, trail=trail)))
 
     async def _something_to_do(self, stop: asyncio.Event) -> None:
         """Until there is a group to write, or a place and perhaps something due."""

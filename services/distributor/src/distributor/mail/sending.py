@@ -12,7 +12,7 @@ from distributor.mail.addresses import wire_address
 from distributor.mail.composer import Composer
 from distributor.mail.dialogue import Composed, Ending
 from distributor.mail.dkim import DkimSigner, parse_keys, signed
-from distributor.mail.domains import Crowded, DomainLimit, DomainPace
+from distributor.mail.domains import Crowded, DomainPace
 from distributor.mail.letters import Unsendable
 from distributor.mail.relay_url import RelayUrl
 from distributor.mail.replies import classify, enhanced_status, greylisted, printable
@@ -35,7 +35,6 @@ class MailSender:
     def __init__(self, settings: DistributorSettings) -> None:
         self.slots = settings.smtp_connections * settings.smtp_pipeline
         self._pipeline = settings.smtp_pipeline
-        self._domains = DomainLimit(settings.smtp_per_domain)
         self._domain_pace = DomainPace(settings.smtp_domain_rate_per_minute)
         self._composer = Composer(settings)
         keys = parse_keys(settings.dkim_keys)
@@ -58,15 +57,12 @@ class MailSender:
         return self._relay.connections_allowed * self._pipeline
 
     async def send(self, dispatch: Dispatch) -> Outcome:
-        """Send one mail and say how it ended, unless its domain has its hands full or its share of the minute."""
-        if not self._domains.each and not self._domain_pace.per_minute:
-            return await self._deliver(dispatch)
+        """Send one mail and say how it ended, unless its domain has had its share of the minute."""
         try:
-            with self._domains.place(dispatch.address):
-                self._domain_pace.enter(dispatch, time.monotonic())
-                return await self._deliver(dispatch)
+            self._domain_pace.enter(dispatch, time.monotonic())
         except Crowded as busy:
             return Outcome(DeliveryState.DEFERRED, reply=str(busy), phase="wait", retry_after=busy.wait, counts=False)
+        return await self._deliver(dispatch)
 
     async def _deliver(self, dispatch: Dispatch) -> Outcome:
         began = time.monotonic()
