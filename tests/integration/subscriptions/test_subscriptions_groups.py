@@ -230,6 +230,7 @@ async def test_undoing_in_the_group_waits_for_nobody(team: Team, monkeypatch: py
     monkeypatch.setattr(SubscriptionsSettings, "person_limit", Limit(Counted.PERSON, 0))
     refused = await team.post(undo)
     assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) <= 3_600
     assert "Skriv ordet ångra" in refused.text
     assert "renumerationen har ändrats" not in refused.text
     assert (await team.post(undo, ord="ångra")).status_code == 200

@@ -164,6 +164,7 @@ async def test_b20_a_scanner_that_presses_everything_in_every_mail_ends_and_leav
     assert (await reader.post(out, data=ONE_CLICK)).status_code == 200  # leaving is never refused
     refused = await reader.post(page, data={**SAVED, "topics": ["results"]}, headers=OWN)
     assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) <= 3_600
     assert "fler än 20 gånger" in refused.text
     the_summary_leads_somewhere(refused.text)
     answer = await office.get(f"/api/subscriptions/v1/subscribers/{politician}")
@@ -173,6 +174,7 @@ async def test_b20_a_scanner_that_presses_everything_in_every_mail_ends_and_leav
     undo = [mail["action_url"] for mail in await receipts(database)]
     asks = await reader.post(undo[-1], data={"action": "undo"}, headers=OWN)
     assert asks.status_code == 429
+    assert int(asks.headers["retry-after"]) <= 3_600
     assert "Skriv ordet ångra" in asks.text
     the_summary_leads_somewhere(asks.text)
     assert (await reader.post(undo[-1], data={"action": "undo", "ord": "a@b.example"}, headers=OWN)).status_code == 429

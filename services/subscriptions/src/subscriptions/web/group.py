@@ -35,7 +35,7 @@ from subscriptions.mailing import request_mail
 from subscriptions.models import NAME_LENGTH
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web.fields import language_choices
-from subscriptions.web.limiting import count_asks, refusal
+from subscriptions.web.limiting import count_asks, pausing, refusal
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, linked, now, onward
 from subscriptions.wording import Wording
@@ -109,7 +109,7 @@ async def act(request: Request, token: str) -> Response:
     except UnknownGroup:
         return dead_link(request)
     except TooOften as error:
-        return await _refused(request, token, typed, refusal(request, error))
+        return pausing(request, error, await _refused(request, token, typed, refusal(request, error)))
     return _done(request, held, "inbjuden")
 
 

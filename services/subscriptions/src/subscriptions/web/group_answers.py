@@ -19,7 +19,7 @@ from subscriptions.groups.invitations import UnknownInvitation
 from subscriptions.groups.members import Held, UnknownGroup
 from subscriptions.groups.models import GroupAct, GroupChange
 from subscriptions.limits import TooOften
-from subscriptions.web.limiting import count_undoing, refusal_to_undo
+from subscriptions.web.limiting import count_undoing, pausing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import dead_link, language_of, now
 
@@ -99,7 +99,7 @@ async def undo(request: Request, token: str) -> Response:
         return dead_link(request)
     except TooOften as error:
         refused = [refusal_to_undo(error, language_of(request, held.subscriber), request.app.state.pages)]
-        return _undo_page(request, held, change, is_undone=False, errors=refused, status=429)
+        return pausing(request, error, _undo_page(request, held, change, is_undone=False, errors=refused, status=429))
     return _undo_page(request, held, change, is_undone=True)
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import Request
+from fastapi import Request, Response
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -95,6 +95,12 @@ def refusal_to_undo(error: TooOften, language: ReaderLanguage, pages: Pages) -> 
     """Beside the field that the word is written in."""
     said = WRITE_IT if error.limit.counted is Counted.PERSON else ""
     return _refusal(error, "ord", language.locale, pages, said)
+
+
+def pausing(request: Request, error: TooOften, answer: Response) -> Response:
+    """Says to programs too when the next try is heard."""
+    answer.headers["Retry-After"] = str(round((error.until - request.app.state.clock.now()).total_seconds()))
+    return answer
 
 
 def refusal(request: Request, error: TooOften, field: str = "email") -> FormError:

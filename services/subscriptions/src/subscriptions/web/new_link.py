@@ -10,7 +10,7 @@ from shared.web.visits import PRIVATE
 from subscriptions import addresses, linking
 from subscriptions.addresses import InvalidAddress
 from subscriptions.limits import TooOften
-from subscriptions.web.limiting import count_asks, refusal
+from subscriptions.web.limiting import count_asks, pausing, refusal
 from subscriptions.web.posting import read_form, text
 
 router = Router(include_in_schema=False)
@@ -37,7 +37,7 @@ async def send(request: Request) -> Response:
             await count_asks(session, request, address, now)
             await linking.mail_link(session, state.links, address, now)
     except TooOften as error:
-        return _page(request, typed, [refusal(request, error)], status=429)
+        return pausing(request, error, _page(request, typed, [refusal(request, error)], status=429))
     return _page(request, is_sent=True)
 
 

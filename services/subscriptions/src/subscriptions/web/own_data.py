@@ -27,7 +27,7 @@ from subscriptions.links import FRESH
 from subscriptions.models import Subscriber
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web import own_presenters
-from subscriptions.web.limiting import count_asks, refusal
+from subscriptions.web.limiting import count_asks, pausing, refusal
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import DeadLink, language_of, linked, now, onward
 
@@ -76,7 +76,7 @@ async def act(request: Request, token: str) -> Response:
             do = _erase if text(form, "action") == "erase" else _move
             return await do(request, session, owner, form)
     except TooOften as error:
-        return await _refused(request, token, form, refusal(request, error, "new_address"))
+        return pausing(request, error, await _refused(request, token, form, refusal(request, error, "new_address")))
     except (DeadLink, UnknownSubscriber):
         return _ended(request)
 

@@ -29,7 +29,7 @@ from subscriptions.links import PREFERENCES
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.web import presenters
 from subscriptions.web.fields import unknown
-from subscriptions.web.limiting import count_change, count_undoing, refusal, refusal_to_undo
+from subscriptions.web.limiting import count_change, count_undoing, pausing, refusal, refusal_to_undo
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.web.presenters import OPEN, Typed
 from subscriptions.web.visiting import DeadLink, Visitor, dead_link, now, onward, visitor
@@ -69,20 +69,22 @@ async def save(request: Request, token: str) -> Response:
     refuse_cross_site(request)
     form = await read_form(request)
     database = request.app.state.database
+    reached: TooOften | None = None
     try:
         async with database.transaction() as session:
             found = await visitor(request, session, token)
             done, errors = await _apply(request, session, found, form)
     except TooOften as error:
-        done, errors = "", [_refusal(request, found, form, error)]
+        reached, errors = error, [_refusal(request, found, form, error)]
     except (DeadLink, UnknownSubscriber):
         return dead_link(request)
     if not errors:
         return RedirectResponse(href(found.language, f"/prenumeration/{token}", sparat=done), 303, headers=PRIVATE)
     async with database.reading() as session:
-        found, status = await visitor(request, session, token), 422 if done else 429
+        found, status = await visitor(request, session, token), 429 if reached else 422
         typed = _typed(form, found) if text(form, "action") == SAVE else _stored(found, request)
-        return await _page(request, session, found, typed, errors=errors, status=status)
+        answer = await _page(request, session, found, typed, errors=errors, status=status)
+    return pausing(request, reached, answer) if reached else answer
 
 
 async def _apply(

@@ -24,7 +24,7 @@ from subscriptions.limits import TooOften
 from subscriptions.models import SignUp
 from subscriptions.signing_up import UnknownSignUp, Wanted
 from subscriptions.web import fields
-from subscriptions.web.limiting import PAUSE, asks_refused, count_asks, refusal
+from subscriptions.web.limiting import PAUSE, asks_refused, count_asks, pausing, refusal
 from subscriptions.web.posting import read_form, text, texts
 from subscriptions.wording import Wording
 
@@ -63,9 +63,7 @@ async def send(request: Request) -> Response:
             await count_asks(session, request, address, now)
             is_mailed = await signing_up.ask(session, state.links, _wanted(typed, address), now)
     except TooOften as error:
-        answer = _form(request, typed, [refusal(request, error)], status=429)
-        answer.headers["Retry-After"] = str(round((error.until - now).total_seconds()))
-        return answer
+        return pausing(request, error, _form(request, typed, [refusal(request, error)], status=429))
     if not is_mailed:
         asks_refused.labels(PAUSE).inc()
     return _page(request, "signed_up.html", typed=typed)

@@ -15,7 +15,7 @@ from subscriptions import undoing
 from subscriptions.limits import TooOften
 from subscriptions.stops import UnknownSubscriber
 from subscriptions.undoing import AlreadyUndone, Undoing
-from subscriptions.web.limiting import count_undoing, refusal_to_undo
+from subscriptions.web.limiting import count_undoing, pausing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import Visitor, dead_link, now, own_page, visitor_of
 from subscriptions.wording import Wording
@@ -42,7 +42,8 @@ async def act(request: Request, token: str) -> Response:
     except (InvalidToken, UnknownSubscriber):
         return dead_link(request)
     except TooOften as error:
-        return await _answer(request, token, [refusal_to_undo(error, visitor.language, state.pages)], 429)
+        refused = await _answer(request, token, [refusal_to_undo(error, visitor.language, state.pages)], 429)
+        return pausing(request, error, refused)
     except AlreadyUndone:
         pass
     return await _answer(request, token)

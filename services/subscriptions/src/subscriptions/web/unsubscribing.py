@@ -22,7 +22,7 @@ from subscriptions.links import Departing
 from subscriptions.people import RoleRow
 from subscriptions.states import SubscriberState, state_of
 from subscriptions.stops import UnknownSubscriber
-from subscriptions.web.limiting import count_undoing, refusal_to_undo
+from subscriptions.web.limiting import count_undoing, pausing, refusal_to_undo
 from subscriptions.web.posting import read_form, text
 from subscriptions.web.visiting import DeadLink, dead_link, language_of, now, own_page
 from subscriptions.wording import Wording
@@ -70,7 +70,7 @@ async def act(request: Request, token: str) -> Response:
         return dead_link(request)
     except TooOften as error:
         refused = refusal_to_undo(error, leaver.language, request.app.state.pages)
-        return _page(request, leaver, "left", errors=[refused], status=429)
+        return pausing(request, error, _page(request, leaver, "left", errors=[refused], status=429))
     except UnknownSubscriber:
         pass  # erased this very moment: there is nobody to write to
     if action not in ("leave", "come_back"):

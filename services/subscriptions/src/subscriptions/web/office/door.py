@@ -26,7 +26,7 @@ from subscriptions.limits import TooOften, count, network_of
 from subscriptions.office import sessions
 from subscriptions.office.models import OfficeSession
 from subscriptions.office.sessions import SettingsKey
-from subscriptions.web.limiting import refusal
+from subscriptions.web.limiting import pausing, refusal
 from subscriptions.web.posting import read_form, text
 
 log = structlog.get_logger()
@@ -256,12 +256,6 @@ def _with_cookie(request: Request, answer: Response, token: str) -> Response:
 
 def _too_often(request: Request, onward: str, error: TooOften) -> Response:
     return pausing(request, error, _rendered(request, onward, [refusal(request, error, "nyckel")], 429))
-
-
-def pausing(request: Request, error: TooOften, answer: Response) -> Response:
-    """Says to programs too when the next try is heard."""
-    answer.headers["Retry-After"] = str(round((error.until - now(request)).total_seconds()))
-    return answer
 
 
 def _form(request: Request, onward: str, fault: str = "", *, status: int = 200) -> Response:

@@ -18,8 +18,8 @@ from shared.web.pages import FormError
 from subscriptions.limits import TooOften
 from subscriptions.office import sessions
 from subscriptions.office.models import OfficeSession
-from subscriptions.web.limiting import refusal
-from subscriptions.web.office.door import HOME, NO_KEY, Office, SignedIn, done, now, page, pausing, whose
+from subscriptions.web.limiting import pausing, refusal
+from subscriptions.web.office.door import HOME, NO_KEY, Office, SignedIn, done, now, page, whose
 from subscriptions.web.office.faults import fault
 from subscriptions.web.office.people import gone
 from subscriptions.web.posting import read_form, text
