@@ -119,6 +119,21 @@ async def test_a_slow_start_asks_for_more_as_mails_are_taken() -> None:
     assert max(opened_at_first_dots) <= 8
 
 
+async def test_greylisting_keeps_nobody_to_the_connections_of_a_start() -> None:
+    open_at: list[int] = []
+
+    def greylist(_: object) -> str:
+        open_at.append(server.open_now)
+        return "450 4.7.1 Greylisted"
+
+    with SmtpServer(pipelining=True) as server:
+        server.on("RCPT", greylist)
+        async with sending(server.url, smtp_connections=8) as sender:
+            await asyncio.gather(*(sender.send(to()) for _ in range(120)))
+    assert open_at[0] <= 2
+    assert open_at[-1] == 8
+
+
 async def test_too_many_connections_is_believed() -> None:
     with SmtpServer(pipelining=True) as server:
         server.on("connect", lambda _: "421 4.7.0 too many connections" if server.open_now > 3 else None)

@@ -1,5 +1,5 @@
-"""How many connections a relay is asked to bear: few at first, one more for each mail that it takes, half when it says
-that they are too many.
+"""How many connections a relay is asked to bear: few at first, one more for each mail that it takes (or greylists),
+half when it says that they are too many.
 
 A relay that was away comes back to a trickle and not to the full herd; one that refused the ninth connection is not
 asked for a ninth again before it has taken some hundreds of mails. A pure count, without clock and network.
@@ -25,7 +25,7 @@ class SlowStart:
         self._since_last = 0
 
     def accepted(self) -> None:
-        """A mail was taken."""
+        """A mail was taken, or greylisted."""
         if self.allowed == self._most:
             return
         self._since_last += 1

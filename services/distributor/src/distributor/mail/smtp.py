@@ -24,7 +24,7 @@ import structlog
 from distributor.mail.dialogue import ENOUGH, Announced, Composed, Ending, Line, Transaction, told
 from distributor.mail.pipelining import PipelinedLine
 from distributor.mail.relay_url import RelayUrl
-from distributor.mail.replies import SERVICE_CLOSING, Phase, printable
+from distributor.mail.replies import SERVICE_CLOSING, Phase, enhanced_status, greylisted, printable
 from distributor.mail.slow_start import SlowStart
 from distributor.mail.unpipelined import UnpipelinedLine
 
@@ -100,6 +100,9 @@ class SmtpRelay:
             raise
         if ending.sent:
             self._strikes = 0
+            self._places.accepted()
+            self._match()
+        elif _is_greylisted(ending):
             self._places.accepted()
             self._match()
         elif ending.code == SERVICE_CLOSING and not (transaction.kept and _was_stale(ending)):
@@ -306,6 +309,12 @@ def _expired(line: Line, resting_since: float | None = None) -> bool:
     now = asyncio.get_running_loop().time()
     idle = resting_since is not None and now - resting_since > IDLE_S
     return idle or now - line.opened_at > MAX_AGE_S
+
+
+def _is_greylisted(ending: Ending) -> bool:
+    """The relay has nothing against us but that this recipient's domain does not know us yet: it bears what it has."""
+    enhanced = enhanced_status(ending.text) if ending.code is not None else ""
+    return greylisted(ending.phase, ending.code, enhanced, ending.text)
 
 
 def _was_stale(ending: Ending) -> bool:
