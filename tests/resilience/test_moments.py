@@ -12,6 +12,8 @@ from tests.resilience.moments import MOMENTS, Moment
 from tests.resilience.scene import Scene
 
 LASTS_S = 2.0
+IN_DOUBT_S = 66.0
+"""A mail whose server fell silent after the dot goes out again no sooner: ten minutes, as fast as the tests' clock goes."""
 
 
 @pytest.fixture
@@ -56,5 +58,7 @@ async def test_each_deed_at_each_moment(scene: Scene, name: str, deed: str) -> N
     _, asked_again = await scene.publish_at_last()
     await asyncio.gather(*striking)  # each moment has come, to each of them
     # A repeat is excused only where a sender could not know: it died, or its line to the receiver did.
-    totals = await scene.check_sound(kills=deed == "kill" or moment.link in ("mail", "intranet"))
+    totals = await scene.check_sound(
+        kills=deed == "kill" or moment.link in ("mail", "intranet"), within=IN_DOUBT_S + 60
+    )
     print(f"measured: {deed} {name}: {totals['repeats']} repeats, {asked_again} calls asked again")
