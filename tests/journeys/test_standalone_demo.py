@@ -136,13 +136,14 @@ async def a_mail_leads_to_the_preference_page(site: httpx2.AsyncClient, mail: in
 async def test_a_demo_touches_nothing_that_the_environment_names_and_publishes_nothing_twice(
     budkavle: Process, free_port: int
 ) -> None:
-    await budkavle.start(
-        "demo",
-        BUDKAVLE_DEMO_ONCE="1",
-        BUDKAVLE_SMTP_URL=f"smtp://127.0.0.1:{free_port}?starttls=never",
-        BUDKAVLE_BROKER_URL=f"amqp://127.0.0.1:{free_port}",
-        BUDKAVLE_DATABASE_URL=f"postgresql://127.0.0.1:{free_port}/x",
-    )
+    """However often it is begun, and stopped half-way."""
+    named = {
+        "BUDKAVLE_SMTP_URL": f"smtp://127.0.0.1:{free_port}?starttls=never",
+        "BUDKAVLE_BROKER_URL": f"amqp://127.0.0.1:{free_port}",
+        "BUDKAVLE_DATABASE_URL": f"postgresql://127.0.0.1:{free_port}/x",
+    }
+    await stopped_half_way(budkavle, "published “Sex", **named)
+    await budkavle.start("demo", BUDKAVLE_DEMO_ONCE="1", **named)
     assert await budkavle.ended() == 0, budkavle.out + budkavle.err
     assert " NO" not in budkavle.out
     first, former = budkavle.out, budkavle.url
@@ -163,20 +164,17 @@ async def test_a_demo_touches_nothing_that_the_environment_names_and_publishes_n
     assert await budkavle.ended(signal.SIGTERM, within=20) == 0
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param("starts, with its data", marks=pytest.mark.soak),
-        pytest.param("imported politicians.csv", marks=pytest.mark.soak),
-        pytest.param("connected 8", marks=pytest.mark.soak),
-        "published “Sex",
-    ],
-)
-async def test_a_demo_stopped_half_way_goes_on_where_it_was(budkavle: Process, moment: str) -> None:
-    await budkavle.start("demo")
+async def stopped_half_way(budkavle: Process, moment: str, **environment: str) -> None:
+    await budkavle.start("demo", **environment)
     await budkavle.says(moment)
     assert await budkavle.ended(signal.SIGINT, within=30) == 0
     assert budkavle.err == ""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("moment", ["starts, with its data", "imported politicians.csv", "connected 8"])
+async def test_a_demo_stopped_half_way_goes_on_where_it_was(budkavle: Process, moment: str) -> None:
+    await stopped_half_way(budkavle, moment)
     await budkavle.start("demo", "--once")
     assert await budkavle.ended() == 0, budkavle.out + budkavle.err
     assert len(items_of(budkavle.out)) == 2

@@ -15,7 +15,9 @@ from tests.resilience.scene import FIELDS, SETTINGS, Scene, populate
 from tests.servers.rabbitmq import shared_amqp_url
 from tests.servers.receiver import HttpReceiver
 
-MODES = ("run", "serve", "work")  # two replicas of each service: the second as two processes
+REPLICAS = ("run", "run")
+APART = ("run", "serve", "work")
+"""The second replica as two processes."""
 DRAINED_WITHIN_S = 10.0
 CALLS = (
     ("GET", "/api/content/v1/items", None),
@@ -27,19 +29,19 @@ CALLS = (
 )
 
 
-@pytest.fixture(scope="module")
-def home(keys: Keys) -> Iterator[Home]:
-    """Several replicas of each service."""
-    made = Distributed(shared_amqp_url(), modes=MODES, settings={**SETTINGS, **keys.known})
+@pytest.fixture
+def home(keys: Keys, modes: tuple[str, ...]) -> Iterator[Home]:
+    """Two replicas of each service."""
+    made = Distributed(shared_amqp_url(), modes=modes, settings={**SETTINGS, **keys.known})
     with HttpReceiver() as intranet, made.opened():
         yield Home(made, intranet, hook_secret=populate(made, intranet))
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("modes", "rounds"), [(REPLICAS, 1), pytest.param(APART, 4, marks=pytest.mark.soak)])
 async def test_f9_f58_no_mail_twice_no_call_fails_and_what_the_old_keys_signed_holds(
-    scene: Scene, new_inboxes: Callable[..., Inboxes], keys: Keys, rounds: int
+    scene: Scene, new_inboxes: Callable[..., Inboxes], keys: Keys, modes: tuple[str, ...], rounds: int
 ) -> None:
-    """A round is one restart of each of a service's three processes; something goes out after each. The first brings the keys
+    """A round is one restart of each of a service's processes; something goes out after each. The first brings the keys
     (with the logins to broker and database too: `test_replica_faults.py`)."""
     scene.inboxes = new_inboxes(scene.deployment, "--delay", "0.05")  # the drain lasts as long as the rolling
     before = await scene.publish()
@@ -51,10 +53,10 @@ async def test_f9_f58_no_mail_twice_no_call_fails_and_what_the_old_keys_signed_h
     rolled = asyncio.Event()
     calling = asyncio.create_task(_call_until(scene, rolled))
     slowest = 0.0
-    for number in range(rounds * len(MODES)):
-        replicas = [scene.deployment.replicas[service][number % len(MODES)] for service in SERVICES]
+    for number in range(rounds * len(modes)):
+        replicas = [scene.deployment.replicas[service][number % len(modes)] for service in SERVICES]
         slowest = max(slowest, *await asyncio.gather(*map(_restarted, replicas)))
-        ends_a_round = number % len(MODES) == len(MODES) - 1 and number < rounds * len(MODES) - 1
+        ends_a_round = number % len(modes) == len(modes) - 1 and number < rounds * len(modes) - 1
         await (scene.publish() if ends_a_round else scene.publish_to_few())
     rolled.set()
     statuses = await calling
@@ -62,7 +64,7 @@ async def test_f9_f58_no_mail_twice_no_call_fails_and_what_the_old_keys_signed_h
     assert set(statuses) <= {200, 201}, sorted(statuses)
     assert slowest < DRAINED_WITHIN_S
     print(
-        f"measured: {rounds * len(MODES)} restarts of each service, {len(statuses)} calls, drained within {slowest:.1f} s"
+        f"measured: {rounds * len(modes)} restarts of each service, {len(statuses)} calls, drained within {slowest:.1f} s"
     )
     totals = await scene.check_sound(within=120)
     assert totals["repeats"] == 0
