@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     def _known_broker(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://", "embedded:")):
             raise ValueError("must begin with amqp://, amqps:// or embedded:")
+        if not value.startswith("embedded:"):
+            _parted(value)
         return value
 
     @field_validator("public_url")
@@ -92,7 +94,10 @@ class Settings(BaseSettings):
     def _plain_origin(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with https:// (or http:// on your own machine)")
-        if value.startswith("http://") and _is_public(urlsplit(value).hostname or ""):
+        parts = _parted(value)
+        if parts.query or parts.fragment or "@" in parts.netloc or not value.isprintable() or " " in value:
+            raise ValueError("is the site's address alone, such as https://nyheter.example")
+        if value.startswith("http://") and _is_public(parts.hostname or ""):
             raise ValueError("must begin with https://: links and keys would be read on the way")
         return value.rstrip("/")
 
@@ -142,6 +147,18 @@ def _misspelt(kind: type[Settings]) -> Iterator[str]:
     for name in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
         for meant in get_close_matches(name, known, n=1, cutoff=ALIKE):
             yield f"{name}: there is no such setting; did you mean {meant}?"
+
+
+def _parted(url: str) -> SplitResult:
+    """What is wrong with it is told without it: a password may stand there."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError("is not an address that can be read; check its host and port")
+    return parts
 
 
 def _is_public(host: str) -> bool:
