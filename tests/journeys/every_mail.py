@@ -10,18 +10,18 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from httpx2 import AsyncClient
-from tests.deployments import Standalone
-from tests.desk import SUBSCRIPTIONS, Desk
+from tests.deployments import SENDER, Standalone
+from tests.desk import DISTRIBUTOR, SUBSCRIPTIONS, Desk
 from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
 from tests.integration.subscriptions.scanner import OWN
 from tests.servers.receiver import HttpReceiver
 
-PRESS, SILENT, PUBLIC, DAILY, MOVER, GONE, CONTACT, MEMBER, STRANGER, MOVED, YES, NO, LATER, INTRANET = (
+PRESS, SILENT, PUBLIC, DAILY, MOVER, GONE, CONTACT, MEMBER, STRANGER, MOVED, YES, NO, LATER, INTRANET, MISSPELT = (
     f"{name}@folk.example"
     for name in (
         "red", "tyst", "genast", "daglig", "flyttar", "studsar", "kontakt", "medlem", "ny", "flyttad", "ja", "nej",
-        "senare", "webb",
+        "senare", "webb", "wbeb",
     )
 )  # fmt: skip
 SUBSCRIBERS = (PRESS, SILENT, PUBLIC, DAILY, MOVER, GONE, CONTACT, MEMBER)
@@ -40,6 +40,7 @@ class EveryMail:
     reader: AsyncClient
     intranet: HttpReceiver
     ids: dict[str, str] = field(default_factory=dict)
+    endpoint: str = ""
 
     async def send(self) -> None:
         await self._fill()
@@ -88,7 +89,8 @@ class EveryMail:
             await self.desk.call("PUT", f"{SUBSCRIPTIONS}/organisations/{paper}/desk", json=named)
         contact = {"subscriber_id": self.ids[CONTACT]}
         await self.desk.call("PUT", f"{SUBSCRIPTIONS}/groups/{group}/contact", json=contact)
-        await self.desk.add_endpoint({"name": ENDPOINT, "contact_email": INTRANET, "url": self.intranet.url("/hook")})
+        about = {"name": ENDPOINT, "contact_email": INTRANET, "url": self.intranet.url("/hook")}
+        self.endpoint = str((await self.desk.add_endpoint(about))["id"])
 
     async def _ask_the_desks(self) -> None:
         """Half a year has passed for one newsroom, three weeks without an answer for the other."""
@@ -100,7 +102,8 @@ class EveryMail:
         await self.newest(SILENT, "Påminnelse: är det här fortfarande rätt redaktion och bevakning?")
 
     async def _tell(self) -> None:
-        """Two items, a correction, a withdrawal and a digest, while an intranet breaks, mends itself and goes."""
+        """Two items, a correction, a withdrawal and a digest, while an intranet breaks, mends itself and goes, and its next
+        contact cannot be reached."""
         self.intranet.by_default(500)
         kept, gone = [await self.desk.publish_new({**TOLD, "title": title}) for title in ("Öppet hus", "Nya siffror")]
         await self.newest(INTRANET, f"{ENDPOINT} tar inte emot våra nyheter")
@@ -113,6 +116,10 @@ class EveryMail:
         await self.desk.withdraw(gone, "Siffrorna var fel.")
         await self.desk.call("POST", f"{SUBSCRIPTIONS}/digest-runs", json={"weekly": False})
         await self.newest(INTRANET, f"Vi har slutat skicka nyheter till {ENDPOINT}")
+        path = f"{DISTRIBUTOR}/endpoints/{self.endpoint}"
+        known = {"If-Match": (await self.desk.api.get(path)).headers["etag"]}
+        await self.desk.call("PATCH", path, json={"contact_email": MISSPELT}, headers=known)
+        await self.newest(SENDER, f"Kontaktadressen för {ENDPOINT} fungerar inte")
 
         def everything_is_there() -> bool:
             forms = {(mail.to, mail.item, mail.revision) for mail in self.inboxes.mails}

@@ -26,8 +26,20 @@ def subjects(endpoint: str) -> set[str]:
 
 
 def _to_contacts(endpoint: str) -> Iterator[str]:
-    words = ContactMail(EndpointLinks("https://nyheter.example", TokenSigner(["k" * 40]))).words
-    condition = Condition(new_id(), 1, endpoint, "https://intranet.example", 4, None, 500, "", None)
+    links = EndpointLinks("https://nyheter.example", TokenSigner(["k" * 40]))
+    words = ContactMail(links, "kansli@forbundet.example").words
+    condition = Condition(
+        endpoint_id=new_id(),
+        generation=1,
+        name=endpoint,
+        url="https://intranet.example",
+        contact_email="webb@intranet.example",
+        failures=4,
+        failing_since=None,
+        last_status=500,
+        last_phase="",
+        disabled_reason=None,
+    )
     return (words(occasion, condition).subject for occasion in Occasion)
 
 

@@ -22,7 +22,7 @@ from tests.eventually import eventually
 from tests.inboxes import Inboxes, Mail
 from tests.integration.subscriptions.scanner import OWN, press_everything
 from tests.journeys import mail_kinds
-from tests.journeys.every_mail import DAILY, ENDPOINT, GONE, MOVED, MOVER, STRANGER, YES, EveryMail
+from tests.journeys.every_mail import DAILY, ENDPOINT, GONE, MISSPELT, MOVED, MOVER, STRANGER, YES, EveryMail
 from tests.servers.receiver import HttpReceiver
 
 PATHS = ("/prenum", "/avreg", "/intranat", "/utskick")
@@ -37,8 +37,8 @@ BY_LINKS = ("sign_up", "page", "unsubscribe_link", "undo")
 
 @pytest.fixture
 def inboxes(tmp_path: Path) -> Iterator[Inboxes]:
-    """Whoever is gone has no mailbox when the second item comes."""
-    inboxes = Inboxes(tmp_path, "--refuses-second", GONE)
+    """Whoever is gone has no mailbox when the second item comes; a contact's address never was one."""
+    inboxes = Inboxes(tmp_path, "--refuses", GONE, "2", "--refuses", MISSPELT, "1")
     inboxes.start()
     yield inboxes
     inboxes.stop()

@@ -17,7 +17,9 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -43,13 +45,13 @@ class Plan:
     kill_at: int = 0
     kill_when: Literal["before", "after"] = "before"
     dots: int = 0
-    refuses_second: str = ""
-    offered: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    offered: Counter[str] = field(default_factory=Counter)
 
     def refuses(self, recipient: str) -> bool:
-        """Whether this is the second mail that comes for the address that refuses its second."""
-        self.offered += recipient == self.refuses_second
-        return recipient == self.refuses_second and self.offered == 2
+        """Whether this is the mail that such an address refuses: its first, or whichever."""
+        self.offered[recipient] += 1
+        return self.refused.get(recipient) == self.offered[recipient]
 
     def kills(self, dot: int, when: str) -> bool:
         return self.kill_pid_file is not None and dot == self.kill_at and when == self.kill_when
@@ -201,7 +203,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--kill-when", choices=("before", "after"), default="before")
     parser.add_argument(
-        "--refuses-second", default="", help="an address that has no mailbox when its second mail comes"
+        "--refuses", nargs=2, action="append", default=[], help="an address, and which of its mails finds no mailbox"
     )
     given = parser.parse_args(arguments)
     plan = Plan(
@@ -212,7 +214,7 @@ def main(arguments: list[str]) -> None:
         kill_pid_file=given.kill_pid_file,
         kill_at=given.kill_at,
         kill_when=given.kill_when,
-        refuses_second=given.refuses_second,
+        refused={address: int(nth) for address, nth in given.refuses},
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(plan, given.port))
