@@ -263,6 +263,7 @@ async def test_f16_a_binding_is_removed(scene: Scene, distributed: Distributed, 
     assert totals["repeats"] == 0
 
 
+@pytest.mark.soak
 async def test_f17_the_broker_s_data_is_wiped(scene: Scene, broker: PrivateRabbitMQ, distributed: Distributed) -> None:
     """Events that were confirmed and lay in a queue are gone: news, and mails that were asked for. One command publishes
     them again; who had theirs gets nothing twice, however often and from however far back it is given."""

@@ -11,7 +11,7 @@ def kind() -> str:
     return Distributed.kind
 
 
-@pytest.mark.parametrize("away", ["subscriptions", "distributor"])
+@pytest.mark.parametrize("away", [pytest.param("subscriptions", marks=pytest.mark.soak), "distributor"])
 async def test_published_while_a_service_is_away(scene: Scene, away: str) -> None:
     await scene.end(away)
     await scene.publish()

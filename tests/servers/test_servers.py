@@ -61,6 +61,7 @@ async def test_the_shared_broker_carries_a_message(amqp_url: str) -> None:
     assert (await _take(amqp_url, name)).decode() == "nyhet från Kalmar"
 
 
+@pytest.mark.soak  # the faults of `tests/resilience` do it in every run
 async def test_a_killed_broker_comes_back_with_what_it_confirmed(private_rabbitmq: PrivateRabbitMQ) -> None:
     before = private_rabbitmq.url
     await _publish(private_rabbitmq.url, "q", b"confirmed")
@@ -73,6 +74,7 @@ async def test_a_killed_broker_comes_back_with_what_it_confirmed(private_rabbitm
     assert await _take(private_rabbitmq.url, "q") == b"confirmed"
 
 
+@pytest.mark.soak
 async def test_the_broker_hangs_and_raises_its_memory_alarm_on_request(private_rabbitmq: PrivateRabbitMQ) -> None:
     url = private_rabbitmq.url
     await _publish(url, "q", b"first")
