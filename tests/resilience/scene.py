@@ -49,6 +49,8 @@ FIVE_HUNDRED: Json = {**FIELDS, "audiences": ["newsroom", "politician"]}
 HOOK = "/hook"
 HOOKS = frozenset({HOOK, *(f"/kommun/{number}" for number in range(4))})
 """The intranets: the first wants what is for newsrooms or the public, the others what is for politicians."""
+CONTACT = "webb@kommun.example"
+"""Of every intranet; hears of it when webhooks fail."""
 SETTINGS = {"RETRY_SCALE": "0.1"}
 TAKES_EFFECT_S = 2.0
 RESENT_WITHIN_S = 60.0
@@ -338,7 +340,7 @@ def _add_endpoint(api: httpx2.Client, port: int, path: str) -> str:
     endpoint = {
         "name": f"Intranätet {path}",
         "organisation": "Kommunen",
-        "contact_email": "webb@kommun.example",
+        "contact_email": CONTACT,
         "url": f"http://127.0.0.1:{port}{path}",
         "audiences": ["newsroom", "public"] if path == HOOK else ["politician"],
     }

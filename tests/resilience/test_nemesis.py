@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from tests.deployments import SERVICES, Deployment, Distributed, Standalone
 from tests.resilience.acts import Act, broker, database
-from tests.resilience.scene import FIVE_HUNDRED, HOOKS, Scene
+from tests.resilience.scene import CONTACT, FIVE_HUNDRED, HOOKS, Scene
 from tests.servers.proxy import TcpProxy
 
 LASTS_S = float(os.environ.get("BUDKAVLE_NEMESIS_S", "600"))
@@ -175,6 +175,7 @@ async def test_nemesis_faults_drawn_by_a_seed_lose_nothing(scene: Scene) -> None
     publishing = asyncio.create_task(_publish_until(scene, ends_at))
     await nemesis.strike_until(ends_at)
     asked_again = await publishing
+    scene.oracle.askers.add(CONTACT)  # a receiver may have been away for four tries
     totals = await scene.check_sound(kills=nemesis.doubts, within=180)
     print(f"measured: {dict(totals)}, {nemesis.doubts} times in doubt, {asked_again} calls asked again;")
     print(f"measured: {sum(nemesis.struck.values())} faults {dict(nemesis.struck)}")
